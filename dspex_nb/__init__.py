@@ -1,0 +1,1 @@
+"""Program language models inside Jupyter."""

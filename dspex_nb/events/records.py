@@ -1,0 +1,158 @@
+"""The records: one frozen class a kind of event, each JSON in and out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in run `run_id` at `at` (seconds since the epoch)."""
+
+    kind: ClassVar[str] = "event"
+    run_id: str
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A call, pipeline run, map, evaluation or study began.
+
+    Attributes:
+        of: `"call"`, `"pipeline"`, `"map"`, `"evaluation"` or `"study"`.
+        total: Items to do (rows, examples, steps), 0 if unknown.
+        info: JSON-able facts for views: a pipeline's steps and edges, a study's optimizer and options.
+    """
+
+    kind: ClassVar[str] = "run_started"
+    name: str
+    of: str
+    total: int = 0
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Event):
+    """A run ended; `status` is `"done"`, `"failed"`, `"cancelled"` or `"interrupted"`."""
+
+    kind: ClassVar[str] = "run_ended"
+    status: str
+    elapsed_s: float = 0.0
+    error: str | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Event):
+    """`done` of `total` items are finished, `errors` of them with an error."""
+
+    kind: ClassVar[str] = "progress"
+    done: int
+    total: int
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted(Event):
+    """A pipeline step began. `engine` is `"native"`, `"dspy"` or `"python"`."""
+
+    kind: ClassVar[str] = "step_started"
+    step: str
+    engine: str = "native"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEnded(Event):
+    """A pipeline step ended; `status` is `"done"`, `"failed"`, `"skipped"`, `"cached"` or `"cancelled"`."""
+
+    kind: ClassVar[str] = "step_ended"
+    step: str
+    status: str
+    elapsed_s: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LMCalled(Event):
+    """An LM call ended. `key` is the cache key; the response itself is stored once, in the cache."""
+
+    kind: ClassVar[str] = "lm_called"
+    model: str
+    key: str = ""
+    step: str = ""
+    trial: int | None = None
+    cached: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    elapsed_s: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenReceived(Event):
+    """A piece of streamed text for `step`; shown, never stored."""
+
+    kind: ClassVar[str] = "token"
+    step: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStarted(Event):
+    """An optimizer began to score candidate `trial` (counted from 0)."""
+
+    kind: ClassVar[str] = "trial_started"
+    trial: int
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEnded(Event):
+    """Candidate `trial` was scored. `score` is in 0 to 1; `info` holds its demos, instructions and counts."""
+
+    kind: ClassVar[str] = "trial_ended"
+    trial: int
+    score: float
+    best: float
+    examples: int = 0
+    elapsed_s: float = 0.0
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowScored(Event):
+    """Example `index` of an evaluation was scored; `scores` maps each metric's name to its value."""
+
+    kind: ClassVar[str] = "row_scored"
+    index: int
+    scores: dict[str, float]
+    error: str | None = None
+    elapsed_s: float = 0.0
+
+
+_KINDS: dict[str, type[Event]] = {
+    cls.kind: cls
+    for cls in (
+        RunStarted, RunEnded, Progress, StepStarted, StepEnded, LMCalled, TokenReceived, TrialStarted, TrialEnded, RowScored,
+    )
+}  # fmt: skip
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """Return the event as a JSON-able dict with its `kind`."""
+    return {"kind": event.kind, **asdict(event)}
+
+
+def from_json(data: dict[str, Any]) -> Event:
+    """Rebuild an event; keys this version does not know are left out, so newer logs still load.
+
+    Raises:
+        KeyError: `data["kind"]` names no known event.
+    """
+    cls = _KINDS[data["kind"]]
+    known = {f.name for f in fields(cls)}
+    return cls(**{key: value for key, value in data.items() if key in known})

@@ -1,0 +1,76 @@
+"""What a call carries down the floors: whose run it is, where events go, and whether the user has stopped it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from dspex_nb.errors import Cancelled
+from dspex_nb.events import Bus, Event
+
+
+class CancelToken:
+    """A stop that reaches blocking calls: each registers how to break off, and cancelling calls them all."""
+
+    __slots__ = ("_callbacks", "_lock", "_next", "cancelled")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._next = 0
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Stop: later `check` calls raise, and every registered callback runs once. Idempotent."""
+        with self._lock:
+            self.cancelled = True
+            callbacks, self._callbacks = list(self._callbacks.values()), {}
+        for callback in callbacks:
+            with contextlib.suppress(Exception):  # e.g. a socket that closed meanwhile
+                callback()
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the user has stopped this work."""
+        if self.cancelled:
+            raise Cancelled("stopped", hint="what was finished is kept; run again to go on")
+
+    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Register how to break off (at once if already cancelled); the returned callable unregisters."""
+        with self._lock:
+            if not self.cancelled:
+                number, self._next = self._next, self._next + 1
+                self._callbacks[number] = callback
+                return lambda: self._forget(number)
+        callback()
+        return lambda: None
+
+    def _forget(self, number: int) -> None:
+        with self._lock:
+            self._callbacks.pop(number, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary."""
+
+    run_id: str
+    bus: Bus = field(default_factory=lambda: Bus(keep=0))
+    cancel: CancelToken = field(default_factory=CancelToken)
+    step: str = ""
+    trial: int | None = None
+
+    def publish(self, event: Event) -> None:
+        """Put an event on the run's bus."""
+        self.bus.publish(event)
+
+    def at_step(self, step: str) -> Scope:
+        """Return the same scope inside `step`."""
+        return replace(self, step=step)
+
+
+def new_run_id() -> str:
+    """Return a fresh run id: 12 hex digits."""
+    return uuid.uuid4().hex[:12]
