@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex_nb.errors import LMNotConfiguredError
-from dspex_nb.events import Bus
+from dspex_nb.events import Bus, Ledger
 
 
 def home() -> Path:
@@ -30,6 +30,7 @@ class Session:
         pools: A `pools.Pools` registry.
         store: A `store.Store`, or None for no record on disk.
         bus: Where the events of this session's runs go.
+        ledger: Calls, tokens and cost so far.
         n_jobs: Rows in flight where a call does not say; None means the LM's `max_concurrency`.
     """
 
@@ -39,6 +40,7 @@ class Session:
     pools: Any = None
     store: Any = None
     bus: Bus = field(default_factory=Bus)
+    ledger: Ledger = field(default_factory=Ledger)
     n_jobs: int | None = None
 
     def require_lm(self) -> Any:

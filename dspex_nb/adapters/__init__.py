@@ -1,0 +1,32 @@
+"""Adapters: signature, demos and inputs become messages, and a model's answer becomes typed fields.
+
+`chat` and `json` are DSPy's formats byte for byte; `compact` is the short prompt with a bounded schema that small models need.
+"""
+
+from __future__ import annotations
+
+from dspex_nb.adapters.base import Adapter
+from dspex_nb.adapters.chat import ChatAdapter
+from dspex_nb.adapters.compact import CompactAdapter
+from dspex_nb.adapters.json_format import JSONAdapter
+from dspex_nb.errors import AdapterError, did_you_mean
+
+_ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in (ChatAdapter(), JSONAdapter(), CompactAdapter())}
+
+
+def get_adapter(adapter: str | Adapter) -> Adapter:
+    """Return the adapter of this name; an adapter itself is returned as it is.
+
+    Raises:
+        AdapterError: No adapter has the name.
+    """
+    if not isinstance(adapter, str):
+        return adapter
+    if adapter not in _ADAPTERS:
+        raise AdapterError(
+            f"no adapter is called {adapter!r}", hint=f"{did_you_mean(adapter, _ADAPTERS)}known: {', '.join(_ADAPTERS)}"
+        )
+    return _ADAPTERS[adapter]
+
+
+__all__ = ["Adapter", "ChatAdapter", "CompactAdapter", "JSONAdapter", "get_adapter"]

@@ -1,0 +1,60 @@
+"""The façade users hold: thin classes and functions that join the rooms below, in the session in force."""
+
+from dspex_nb.api.cards import show_signature, signature_bundle
+from dspex_nb.api.evaluations import Comparison, Evaluation, evaluate
+from dspex_nb.api.lms import LM, client_of
+from dspex_nb.api.loading import load
+from dspex_nb.api.pipelines import Pipeline
+from dspex_nb.api.pools import pool
+from dspex_nb.api.predictors import ChainOfThought, Predict
+from dspex_nb.api.runs import Run
+from dspex_nb.api.sessions import configure, context, session
+from dspex_nb.api.signatures import Signature, as_public, as_signature
+from dspex_nb.api.status import cache_status, doctor, pool_status, run_list, say, status, warm_up
+from dspex_nb.api.studies import (
+    Study,
+    load_study,
+    metric_names,
+    optimize,
+    optimizer_names,
+    optimizer_options,
+    optimizers,
+    studies,
+)
+
+__all__ = [
+    "LM",
+    "ChainOfThought",
+    "Comparison",
+    "Evaluation",
+    "Pipeline",
+    "Predict",
+    "Run",
+    "Signature",
+    "Study",
+    "as_public",
+    "as_signature",
+    "cache_status",
+    "client_of",
+    "configure",
+    "context",
+    "doctor",
+    "evaluate",
+    "load",
+    "load_study",
+    "metric_names",
+    "optimize",
+    "optimizer_names",
+    "optimizer_options",
+    "optimizers",
+    "pool",
+    "pool_status",
+    "run_list",
+    "say",
+    "session",
+    "show_signature",
+    "signature_bundle",
+    "status",
+    "studies",
+    "warm_up",
+]

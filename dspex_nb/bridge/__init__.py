@@ -1,0 +1,69 @@
+"""The only room that imports dspy, and only when one of these names is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dspex_nb.bridge.compact import CompactAdapter
+    from dspex_nb.bridge.conversion import from_dspy, to_dspy
+    from dspex_nb.bridge.lm import BridgeLM, Stopped
+    from dspex_nb.bridge.optimizers import find_optimizer, make_optimizer, optimizers
+    from dspex_nb.bridge.plans import ProgramRecipe, StudyPlan, recipe_of
+    from dspex_nb.bridge.programs import dspy_adapter, program_for
+    from dspex_nb.bridge.running import ModuleResult, run_module
+    from dspex_nb.bridge.studying import StudyOutcome, StudyRun
+
+_HOMES = {
+    "BridgeLM": "lm",
+    "CompactAdapter": "compact",
+    "ModuleResult": "running",
+    "ProgramRecipe": "plans",
+    "Stopped": "lm",
+    "StudyOutcome": "studying",
+    "StudyPlan": "plans",
+    "StudyRun": "studying",
+    "dspy_adapter": "programs",
+    "find_optimizer": "optimizers",
+    "from_dspy": "conversion",
+    "make_optimizer": "optimizers",
+    "optimizers": "optimizers",
+    "program_for": "programs",
+    "recipe_of": "plans",
+    "run_module": "running",
+    "to_dspy": "conversion",
+}
+
+__all__ = [
+    "BridgeLM",
+    "CompactAdapter",
+    "ModuleResult",
+    "ProgramRecipe",
+    "Stopped",
+    "StudyOutcome",
+    "StudyPlan",
+    "StudyRun",
+    "dspy_adapter",
+    "find_optimizer",
+    "from_dspy",
+    "make_optimizer",
+    "optimizers",
+    "program_for",
+    "recipe_of",
+    "run_module",
+    "to_dspy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # `optimizers` is a function and the module that holds it: the import binds the module here, so bind the value after it.
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

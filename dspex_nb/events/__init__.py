@@ -1,6 +1,7 @@
 """Typed frozen records of what happens, and the bus that carries them."""
 
 from dspex_nb.events.bus import Bus, Subscriber
+from dspex_nb.events.ledger import Ledger, watch_budget
 from dspex_nb.events.records import (
     Event,
     LMCalled,
@@ -21,6 +22,7 @@ __all__ = [
     "Bus",
     "Event",
     "LMCalled",
+    "Ledger",
     "Progress",
     "RowScored",
     "RunEnded",
@@ -33,4 +35,5 @@ __all__ = [
     "TrialStarted",
     "from_json",
     "to_json",
+    "watch_budget",
 ]

@@ -1,0 +1,9 @@
+"""For the tests of those who build on dspex_nb: a scripted language model, and suites for parts of their own.
+
+`client_suite.ClientSuite`, `cache_suite.CacheSuite` and `pool_suite.PoolSuite` are test classes to subclass; import them from
+their modules, so that pytest collects them only where they are given something to test.
+"""
+
+from dspex_nb.testing.scripted import ScriptedLM
+
+__all__ = ["ScriptedLM"]

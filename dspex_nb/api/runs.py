@@ -1,0 +1,186 @@
+"""`Run`: a handle on a pipeline's run: its status, result, events, timings, and a way to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import AsyncIterator, Generator, Mapping
+from typing import Any
+
+from dspex_nb.api.displays import Watch
+from dspex_nb.errors import Cancelled, DSPexError
+from dspex_nb.events import Event, RunEnded, RunStarted
+from dspex_nb.messages import Usage
+from dspex_nb.pipelines import describe
+from dspex_nb.predictions import Facts, Prediction
+from dspex_nb.routing import plan as plan_routes
+from dspex_nb.runs.scheduler import Outcome, execute
+from dspex_nb.scopes import Scope, new_run_id
+from dspex_nb.session import Session
+from dspex_nb.views import RunState, run_html, run_text
+
+
+def prediction_of(outcome: Outcome, scope: Scope) -> Prediction:
+    """Return a run's outcome as the prediction a call returns."""
+    facts = Facts(usage=outcome.usage, cost=outcome.cost, run_id=scope.run_id, elapsed_s=outcome.elapsed_s, fields=outcome.fields)
+    return Prediction(outcome.outputs, facts)
+
+
+class Run:
+    """A pipeline's run, started in a background thread when made.
+
+    Awaitable (gives the result) and iterable with `async for` (gives the events). Showing it shows it live.
+
+    Args:
+        pipeline: What runs.
+        inputs: Its inputs, checked.
+        now: The session it runs in.
+        on_progress: Called with each event.
+    """
+
+    def __init__(self, pipeline: Any, inputs: Mapping[str, Any], now: Session, *, on_progress: Any = None) -> None:
+        self.pipeline, self.inputs = pipeline, dict(inputs)
+        self.id = new_run_id()
+        self.status = "running"
+        self.events: list[Event] = []
+        self._now, self._on_progress = now, on_progress
+        self._scope = Scope(self.id, now.bus)
+        self._plan = plan_routes(pipeline.spec, now)
+        self._outcome: Outcome | None = None
+        self._error: BaseException | None = None
+        self._done = threading.Event()
+        self._state = RunState(self.id, describe(pipeline.spec), [_route(route) for route in self._plan.routes])
+        self._unsubscribe = now.bus.subscribe(self._take)
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._work,), name=f"dspex-run-{self.id}", daemon=True).start()
+
+    def _take(self, event: Event) -> None:
+        if event.run_id == self.id:
+            self.events.append(event)
+            self._state.apply(event)
+            if self._on_progress is not None:
+                self._on_progress(event)
+
+    def _work(self) -> None:
+        started = time.perf_counter()
+        described = describe(self.pipeline.spec)
+        info = {**described, "routes": [_route(route) for route in self._plan.routes]}
+        self._scope.publish(
+            RunStarted(run_id=self.id, name=self.pipeline.name, of="pipeline", total=len(self.pipeline.spec.steps), info=info)
+        )
+        error = None
+        try:
+            self._outcome = execute(self.pipeline.spec, self._plan, self.inputs, session=self._now, scope=self._scope)
+            status = "done"
+        except Cancelled as stopped:
+            status, self._error = "cancelled", stopped
+        except BaseException as failed:  # noqa: BLE001 - kept, and raised in whoever asks for the result
+            status, self._error = "failed", failed
+            error = str(failed)
+        elapsed_s = time.perf_counter() - started
+        self._scope.publish(RunEnded(run_id=self.id, status=status, elapsed_s=elapsed_s, error=error))
+        self.status = status
+        self._unsubscribe()
+        self._done.set()
+
+    def result(self, timeout_s: float | None = None) -> Prediction:
+        """Wait for the run and return its prediction; ■ while waiting cancels it.
+
+        Raises:
+            Cancelled: It was stopped.
+            DSPexError: A step failed, or `timeout_s` passed (the run goes on).
+        """
+        try:
+            finished = self._done.wait(timeout_s)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise Cancelled(
+                f"run of {self.pipeline.name!r} stopped", hint="what was finished is kept; run it again to go on"
+            ) from None
+        if not finished:
+            raise DSPexError(
+                f"run of {self.pipeline.name!r} is not done after {timeout_s} s",
+                hint="it goes on; call .result() again or .cancel()",
+            )
+        if self._error is not None:
+            raise self._error
+        assert self._outcome is not None  # noqa: S101 - a run without an error has an outcome
+        return prediction_of(self._outcome, self._scope)
+
+    def cancel(self) -> None:
+        """Stop it: its LM sockets close, its steps end or are abandoned; idempotent."""
+        self._scope.cancel.cancel()
+
+    def resume(self) -> Run:
+        """Run again with the same inputs; answers already received come from the cache."""
+        return Run(self.pipeline, self.inputs, self._now, on_progress=self._on_progress)
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """The result's fields; empty until it is done."""
+        return self._outcome.outputs if self._outcome else {}
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds each step took."""
+        return {name: step.elapsed_s for name, step in self._outcome.step_results.items()} if self._outcome else {}
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and calls so far."""
+        return self._outcome.usage if self._outcome else Usage()
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars, None where a price is unknown."""
+        return self._outcome.cost if self._outcome else 0.0
+
+    def __await__(self) -> Generator[Any, None, Prediction]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Prediction:
+        try:
+            while not self._done.is_set():
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self.result()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        seen = 0
+        while True:
+            finished = self._done.is_set()
+            while seen < len(self.events):
+                seen += 1
+                yield self.events[seen - 1]
+            if finished:
+                return
+            await asyncio.sleep(0.01)
+
+    def __repr__(self) -> str:
+        return f"Run({self.pipeline.name!r}, {self.status})"
+
+    def _ipython_display_(self) -> None:
+        self.show()
+
+    def show(self) -> None:
+        """Show the run; while it goes on, the view is live and has a Stop button."""
+        state = self._state
+        draws = (lambda: run_html(state), lambda: run_text(state))
+        watch = Watch(self._scope, None, *draws, actions={"cancel": self.cancel})
+        watch.__enter__()
+        if self._done.is_set():
+            watch.__exit__()
+        else:
+            threading.Thread(target=self._finish_view, args=(watch,), name=f"dspex-view-{self.id}", daemon=True).start()
+
+    def _finish_view(self, watch: Watch) -> None:
+        self._done.wait()
+        watch.__exit__()
+
+
+def _route(route: Any) -> dict[str, str]:
+    return {"step": route.step, "engine": route.engine, "pool": route.pool, "reason": route.reason}

@@ -1,0 +1,44 @@
+"""`dx.Signature`: the native signature with its way to DSPy and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspex_nb import signatures
+
+
+class Signature(signatures.Signature):
+    """What goes in, what comes out, and the instructions between; a value, not a class.
+
+    `Signature("question -> answer: str", "Be brief.")`, or `class QA(Signature): …` with annotations as in DSPy.
+    """
+
+    @property
+    def dspy(self) -> Any:
+        """The `dspy.Signature` subclass of the same fields, types, descriptions and instructions."""
+        from dspex_nb.bridge import to_dspy
+
+        return to_dspy(self)
+
+    @classmethod
+    def from_dspy(cls, signature: Any) -> Signature:
+        """Return the native signature of a `dspy.Signature` class."""
+        from dspex_nb.bridge import from_dspy
+
+        return as_public(from_dspy(signature))
+
+
+def as_public(signature: signatures.Signature) -> Signature:
+    """Return `signature` with the public class's `.dspy`."""
+    if isinstance(signature, Signature):
+        return signature
+    return Signature.from_fields(signature.fields.values(), signature.instructions, name=signature.name)
+
+
+def as_signature(signature: Any) -> signatures.Signature:
+    """Return a signature from one of ours, its string form, or a `dspy.Signature` class."""
+    if isinstance(signature, signatures.Signature):
+        return signature
+    if isinstance(signature, type) and hasattr(signature, "input_fields"):
+        return Signature.from_dspy(signature)
+    return Signature(signature)

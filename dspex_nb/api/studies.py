@@ -1,0 +1,292 @@
+"""`dx.optimize`: a study in a process of its own, its dashboard, and its best program."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+from dspex_nb.api.displays import ShownOnce, Watch
+from dspex_nb.api.mapping import checked_rows
+from dspex_nb.api.programs import Program, program_of
+from dspex_nb.api.sessions import session
+from dspex_nb.bridge import find_optimizer
+from dspex_nb.errors import OptimizerError, StudyError
+from dspex_nb.events import Event, watch_budget
+from dspex_nb.metrics import BUILTIN, resolve_metric
+from dspex_nb.runs import studies as running
+from dspex_nb.scopes import Scope
+from dspex_nb.session import Session
+from dspex_nb.views import StudyState, history_bundle, plot_history, study_html, study_text
+
+
+class Study(ShownOnce):
+    """A study: an optimizer at work in a child process, or what it left behind.
+
+    It goes on while cells run. Showing it shows its dashboard, with Stop, Pause and Resume while it is live.
+
+    Attributes:
+        record: The study as the run store knows it.
+        program: The program it tunes; None where the study was loaded from an earlier kernel.
+    """
+
+    def __init__(self, record: running.Study, now: Session, program: Any = None) -> None:
+        self.record, self.program, self._now = record, program, now
+        self._state = StudyState(study_id=record.id, name=record.name)
+        if record.status in ("running", "paused"):  # its events come on the bus, from the first one on
+            now.bus.subscribe(self._take)
+            return
+        for _, event in record.events():
+            self._state.apply(event)
+        self._state.set_status(record.status)
+
+    def _take(self, event: Event) -> None:
+        if event.run_id == self.record.id:
+            self._state.apply(event)
+
+    @property
+    def id(self) -> str:
+        """Its id in the run store: `dx.load_study(id)` finds it in a later kernel."""
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        """Optimizer and program."""
+        return self.record.name
+
+    @property
+    def status(self) -> str:
+        """`"running"`, `"paused"`, `"done"`, `"stopped"`, `"failed"` or `"interrupted"`."""
+        return self.record.status
+
+    @property
+    def result(self) -> running.StudyResult:
+        """Scores, trials, calls, tokens and seconds so far; final once it has ended."""
+        return self.record.result
+
+    @property
+    def trials(self) -> Any:
+        """A DataFrame, a row a scored candidate."""
+        return self.record.trials
+
+    @property
+    def error(self) -> str | None:
+        """What failed and the next act, or None."""
+        return self.record.error
+
+    @property
+    def best_state(self) -> dict[str, Any]:
+        """The best program so far as DSPy's saved state.
+
+        Raises:
+            StudyError: Nothing has been scored yet.
+        """
+        state = self.record.best
+        if state is None:
+            raise StudyError(f"study {self.id} has no program yet", hint="wait for its first trial: study.wait()")
+        return state
+
+    @property
+    def best(self) -> Any:
+        """The best program so far, a copy of the one it tunes with the best state loaded.
+
+        Raises:
+            StudyError: Nothing has been scored yet, or the study is from an earlier kernel: load `best_state` yourself.
+        """
+        if self.program is None:
+            raise StudyError(
+                f"study {self.id} is from an earlier kernel and brings state, never code",
+                hint="make the program again, then program.load_state(study.best_state)",
+            )
+        tuned = self.program.deepcopy() if hasattr(self.program, "deepcopy") else copy.deepcopy(self.program)
+        tuned.load_state(self.best_state)
+        return tuned
+
+    def adopt(self) -> Any:
+        """Load the best state into the program itself and return it."""
+        if self.program is None:
+            return self.best  # raises, and says what to do
+        self.program.load_state(self.best_state)
+        return self.program
+
+    def stop(self) -> None:
+        """End it within about a second; the best program so far is kept."""
+        self._state.set_status("stopping")
+        self.record.stop()
+
+    def pause(self) -> None:
+        """Hold it before the next LM call."""
+        self.record.pause()
+        self._state.set_status("paused")
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.record.resume()
+        self._state.set_status("running")
+
+    def wait(self, timeout_s: float | None = None) -> running.StudyResult:
+        """Wait for its end; ■ while waiting leaves it running."""
+        return self.record.wait(timeout_s)
+
+    def plot_history(self) -> Any:
+        """Return a plotly figure: each trial's score, and the best so far."""
+        return plot_history(self._state)
+
+    def dashboard(self) -> None:
+        """Display the live dashboard again."""
+        self.show()
+
+    def show(self) -> None:
+        """Display the dashboard: scores, progress, trials, the curve, and buttons while it is live."""
+        state = self._state
+        draws = (lambda: study_html(state), lambda: study_text(state))
+        actions = {"stop": self.stop, "pause": self.pause, "resume": self.resume}
+        scope = Scope(self.id, self._now.bus)
+        watch = Watch(scope, None, *draws, actions=actions, figure=lambda: history_bundle(state))
+        watch.__enter__()
+        if self.status in ("running", "paused"):
+            threading.Thread(target=self._finish, args=(watch,), name=f"dspex-view-{self.id}", daemon=True).start()
+        else:
+            watch.__exit__()
+        if watch.live:
+            self.mark_shown()
+
+    def _finish(self, watch: Watch) -> None:
+        self.record.wait()
+        self._state.set_status(self.record.status)
+        watch.__exit__()
+
+    def __repr__(self) -> str:
+        found = self.result
+        best = "none yet" if found.best_score is None else f"{found.best_score:.3f}"
+        return f"Study({self.name!r}, {found.status}, {found.trials} trials, best {best})"
+
+
+def optimize(
+    program: Any,
+    optimizer: str = "MIPROv2",
+    metric: Any = None,
+    trainset: Any = None,
+    valset: Any = None,
+    budget: float | str | None = None,
+    background: bool = True,
+    seed: int = 0,
+    n_jobs: int | None = None,
+    on_progress: Any = None,
+    name: str = "",
+    **options: Any,
+) -> Study:
+    """Tune `program` with a DSPy optimizer, in a child process that dies with the kernel.
+
+    Args:
+        program: A `dx.Predict`, a `dx.ChainOfThought` or a `dspy.Module`; it is not changed (see `Study.adopt`).
+        optimizer: A name of `dx.optimizers()`.
+        metric: A metric's name, or a function `metric(example, prediction, trace=None)`.
+        trainset: Dicts, examples, a DataFrame, or a file's path; `valset` likewise, the trainset if there is none.
+        budget: US dollars of known cost after which the study is stopped, e.g. `0.5` or `"$0.50"`.
+        background: Return at once; otherwise wait for the end.
+        seed: Of the optimizer's random choices.
+        n_jobs: LM calls in flight.
+        on_progress: Called with each event of the study.
+        **options: The optimizer's own.
+
+    Raises:
+        OptimizerError: An unknown optimizer or option, or something it needs is missing.
+        DataError: A column is missing.
+        StudyError: The program or the metric cannot cross to another process.
+    """
+    now = session()
+    limit = _dollars(budget)
+    unit = program_of(program)
+    known = find_optimizer(optimizer)
+    if trainset is None and known.trainset == "needed":
+        raise OptimizerError(f"{optimizer} needs a trainset", hint="pass trainset=, labelled rows")
+    record = running.start_study(
+        program,
+        optimizer=optimizer,
+        metric=resolve_metric(metric) if metric is not None else None,
+        trainset=_rows(unit, trainset),
+        valset=_rows(unit, valset) if valset is not None else None,
+        session=now,
+        options=options,
+        inputs=unit.accepts or (),
+        seed=seed,
+        n_jobs=n_jobs,
+        name=name or None,
+    )
+    study = Study(record, now, program)
+    for subscriber in filter(None, (on_progress, watch_budget(limit, study.stop) if limit is not None else None)):
+        now.bus.subscribe(_only(record.id, subscriber))
+    if not background:
+        study.wait()
+    return study
+
+
+def _only(run_id: str, subscriber: Any) -> Any:
+    return lambda event: subscriber(event) if event.run_id == run_id else None
+
+
+def _rows(unit: Program, data: Any) -> list[dict[str, Any]]:
+    return [dict(row) for row in checked_rows(unit, data)]
+
+
+def _dollars(budget: float | str | None) -> float | None:
+    if budget is None:
+        return None
+    try:
+        return float(str(budget).lstrip("$ "))
+    except ValueError:
+        raise OptimizerError(f"budget {budget!r} is no amount of US dollars", hint="write e.g. budget=0.5 or --budget '$0.50'") from None
+
+
+def load_study(study_id: str, program: Any = None) -> Study:
+    """Return a study of this or an earlier kernel.
+
+    Args:
+        study_id: As `dx.studies()` lists it.
+        program: The program it tuned, made again, so that `.best` can load its state.
+
+    Raises:
+        StudyError: There is none of that id.
+    """
+    now = session()
+    now.store.flush()
+    return Study(running.load_study(now.store, study_id, bus=now.bus), now, program)
+
+
+def studies() -> Any:
+    """Return a DataFrame of the studies of this and earlier kernels, newest first."""
+    now = session()
+    now.store.flush()
+    return running.studies(now.store)
+
+
+def optimizers() -> Any:
+    """Return a DataFrame of DSPy's optimizers: what each needs, and whether it is installed."""
+    from dspex_nb import bridge
+
+    return bridge.optimizers()
+
+
+def optimizer_names() -> list[str]:
+    """Return the names that `optimize` takes."""
+    from dspex_nb.bridge.optimizers import FACTS
+
+    return [name for name, facts in FACTS.items() if facts.study]
+
+
+def optimizer_options(name: str) -> list[str]:
+    """Return the names of an optimizer's own options.
+
+    Raises:
+        OptimizerError: There is no such optimizer; the hint names the nearest.
+    """
+    from dspex_nb.bridge.optimizers import option_names
+
+    return option_names(name)
+
+
+def metric_names() -> list[str]:
+    """Return the names of the built-in metrics."""
+    return list(BUILTIN)
+

@@ -1,0 +1,170 @@
+"""The cache: memory over disk. It never fails a call: what it cannot keep it does without, and says so once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dspex_nb.cache.memory import MemoryTier
+from dspex_nb.cache.records import CacheStats, Hit
+from dspex_nb.errors import CacheError
+
+if TYPE_CHECKING:
+    from dspex_nb.cache.store import JsonStore
+
+T = TypeVar("T")
+SIZE_BYTES = 1 << 30
+
+
+class Cache:
+    """Keeps JSON values by key, in memory and (with a directory) on disk, shared with every process that uses the directory.
+
+    Args:
+        memory_entries: Entries held in memory, the least recently used leave first.
+        directory: Folder of the disk tier; None keeps everything in memory alone.
+        size_bytes: Limit of the disk tier, enforced at every write.
+        ttl_s: How long entries last where `put` does not say; None for ever.
+    """
+
+    def __init__(
+        self,
+        memory_entries: int = 10_000,
+        directory: Path | str | None = None,
+        size_bytes: int = SIZE_BYTES,
+        ttl_s: float | None = None,
+    ) -> None:
+        if memory_entries < 0 or size_bytes < 0 or (ttl_s is not None and ttl_s <= 0):
+            raise CacheError(
+                f"a cache cannot have memory_entries={memory_entries}, size_bytes={size_bytes}, ttl_s={ttl_s}",
+                hint="give counts and sizes of at least 0, and a ttl_s above 0 or None",
+            )
+        self.memory_entries, self.size_bytes, self.ttl_s = memory_entries, size_bytes, ttl_s
+        self.directory = Path(directory).expanduser() if directory is not None else None
+        self._memory = MemoryTier(memory_entries)
+        self._lock = threading.Lock()
+        self._store: JsonStore | None = None
+        self._warned = self._unusable = False
+        self._hits_memory = self._hits_disk = self._misses = self._faults = self._saved_tokens = 0
+        self._saved_cost = 0.0
+
+    def get(self, key: str, *, again: bool = False) -> Hit | None:
+        """Return the value kept under `key` and its tier, or None; `again` counts no second miss."""
+        value = self._memory.get(key)
+        if value is not None:
+            self._count(value, "memory")
+            return Hit(value, "memory")
+        found = self._on_disk(lambda store: store.load(key), "read")
+        if found is None:
+            if not again:
+                with self._lock:
+                    self._misses += 1
+            return None
+        value, expires = found
+        self._memory.put(key, value, expires)
+        self._count(value, "disk")
+        return Hit(value, "disk")
+
+    def put(self, key: str, value: Mapping[str, Any], ttl_s: float | None = None) -> None:
+        """Keep a JSON-able value; it is on disk when this returns, unless the disk refused."""
+        ttl_s = self.ttl_s if ttl_s is None else ttl_s
+        expires = time.time() + ttl_s if ttl_s is not None else None
+        self._memory.put(key, value, expires)
+        self._on_disk(lambda store: store.dump(key, value, expires), "written")
+
+    def stats(self) -> CacheStats:
+        """Return the counts since opening, and what is on disk now."""
+        size, entries = self._on_disk(lambda store: store.totals(), "read") or (0, 0)
+        faults = self._faults + (self._store.faults if self._store else 0)
+        return CacheStats(
+            self._hits_memory, self._hits_disk, self._misses, entries if self.directory else len(self._memory), size, faults,
+            self._saved_cost, self._saved_tokens, len(self._memory),
+            str(self.directory) if self.directory else None, self.size_bytes,
+        )  # fmt: skip
+
+    def clear(self) -> None:
+        """Delete every entry, in memory and on disk."""
+        self._memory.clear()
+        self._on_disk(lambda store: store.clear(), "cleared")
+
+    def trim(self) -> int:
+        """Delete expired entries and what exceeds the limit, repair the index; return how many entries went."""
+
+        def work(store: JsonStore) -> int:
+            store.reconcile()
+            return store.make_room()
+
+        return self._on_disk(work, "trimmed") or 0
+
+    def close(self) -> None:
+        """Close the disk tier's files; the next use opens them again."""
+        with self._lock:
+            store, self._store = self._store, None
+        if store is not None:
+            self._faults += store.faults
+            store.close()
+
+    def __repr__(self) -> str:
+        where = f"directory={str(self.directory)!r}, size_bytes={self.size_bytes}" if self.directory else "memory only"
+        return f"Cache(memory_entries={self.memory_entries}, {where}, ttl_s={self.ttl_s})"
+
+    def _count(self, value: Mapping[str, Any], tier: str) -> None:
+        usage = value.get("usage") or {}
+        with self._lock:
+            if tier == "memory":
+                self._hits_memory += 1
+            else:
+                self._hits_disk += 1
+            self._saved_cost += value.get("cost") or 0.0
+            self._saved_tokens += usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
+
+    def _on_disk(self, work: Callable[[JsonStore], T], done: str) -> T | None:
+        """Do `work` on the disk tier; whatever the disk answers, the caller goes on."""
+        if self.directory is None or self._unusable:
+            return None
+        try:
+            return work(self._store or self._open(self.directory))
+        except KeyError:
+            return None
+        except (OSError, sqlite3.Error, TypeError, ValueError) as error:
+            with self._lock:
+                self._faults += 1
+                warned, self._warned = self._warned, True
+            if not warned:
+                self._warn(error, done)
+            return None
+
+    def _open(self, directory: Path) -> JsonStore:
+        from dspex_nb.cache.store import open_store
+
+        with self._lock:
+            if self._store is None:
+                try:
+                    self._store = open_store(directory, self.size_bytes)
+                except OSError:
+                    self._unusable = True
+                    raise
+                weakref.finalize(self, _close, self._store, os.getpid())
+            return self._store
+
+    def _warn(self, error: Exception, done: str) -> None:
+        reason = getattr(error, "strerror", None) or str(error)
+        warnings.warn(
+            f"the cache in {self.directory} could not be {done}: {reason}. Work goes on with the memory cache; "
+            "answers received now are not kept for the next kernel. Free space or choose another directory.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def _close(store: JsonStore, pid: int) -> None:
+    if pid == os.getpid():
+        with contextlib.suppress(Exception):
+            store.close()

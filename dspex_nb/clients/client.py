@@ -1,0 +1,406 @@
+"""The client: one model, asked through cache, single flight, limits and retries; every call is published as an event."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dspex_nb.cache import Cache, request_key
+from dspex_nb.clients.answers import from_record, read_answer, read_usage, to_record
+from dspex_nb.clients.faults import invalid_response
+from dspex_nb.clients.flights import Flight, Flights, await_, wait
+from dspex_nb.clients.retries import RetryPolicy
+from dspex_nb.clients.settings import Settings, without_secrets
+from dspex_nb.clients.wires import Wire
+from dspex_nb.errors import LMError, LMRateLimitError
+from dspex_nb.events import LMCalled
+from dspex_nb.messages import Capabilities, Output, Request, Response, Usage
+from dspex_nb.scopes import Scope
+from dspex_nb.transport import Limiter, asleep, sleep
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request on its way: merged with the client's options, with its key, and the cache if it may be used."""
+
+    request: Request
+    key: str
+    cache: Cache | None
+    ttl_s: float | None
+    started: float
+
+
+class Client:
+    """Asks one model. Made by `connect`; safe to use from threads and tasks at once.
+
+    Attributes:
+        model: The model string.
+        options: Defaults sent with every request; a request's own options win.
+        capabilities: What the model's server can do.
+        provider: `"local"`, `"openai"`, …, or `"custom"` for a server behind `api_base`.
+        default_adapter: `"compact"` for the embedded model, else `"chat"`.
+        settings: Retries, limits, timeout, caching.
+    """
+
+    def __init__(
+        self, model: str, wire: Wire, *, provider: str, identity: str, options: Mapping[str, Any], settings: Settings,
+        capabilities: Capabilities, price_zero: bool = False, seeded: bool = False, origin: Mapping[str, Any] | None = None,
+        credentials: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.provider, self.identity = model, provider, identity
+        shown, hidden = without_secrets(options)
+        self.options, self.settings, self.capabilities = shown, settings, capabilities
+        self.default_adapter = "compact" if provider == "local" else "chat"
+        self._wire, self._origin, self._credentials = wire, dict(origin or {}), {**hidden, **(credentials or {})}
+        self._price_zero, self._seeded = price_zero, seeded
+        self._limiter = Limiter(settings.max_concurrency, settings.rpm, settings.tpm)
+        self._retries = RetryPolicy(settings.num_retries)
+        self._flights, self._flights_pid = Flights(), os.getpid()
+
+    def complete(self, request: Request, *, scope: Scope, cache: Cache | None = None, ttl_s: float | None = None) -> Response:
+        """Ask, blocking this thread.
+
+        Args:
+            request: Messages and options; options the client sets by default may be left out.
+            scope: The run it belongs to: its stop breaks the call off, its bus receives `LMCalled`.
+            cache: Looked into first and given the answer before it is returned; None asks anew.
+            ttl_s: How long this answer is kept.
+
+        Raises:
+            LMError: One of its kinds, after the retries it allows.
+            Cancelled: The scope was stopped.
+        """
+        if self._must_split(request):
+            return _merged([self.complete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
+        call = self._call(request, cache, ttl_s)
+        try:
+            scope.cancel.check()
+            response = self._from_cache(call) or self._through_flight(call, scope)
+        except BaseException as error:
+            self._publish(call, scope, None, error)
+            raise
+        return self._publish(call, scope, response)
+
+    async def acomplete(
+        self, request: Request, *, scope: Scope, cache: Cache | None = None, ttl_s: float | None = None
+    ) -> Response:
+        """Ask on the running loop; otherwise as `complete`."""
+        if self._must_split(request):
+            return _merged([await self.acomplete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
+        call = self._call(request, cache, ttl_s)
+        try:
+            scope.cancel.check()
+            response = self._from_cache(call) or await self._athrough_flight(call, scope)
+        except BaseException as error:
+            self._publish(call, scope, None, error)
+            raise
+        return self._publish(call, scope, response)
+
+    def stream(self, request: Request, *, scope: Scope, cache: Cache | None = None) -> Iterator[str]:
+        """Ask and yield the text as it comes; a cached answer comes in one piece. Retries only before the first piece."""
+        call = self._call(request, cache, None)
+        gathered = _Gathered()
+        try:
+            scope.cancel.check()
+            response = self._from_cache(call)
+            if response is not None:
+                yield response.text
+            else:
+                for attempt in itertools.count():
+                    try:
+                        with self._limiter.slot(scope.cancel, self._tokens(call)):
+                            for chunk in self._wire.stream(
+                                self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
+                            ):
+                                if text := gathered.add(chunk):
+                                    yield text
+                        break
+                    except LMError as error:
+                        sleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
+                response = self._keep(call, gathered.response(self.model, 0.0 if self._price_zero else None))
+        except BaseException as error:
+            self._publish(call, scope, None, error)
+            raise
+        self._publish(call, scope, response)
+
+    async def astream(self, request: Request, *, scope: Scope, cache: Cache | None = None) -> AsyncIterator[str]:
+        """Ask and yield the text on the running loop; otherwise as `stream`."""
+        call = self._call(request, cache, None)
+        gathered = _Gathered()
+        try:
+            scope.cancel.check()
+            response = self._from_cache(call)
+            if response is not None:
+                yield response.text
+            else:
+                for attempt in itertools.count():
+                    try:
+                        async with self._limiter.aslot(scope.cancel, self._tokens(call)):
+                            async for chunk in self._wire.astream(
+                                self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
+                            ):
+                                if text := gathered.add(chunk):
+                                    yield text
+                        break
+                    except LMError as error:
+                        await asleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
+                response = self._keep(call, gathered.response(self.model, 0.0 if self._price_zero else None))
+        except BaseException as error:
+            self._publish(call, scope, None, error)
+            raise
+        self._publish(call, scope, response)
+
+    def key(self, request: Request) -> str:
+        """Return the cache key of a request to this model."""
+        return self._call(request, None, None).key
+
+    def warm_up(self) -> None:
+        """Make ready what the first call would wait for: the embedded model is loaded."""
+        self._wire.warm_up()
+
+    def dump_state(self) -> dict[str, Any]:
+        """Return what rebuilds this client in another process, as JSON without any key.
+
+        For the embedded model the server is started if need be, and the other process uses it by URL.
+        """
+        state = {"model": self.model, "options": dict(self.options), "settings": asdict(self.settings), **self._origin}
+        if self.provider == "local":
+            state |= {"base_url": self._wire.url.removesuffix("/chat/completions"), "identity": self.identity}  # type: ignore[attr-defined]
+        return state
+
+    def secrets(self) -> dict[str, Any]:
+        """Return what was given as an argument and must stay out of `dump_state`; hand it over a pipe, never to a file."""
+        return dict(self._credentials)
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any], secrets: Mapping[str, Any] | None = None) -> Client:
+        """Rebuild a client from `dump_state` and, where keys came as arguments, `secrets`; others come from the environment."""
+        from dspex_nb.clients.connecting import from_state
+
+        return from_state(state, secrets)
+
+    def close(self) -> None:
+        """Let go of what this client alone holds; the embedded server, which others share, ends with the process."""
+        self._wire.close()
+
+    def __repr__(self) -> str:
+        shown = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"LM({self.model!r}{shown})"
+
+    # One call, step by step
+
+    def _call(self, request: Request, cache: Cache | None, ttl_s: float | None) -> _Call:
+        options = {name: value for name, value in {**self.options, **request.options}.items() if value is not None}
+        if options.get("n") == 1:
+            del options["n"]  # one is what everybody means; two spellings would be two keys
+        shape = options.get("response_format")
+        if isinstance(shape, type):
+            options["response_format"] = _schema_of(shape)
+        request = replace(request, options=options)
+        usable = cache if self.settings.cache else None
+        return _Call(
+            request,
+            request_key(self.identity, request),
+            usable,
+            ttl_s if ttl_s is not None else self.settings.ttl_s,
+            time.perf_counter(),
+        )
+
+    def _from_cache(self, call: _Call, *, again: bool = False) -> Response | None:
+        if call.cache is None:
+            return None
+        hit = call.cache.get(call.key, again=again)
+        if hit is None:
+            return None
+        try:
+            return from_record(hit.value, self.model, hit.tier)
+        except (KeyError, TypeError):  # another version's record
+            return None
+
+    def _through_flight(self, call: _Call, scope: Scope) -> Response:
+        if call.cache is None:
+            return self._ask(call, scope)
+        while True:
+            flight, leads = self._all_flights().join(call.key, on_loop=False)
+            if flight is None:
+                return self._keep(call, self._ask(call, scope))
+            if leads:
+                try:
+                    response = self._from_cache(call, again=True) or self._keep(call, self._ask(call, scope))
+                except BaseException as error:
+                    self._land(call, flight, None, error)
+                    raise
+                self._land(call, flight, response)
+                return response
+            shared = wait(flight, scope.cancel)
+            if shared is not None:
+                return _as_shared(shared)
+
+    async def _athrough_flight(self, call: _Call, scope: Scope) -> Response:
+        if call.cache is None:
+            return await self._aask(call, scope)
+        while True:
+            flight, leads = self._all_flights().join(call.key, on_loop=True)
+            if flight is None:
+                return self._keep(call, await self._aask(call, scope))
+            if leads:
+                try:
+                    response = self._from_cache(call, again=True) or self._keep(call, await self._aask(call, scope))
+                except BaseException as error:
+                    self._land(call, flight, None, error)
+                    raise
+                self._land(call, flight, response)
+                return response
+            shared = await await_(flight, scope.cancel)
+            if shared is not None:
+                return _as_shared(shared)
+
+    def _ask(self, call: _Call, scope: Scope) -> Response:
+        body = self._body(call)
+        for attempt in itertools.count():
+            try:
+                with self._limiter.slot(scope.cancel, self._tokens(call)):
+                    return self._read(self._wire.call(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel))
+            except LMError as error:
+                sleep(self._wait_s(error, attempt), scope.cancel)
+        raise AssertionError("unreachable")
+
+    async def _aask(self, call: _Call, scope: Scope) -> Response:
+        body = self._body(call)
+        for attempt in itertools.count():
+            try:
+                async with self._limiter.aslot(scope.cancel, self._tokens(call)):
+                    return self._read(await self._wire.acall(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel))
+            except LMError as error:
+                await asleep(self._wait_s(error, attempt), scope.cancel)
+        raise AssertionError("unreachable")
+
+    def _wait_s(self, error: LMError, attempt: int, *, begun: bool = False) -> float:
+        """Return the seconds to wait before asking again; raises the error itself where that is over."""
+        error.model = error.model or self.model
+        wait_s = None if begun else self._retries.wait_s(error, attempt)
+        if wait_s is None:
+            if attempt:
+                error.message = f"{error.message} (after {attempt + 1} attempts)"
+                error.args = (error.message,)
+            raise error
+        if isinstance(error, LMRateLimitError):
+            self._limiter.pause(wait_s)
+        return wait_s
+
+    def _body(self, call: _Call) -> dict[str, Any]:
+        body: dict[str, Any] = {"messages": list(call.request.messages), **call.request.options}
+        if self._seeded and call.cache is not None and body.get("temperature", 0) and "seed" not in body:
+            # A cached call is answered once for ever, so it may as well be the same on every machine; rollouts differ by key.
+            body["seed"] = int(call.key[:8], 16) & 0x7FFFFFFF
+        return body
+
+    def _tokens(self, call: _Call) -> int:
+        if self.settings.tpm is None:
+            return 0
+        written = sum(len(json.dumps(message.get("content", ""))) for message in call.request.messages)
+        return written // 4 + int(call.request.options.get("max_tokens") or 0)
+
+    def _read(self, answer: Mapping[str, Any]) -> Response:
+        usage = answer.get("usage") or {}
+        try:
+            return read_answer(answer, self.model, 0.0 if self._price_zero else answer.get("dspex_cost", usage.get("cost")))
+        except (KeyError, TypeError, AttributeError) as error:
+            url = str(self._origin.get("api_base") or f"https://{self.provider}")
+            raise invalid_response(
+                url, json.dumps(answer, default=str), self.model, "the answer is not a chat completion"
+            ) from error
+
+    def _keep(self, call: _Call, response: Response) -> Response:
+        if call.cache is not None:
+            call.cache.put(call.key, to_record(response), call.ttl_s)
+        return response
+
+    def _land(self, call: _Call, flight: Flight, response: Response | None, error: BaseException | None = None) -> None:
+        # A stop or a bug is the leader's own affair; a model's refusal is everybody's.
+        self._all_flights().land(call.key, flight, response, error if isinstance(error, LMError) else None)
+
+    def _all_flights(self) -> Flights:
+        if self._flights_pid != os.getpid():  # after a fork the leaders are in the other process
+            self._flights, self._flights_pid = Flights(), os.getpid()
+        return self._flights
+
+    def _publish(self, call: _Call, scope: Scope, response: Response | None, error: BaseException | None = None) -> Response:
+        elapsed_s = time.perf_counter() - call.started
+        usage = response.usage if response else Usage()
+        scope.publish(
+            LMCalled(
+                run_id=scope.run_id, model=self.model, key=call.key, step=scope.step, trial=scope.trial,
+                cached=response.cached if response else None, prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens, cost=response.cost if response else None, elapsed_s=elapsed_s,
+                error=f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None,
+            )
+        )  # fmt: skip
+        return replace(response, elapsed_s=elapsed_s) if response else Response(())
+
+    def _must_split(self, request: Request) -> bool:
+        return not self._wire.native_n and int(request.options.get("n") or self.options.get("n") or 1) > 1
+
+    def _split(self, request: Request) -> Iterator[Request]:
+        count = int(request.options.get("n") or self.options.get("n") or 1)
+        for index in range(count):
+            yield replace(request, options={**request.options, "n": None}, candidate=request.candidate * count + index)
+
+
+class _Gathered:
+    """The pieces of a streamed answer, put together."""
+
+    __slots__ = ("_finish", "_pieces", "_usage", "begun")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._finish: str | None = None
+        self._usage: Mapping[str, Any] | None = None
+        self.begun = False
+
+    def add(self, chunk: Mapping[str, Any]) -> str:
+        """Take a chunk and return the text it brought."""
+        self._usage = chunk.get("usage") or self._usage
+        text = ""
+        for choice in chunk.get("choices") or ():
+            text += (choice.get("delta") or {}).get("content") or ""
+            self._finish = choice.get("finish_reason") or self._finish
+        if text:
+            self._pieces.append(text)
+            self.begun = True
+        return text
+
+    def response(self, model: str, cost: float | None) -> Response:
+        """Return the whole answer."""
+        return Response((Output("".join(self._pieces), finish_reason=self._finish),), read_usage(self._usage), model, cost)
+
+
+def _as_shared(response: Response) -> Response:
+    """The same answer for one who waited for another's request: nothing was sent for it."""
+    return replace(response, usage=Usage(cache_hits=1), cost=0.0, cached="flight", raw={})
+
+
+def _merged(responses: list[Response]) -> Response:
+    """One response of several candidates, each its own request."""
+    first = responses[0]
+    costs = [response.cost for response in responses]
+    known = [cost for cost in costs if cost is not None]
+    return replace(
+        first,
+        outputs=tuple(output for response in responses for output in response.outputs),
+        usage=sum((response.usage for response in responses), Usage()),
+        cost=sum(known) if len(known) == len(costs) else None,
+        cached=first.cached if all(response.cached for response in responses) else None,
+        elapsed_s=sum(response.elapsed_s for response in responses),
+    )
+
+
+def _schema_of(model: Any) -> dict[str, Any]:
+    """A pydantic class given as `response_format` (DSPy does), in OpenAI's JSON form."""
+    schema = model.model_json_schema()
+    return {"type": "json_schema", "json_schema": {"name": model.__name__, "strict": True, "schema": schema}}

@@ -1,0 +1,143 @@
+"""From a model string to a client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from dspex_nb.clients import local
+from dspex_nb.clients.client import Client
+from dspex_nb.clients.openai import OpenAIWire
+from dspex_nb.clients.settings import Settings, without_secrets
+from dspex_nb.clients.targets import LOCAL, Target, capabilities_of, is_reasoning, resolve
+from dspex_nb.messages import Capabilities
+
+LOCAL_CONCURRENCY = 4  # one slot serves; a few waiting keep it busy, and a cell's call stands in a short queue
+_SETTING_NAMES = frozenset(field.name for field in fields(Settings))
+
+
+def connect(model: str, *, on_progress: Callable[[str], None] | None = None, **options: Any) -> Client:
+    """Return a client for a model string.
+
+    Args:
+        model: `"local"`, `"provider/model"`, or any name together with `api_base`.
+        on_progress: Told in words while the embedded model loads, which is when it is first asked.
+        **options: `api_key`, `api_base`, `headers`; the fields of `Settings`; `capabilities` (where the server's are known
+            better); for `local` also `path` (a GGUF file), `threads` and `base_url` (a server that runs already); anything else is
+            sent to the model (`temperature`, `max_tokens`, …).
+
+    Raises:
+        LMNotConfiguredError: The string names nothing known, or a setting is impossible.
+        MissingDependencyError: A package for it is not installed.
+    """
+    api_base = options.pop("api_base", None)
+    capabilities = options.pop("capabilities", None)
+    given = {name: options.pop(name) for name in tuple(options) if name in _SETTING_NAMES}
+    target = resolve(model, api_base)
+    if target.provider == LOCAL:
+        return _connect_local(model, given, options, capabilities, on_progress)
+    shown, hidden = without_secrets(options)
+    settings = Settings(**given)
+    origin = {"api_base": api_base} if api_base else {}
+    if not target.direct:
+        return _connect_litellm(target, model, shown, hidden, settings, capabilities)
+    wire = OpenAIWire(
+        target.url,
+        target.name,
+        key=lambda: hidden.get("api_key") or (os.environ.get(target.key_env) if target.key_env else None),
+        key_env=target.key_env,
+        headers=hidden.get("headers") or hidden.get("extra_headers"),
+        renames={"max_tokens": "max_completion_tokens"} if is_reasoning(target) else None,
+    )
+    identity = f"{model}@{api_base}" if api_base else model
+    return Client(
+        model, wire, provider=target.provider, identity=identity, options=shown, settings=settings,
+        capabilities=capabilities or capabilities_of(target), origin=_with_capabilities(origin, capabilities), credentials=hidden,
+    )  # fmt: skip
+
+
+def from_state(state: Mapping[str, Any], secrets: Mapping[str, Any] | None = None) -> Client:
+    """Rebuild a client from `Client.dump_state()`; see there."""
+    options = {**state.get("options", {}), **state.get("settings", {}), **(secrets or {})}
+    for name in ("api_base", "path", "base_url", "identity"):
+        if state.get(name) is not None:
+            options[name] = state[name]
+    if state.get("capabilities"):
+        known = dict(state["capabilities"])
+        options["capabilities"] = Capabilities(**{**known, "params": frozenset(known.get("params", ()))})
+    return connect(state["model"], **options)
+
+
+def _connect_local(
+    model: str,
+    given: dict[str, Any],
+    options: dict[str, Any],
+    capabilities: Capabilities | None,
+    on_progress: Callable[[str], None] | None,
+) -> Client:
+    path, base_url, identity, threads = (options.pop(name, None) for name in ("path", "base_url", "identity", "threads"))
+    shown, hidden = without_secrets(options)
+    base_url = base_url or local.url_from_environment()
+    if base_url:
+        fixed = f"{local.with_v1(base_url)}/chat/completions"
+        url: str | Callable[[], str] = fixed
+        identity = identity or _identity_of_url(path, base_url)
+    else:
+        file = local.model_path(path)
+        server = local.server_for(file, threads)
+        url = lambda: f"{server.url(on_progress)}/chat/completions"  # noqa: E731 - two lines of one thought
+        identity = identity or _identity(file)
+    wire = OpenAIWire(url, LOCAL, extra={"cache_prompt": True}, native_n=False)
+    settings = Settings(**{"max_concurrency": LOCAL_CONCURRENCY, **given})
+    return Client(
+        model, wire, provider=LOCAL, identity=identity, options={"temperature": 0.0, **shown}, settings=settings,
+        capabilities=capabilities or capabilities_of(Target(LOCAL, LOCAL)), price_zero=True, seeded=True,
+        origin=_with_capabilities({"path": str(path)} if path else {}, capabilities), credentials=hidden,
+    )  # fmt: skip
+
+
+def _connect_litellm(
+    target: Target,
+    model: str,
+    shown: dict[str, Any],
+    hidden: dict[str, Any],
+    settings: Settings,
+    capabilities: Capabilities | None,
+) -> Client:
+    from dspex_nb.clients import litellm
+
+    wire = litellm.LiteLLMWire(target.name, credentials=hidden, key_env=target.key_env)
+    return Client(
+        model, wire, provider=target.provider, identity=model, options=shown, settings=settings,
+        capabilities=capabilities or litellm.capabilities_of(target.name), origin=_with_capabilities({}, capabilities),
+        credentials=hidden,
+    )  # fmt: skip
+
+
+def _with_capabilities(origin: Mapping[str, Any], capabilities: Capabilities | None) -> dict[str, Any]:
+    if capabilities is None:
+        return dict(origin)
+    return {
+        **origin,
+        "capabilities": {
+            "response_schema": capabilities.response_schema,
+            "function_calling": capabilities.function_calling,
+            "reasoning": capabilities.reasoning,
+            "params": sorted(capabilities.params),
+        },
+    }
+
+
+def _identity(file: Path) -> str:
+    """Name a model file by what it is, not where: the cache stays good when the environment moves."""
+    return f"local:{file.name}:{file.stat().st_size}"
+
+
+def _identity_of_url(path: str | None, base_url: str) -> str:
+    try:
+        return _identity(local.model_path(path))
+    except Exception:  # noqa: BLE001 - no file here: the server is all that is known
+        return f"local@{base_url}"

@@ -1,0 +1,70 @@
+"""`%%pipeline name`: declare a pipeline in a cell, bind it, show it, and run it if asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dspex_nb import api
+from dspex_nb.errors import MagicUsageError
+from dspex_nb.magics.arguments import Arguments, Option, Usage
+from dspex_nb.magics.namespace import literal, lookup_data
+from dspex_nb.pipelines import read_cell
+
+USAGE = Usage(
+    "%%pipeline",
+    "Declare a pipeline: inputs, steps, directives. Binds the name; runs it with --inputs or --map.",
+    ("name",),
+    (
+        Option("inputs", "run on these inputs and show the run live", "a=1 b=2 …", many=True),
+        Option("map", "run on every row and show the table", "DATA"),
+        Option("n-jobs", "rows in flight with --map", "N"),
+        Option("plan", "show the routes and why; run nothing"),
+        Option("background", "return at once; the view goes on, with a Stop button"),
+        Option("wait", "wait for the run (the default)"),
+        Option("export", "write the pipeline as plain Python", "FILE"),
+        Option("redraw", "show the picture again after the run"),
+        Option("quiet", "bind it without showing the picture"),
+    ),
+    "%%pipeline support --inputs message='My card was charged twice'\nmessage: str\ntriage = predict(\"message -> desk: Literal['billing', 'tech', 'sales']\")",
+)
+
+
+def run(shell: Any, line: str, cell: str | None) -> Any:
+    """Read the cell, bind the pipeline, do what the options ask."""
+    given = USAGE.parse(line)
+    if given.get("help") or cell is None:
+        print(USAGE.help_text())  # noqa: T201 - help is asked for
+        return None
+    name = given.words[0]
+    if not name.isidentifier():
+        raise MagicUsageError(f"{name!r} is no Python name", hint="write e.g. %%pipeline support")
+    pipeline = api.Pipeline.of(read_cell(name, cell, shell.user_ns))
+    shell.user_ns[name] = pipeline
+    if given.get("export"):
+        print(f"written: {pipeline.save(Path(given.get('export')))}")  # noqa: T201 - the answer to --export
+    if given.get("map"):
+        return pipeline.map(lookup_data(given.get("map"), shell.user_ns), n_jobs=int(given.get("n_jobs", 0)) or None)
+    if given.get("inputs") and not given.get("plan"):
+        return _run(pipeline, given, shell)
+    return None if given.get("quiet") else pipeline
+
+
+def _run(pipeline: Any, given: Arguments, shell: Any) -> Any:
+    inputs = {}
+    for pair in given.get("inputs"):
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise MagicUsageError(
+                f"--inputs takes name=value, got {pair!r}", hint="write e.g. --inputs message='My card was charged twice'"
+            )
+        inputs[key] = shell.user_ns.get(text[1:-1]) if text.startswith("{") and text.endswith("}") else literal(text)
+    started = pipeline.run(**inputs)
+    started.show()
+    if given.get("background"):
+        shell.user_ns[f"{pipeline.name}_run"] = started
+        return None
+    result = started.result()
+    if given.get("redraw"):
+        return pipeline
+    return result

@@ -1,0 +1,151 @@
+"""The options that every step takes, and the directives: read, checked, given their units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dspex_nb.errors import did_you_mean
+from dspex_nb.pipelines.drafts import Argument, Call, Deferred
+from dspex_nb.pipelines.durations import read_duration
+from dspex_nb.pipelines.places import Place
+from dspex_nb.pipelines.records import Defaults
+
+ENGINES = ("native", "dspy")
+AGGREGATIONS = ("compare", "majority", "weighted_vote")
+_DIRECTIVES = {"cache": ("ttl",), "retry": ("n",), "on_error": ("action",)}
+
+
+def check_setting(name: str, value: Any, place: Place) -> Any:
+    """Return the value of a step option in its own unit (durations in seconds).
+
+    Raises:
+        PlanError: The option does not take this value.
+    """
+    if value is None or isinstance(value, Deferred):
+        return value
+    check = _CHECKS.get(name)
+    if check is None:
+        return value
+    try:
+        return check(value)
+    except ValueError as error:
+        raise place.plan_error(f"{name}={value!r}: {error}", _HINTS[name]) from None
+
+
+def _engine(value: Any) -> str:
+    if not isinstance(value, str) or value not in ENGINES:
+        raise ValueError(f"no such engine; {did_you_mean(str(value), ENGINES)}engines: native, dspy")
+    return value
+
+
+def _retry(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("expected how many more times to try, a whole number from 0")
+    return value
+
+
+def _cache(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected True or False")  # noqa: TRY004 - reported as a value the option does not take
+    return value
+
+
+def _aggregation(value: Any) -> Any:
+    if isinstance(value, str) and value not in AGGREGATIONS:
+        raise ValueError(f"no such aggregation; {did_you_mean(value, AGGREGATIONS)}known: {', '.join(AGGREGATIONS)}")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("expected a whole number from 1")
+    return value
+
+
+def _merge(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError("merging passages is not in this version: retrieval comes later")  # noqa: TRY004 - the value is at fault
+    if not callable(value):
+        raise ValueError("expected a function of the dict of the children's values")  # noqa: TRY004
+    return value
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "engine": _engine, "retry": _retry, "cache": _cache, "ttl": read_duration, "timeout_s": read_duration,
+    "aggregation": _aggregation, "chains": _count, "merge": _merge,
+}  # fmt: skip
+_HINTS = {
+    "engine": 'write engine="native" or engine="dspy", or leave it out: the router picks and says why',
+    "retry": "write e.g. retry=2",
+    "cache": 'write cache=True, and ttl="1h" beside it for how long',
+    "ttl": 'write e.g. ttl="1h"',
+    "timeout_s": "write seconds, e.g. timeout_s=30",
+    "aggregation": 'write e.g. aggregation="majority"',
+    "chains": "write e.g. chains=3",
+    "merge": "leave merge out: the step's value is then a dict; or give a function of that dict",
+}
+
+
+def directive(call: Call, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `defaults` with what a directive of the cell adds.
+
+    Raises:
+        PipelineSyntaxError: Arguments that the directive does not take.
+        PlanError: A value that it does not take.
+    """
+    values = dict(call.keywords)
+    allowed = _DIRECTIVES[call.name]
+    call.refuse_more_than(1, f"one value: {_EXAMPLES[call.name]}")
+    if call.args:
+        values.setdefault("enabled" if call.name == "cache" else allowed[0], call.args[0])
+    for name, argument in values.items():
+        if name not in (*allowed, "enabled"):
+            raise argument.place.plan_error(
+                f"{call.name}(...) has no option {name!r}", f"{did_you_mean(name, allowed)}write {_EXAMPLES[call.name]}"
+            )
+        if isinstance(argument.user, Deferred) or not isinstance(argument.user, str | int | float):
+            raise argument.place.syntax_error(f"{call.name}(...) takes a plain value", f"write {_EXAMPLES[call.name]}")
+    if not values and call.name != "cache":
+        raise call.place.syntax_error(f"{call.name}(...) needs a value", f"write {_EXAMPLES[call.name]}")
+    return dict(defaults) | _directive_values(call.name, values)
+
+
+_EXAMPLES = {"cache": 'cache(ttl="1h")', "retry": "retry(2)", "on_error": 'on_error("skip")'}
+
+
+def _directive_values(name: str, values: Mapping[str, Argument]) -> dict[str, Any]:
+    if name == "retry":
+        return {"retry": check_setting("retry", values["n"].user, values["n"].place)}
+    if name == "on_error":
+        action = values["action"]
+        if action.user not in ("stop", "skip"):
+            near = did_you_mean(str(action.user), ("stop", "skip"))
+            hint = f'{near}write on_error("stop") or on_error("skip"); a fallback step belongs to one step'
+            raise action.place.plan_error(f'on_error({action.user!r}): expected "stop" or "skip"', hint)
+        return {"on_error": action.user}
+    found: dict[str, Any] = {}
+    if "enabled" in values:
+        enabled = values["enabled"]
+        found["cache"] = check_setting("cache", enabled.user, enabled.place)
+    if "ttl" in values:
+        found["ttl_s"] = check_setting("ttl", values["ttl"].user, values["ttl"].place)
+    return found
+
+
+def with_defaults(kind: str, settings: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
+    """Return a step's settings under `Step`'s names, with the cell's directives where the step says nothing.
+
+    `cache(ttl=…)` says how long, never that a function is pure; and a `parallel` step leaves retrying to its children.
+    """
+    caching = settings.get("cache")
+    if caching is None and (defaults.cache is False or kind not in ("function", "module", "pipeline", "parallel")):
+        caching = defaults.cache
+    ttl = settings.get("ttl")
+    retry = settings.get("retry")
+    return {
+        **{name: settings.get(name) for name in ("engine", "adapter", "pool", "timeout_s")},
+        "cache": caching,
+        "ttl_s": defaults.ttl_s if ttl is None else ttl,
+        "retry": (0 if kind == "parallel" else defaults.retry) if retry is None else retry,
+    }

@@ -1,0 +1,84 @@
+"""What a pipeline's run leaves behind: every field, every step's fate, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dspex_nb.messages import Usage
+from dspex_nb.predictions import Facts, Prediction, Route
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step's fate.
+
+    Attributes:
+        status: `"done"`, `"failed"` (and the run went on), or `"skipped"`.
+        error: The message of what failed, or why it was skipped.
+        usage: Tokens and calls; those of inner steps are in it.
+        cost: US dollars, None where a price is unknown.
+        cached: The tier that served it if no request was sent, else None.
+        started_s: Seconds from the run's start.
+        attempts: How often it was tried.
+    """
+
+    status: str
+    elapsed_s: float = 0.0
+    error: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = 0.0
+    cached: str | None = None
+    route: Route | None = None
+    started_s: float = 0.0
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished run of a pipeline.
+
+    Attributes:
+        outputs: The fields of the steps nobody reads from.
+        fields: Every shared field in its last version, inputs too.
+        by_step: What each step wrote, its hidden fields (`reasoning`) too.
+        step_results: Each step's fate, inner ones as `outer/inner` and `parent.child`.
+        timings: Seconds of each step that ran.
+    """
+
+    outputs: Mapping[str, Any]
+    fields: Mapping[str, Any]
+    by_step: Mapping[str, Mapping[str, Any]]
+    step_results: Mapping[str, StepResult]
+    elapsed_s: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = 0.0
+    cached: str | None = None
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds of each step that ran."""
+        return {name: result.elapsed_s for name, result in self.step_results.items() if result.status != "skipped"}
+
+    def prediction(self, run_id: str = "") -> Prediction:
+        """Return the outputs as a prediction, with all fields at `.fields`."""
+        facts = Facts(
+            usage=self.usage, cost=self.cost, run_id=run_id, elapsed_s=self.elapsed_s, cached=self.cached, fields=self.fields
+        )
+        return Prediction(self.outputs, facts)
+
+
+def total(results: Mapping[str, StepResult]) -> tuple[Usage, float | None, str | None]:
+    """Sum what the outermost steps took: a child's and an inner step's share is in its parent's already."""
+    usage, cost, tiers = Usage(), 0.0, []
+    unknown = False
+    for result in results.values():
+        if result.usage.calls or result.usage.cache_hits:
+            usage = usage + result.usage
+            tiers.append(result.cached)
+        if result.cost is None:
+            unknown = True
+        else:
+            cost += result.cost
+    return usage, None if unknown else cost, tiers[0] if tiers and all(tiers) else None

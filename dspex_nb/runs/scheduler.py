@@ -1,0 +1,445 @@
+"""Runs a pipeline: each step once, as soon as what it reads is there, in the calling thread wherever that costs no time.
+
+Functions run inline; a step that waits (an LM call, a module, an inner pipeline) runs inline if nothing else can go on
+meanwhile, else on a crew thread. The driver alone touches the run's state, so no lock is needed; a child on a
+thread only adds its own fate, which is one dictionary item.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, wait
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from dspex_nb.errors import Cancelled, MissingInputError, StepError, did_you_mean
+from dspex_nb.events import StepEnded, StepStarted
+from dspex_nb.pipelines.records import FieldRef, PipelineSpec, Step
+from dspex_nb.pools import PoolFuture, crew
+from dspex_nb.routing import Plan
+from dspex_nb.runs.outcomes import Outcome, StepResult, total
+from dspex_nb.runs.performing import Surroundings, Written, explain, perform
+from dspex_nb.scopes import CancelToken, Scope
+from dspex_nb.session import Session
+
+_layer = threading.local()
+_GRACE_S = 0.5
+_T = TypeVar("_T")
+
+
+@contextlib.contextmanager
+def inline_steps() -> Iterator[None]:
+    """Within the block, in this thread, steps get no threads of their own: for one of many rows that run at once."""
+    before = getattr(_layer, "inline", False)
+    _layer.inline = True
+    try:
+        yield
+    finally:
+        _layer.inline = before
+
+
+def next_of(waiting: queue.SimpleQueue[_T]) -> _T:
+    """Return the next item; looks up five times a second, for an interrupt does not end a wait on every system."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return waiting.get(timeout=0.2)
+
+
+def execute(
+    spec: PipelineSpec,
+    plan: Plan,
+    inputs: Mapping[str, Any],
+    *,
+    session: Session,
+    scope: Scope,
+    prefix: str = "",
+    threads: bool | None = None,
+    apart: bool = False,
+) -> Outcome:
+    """Run a pipeline and return what it left.
+
+    Args:
+        spec: The pipeline.
+        plan: Its plan, which may be shared by any number of runs at once.
+        inputs: Its inputs; those with defaults may be left out.
+        session: LM, adapter, cache and pools.
+        scope: Whose events and cancellation these are.
+        prefix: `"outer/"` for an inner pipeline: goes before the names of its steps in events and results.
+        threads: Whether steps may run at once; None means yes, except in a row of a map.
+        apart: Run functions on threads too. For a run that no KeyboardInterrupt reaches (in the background), so that a stop
+            returns at once even if a function hangs.
+
+    Raises:
+        MissingInputError: An input is not given.
+        LMNotConfiguredError: A step needs an LM and none is set.
+        StepError: A step failed and said nothing else of it; steps running beside it are stopped.
+        Cancelled: The scope was cancelled or ■ was pressed. What could not be stopped is named in the message and left behind.
+    """
+    given = _inputs(spec, inputs)
+    if plan.needs_lm:
+        session.require_lm()
+    may = threads if threads is not None else not getattr(_layer, "inline", False)
+    return _Driver(spec, plan, given, session, scope, prefix, may, apart).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A step in the graph: what must be over before it, what it lets start."""
+
+    step: Step
+    needs: frozenset[str]
+    feeds: tuple[str, ...]
+    waits: bool
+
+
+def _graph(spec: PipelineSpec, plan: Plan, prefix: str) -> dict[str, _Node]:
+    found: dict[str, _Node] | None = plan.compiled.get(f"graph:{prefix}")
+    if found is not None:
+        return found
+    needs = {step.name: frozenset(ref.step for ref in step.refs if ref.step) for step in spec.steps}
+    feeds = {step.name: tuple(other for other in needs if step.name in needs[other]) for step in spec.steps}
+    made = {
+        step.name: _Node(
+            step, needs[step.name], feeds[step.name], step.kind not in ("function", "template") or step.pool is not None
+        )
+        for step in spec.steps
+    }
+    plan.compiled[f"graph:{prefix}"] = made
+    return made
+
+
+def _inputs(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for one in spec.inputs:
+        if one.name in given:
+            values[one.name] = given[one.name]
+        elif not one.required:
+            values[one.name] = _fresh(one.default)
+        else:
+            names = ", ".join(each.name for each in spec.inputs)
+            near = did_you_mean(one.name, [name for name in given if name not in {each.name for each in spec.inputs}])
+            raise MissingInputError(f"{spec.name}: missing input {one.name!r}", hint=f"{near}inputs are: {names}")
+    unknown = [name for name in given if name not in values]
+    if unknown:
+        known = ", ".join(values) or "none"
+        raise MissingInputError(
+            f"{spec.name}: there is no input {unknown[0]!r}", hint=f"{did_you_mean(unknown[0], values)}inputs are: {known}"
+        )
+    return values
+
+
+def _fresh(default: Any) -> Any:
+    """Return a default that no run can change for the next one."""
+    return copy.deepcopy(default) if isinstance(default, list | dict | set) else default
+
+
+@dataclass(slots=True)
+class _Driver:
+    """One run's state; used by one thread."""
+
+    spec: PipelineSpec
+    plan: Plan
+    inputs: dict[str, Any]
+    session: Session
+    scope: Scope
+    prefix: str
+    threads: bool
+    apart: bool
+    started: float = field(default_factory=time.perf_counter)
+    graph: dict[str, _Node] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fates: dict[str, StepResult] = field(default_factory=dict)
+    inner: dict[str, StepResult] = field(default_factory=dict)
+    flying: dict[str, tuple[PoolFuture, float]] = field(default_factory=dict)
+    landed: queue.SimpleQueue[str | None] = field(default_factory=queue.SimpleQueue)
+    token: CancelToken | None = None
+    unlink: Callable[[], None] = lambda: None
+
+    def run(self) -> Outcome:
+        self.graph = _graph(self.spec, self.plan, self.prefix)
+        self.results[""] = self.inputs
+        around = Surroundings(
+            self.plan, self.session, self.scope, self.prefix, self.threads, self.results, self.inner, execute, self._child
+        )
+        forget = self.scope.cancel.on_cancel(lambda: self.landed.put(None))
+        try:
+            self._drive(around)
+        except KeyboardInterrupt:
+            self.scope.cancel.cancel()
+            raise self._stopped() from None
+        except Cancelled:
+            raise self._stopped() from None
+        except BaseException:
+            self._leave("cancelled")
+            raise
+        finally:
+            forget()
+            self.unlink()
+        return self._outcome()
+
+    def _drive(self, around: Surroundings) -> None:
+        waiting = {name: len(node.needs) for name, node in self.graph.items()}
+        ready = [name for name, count in waiting.items() if not count]
+        cancel = self.scope.cancel
+        while ready or self.flying:
+            if cancel.cancelled:
+                cancel.check()
+            over = self._start(ready, around) if ready else [self._land(around)]
+            ready = []
+            for name in over:
+                for fed in self.graph[name].feeds:
+                    waiting[fed] -= 1
+                    if not waiting[fed]:
+                        ready.append(fed)
+
+    def _start(self, ready: list[str], around: Surroundings) -> list[str]:
+        """Start what is ready, what waits first and on threads if others can go on; returns the steps that are over already."""
+        many = len(ready) > 1 or bool(self.flying)
+        over, inline = [], []
+        for name in ready:
+            node = self.graph[name]
+            if self._skipped(node, around):
+                over.append(name)
+            elif self.apart or (self.threads and many and node.waits):
+                self._launch(node, around)
+            else:
+                inline.append(node)
+        for node in inline:
+            if self.scope.cancel.cancelled:
+                self.scope.cancel.check()
+            self._inline(node, around)
+            over.append(node.step.name)
+        return over
+
+    def _inline(self, node: _Node, around: Surroundings) -> None:
+        started = self._begin(node.step, around)
+        try:
+            scope = self.scope if not node.waits else replace(self.scope, step=self.prefix + node.step.name)
+            written = perform(node.step, around, scope)
+        except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
+            self._failed(node.step, error, started, around)
+        except BaseException:  # ■ was pressed
+            self._publish_end(node.step, "cancelled", time.perf_counter() - started, None)
+            raise
+        else:
+            self._done(node.step, written, started, around)
+
+    def _launch(self, node: _Node, around: Surroundings) -> None:
+        if self.token is None:
+            # Stopping the steps beside a failed one must not stop the user's other work in this scope.
+            self.token = CancelToken()
+            self.unlink = self.scope.cancel.on_cancel(self.token.cancel)
+        name = node.step.name
+        started = self._begin(node.step, around)
+        future = crew.start(perform, node.step, around, replace(self.scope, step=self.prefix + name, cancel=self.token))
+        self.flying[name] = (future, started)
+        future.add_done_callback(lambda _: self.landed.put(name))
+
+    def _land(self, around: Surroundings) -> str:
+        """Wait for a step in flight to end."""
+        name = next_of(self.landed)
+        if name is None:
+            self.scope.cancel.check()
+        assert name is not None  # noqa: S101 - None is put by a cancellation only
+        future, started = self.flying.pop(name)
+        step = self.graph[name].step
+        try:
+            written = future.result()
+        except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
+            self._failed(step, error, started, around)
+        else:
+            self._done(step, written, started, around)
+        return name
+
+    # A step's fate
+
+    def _skipped(self, node: _Node, around: Surroundings) -> bool:
+        step = node.step
+        reason = _unmet(step, around) or self._condition(step, around)
+        if reason is None:
+            return False
+        self._note_skip(step, reason, around)
+        return True
+
+    def _condition(self, step: Step, around: Surroundings) -> str | None:
+        if step.when is None:
+            return None
+        try:
+            holds = step.when.holds(around.results)
+        except Exception as error:
+            message, hint = explain(error)
+            raise self._step_error(step, f"its when= failed: {message}", hint, error) from error
+        return None if holds else f"when={step.when.text or '…'} did not hold"
+
+    def _note_skip(self, step: Step, reason: str, around: Surroundings) -> None:
+        around.results[step.name] = _blank(step)
+        self._keep(step, StepResult("skipped", error=reason, route=around.route(step), started_s=self._now()))
+        self._publish_end(step, "skipped", 0.0, reason)
+
+    def _begin(self, step: Step, around: Surroundings) -> float:
+        route = around.route(step)
+        self.scope.publish(StepStarted(run_id=self.scope.run_id, step=route.step, engine=route.engine, reason=route.reason))
+        return time.perf_counter()
+
+    def _done(self, step: Step, written: Written, started: float, around: Surroundings) -> None:
+        elapsed_s = time.perf_counter() - started
+        around.results[step.name] = written.fields
+        self._keep(
+            step,
+            StepResult(
+                "done",
+                elapsed_s,
+                None,
+                written.usage,
+                written.cost,
+                written.cached,
+                around.route(step),
+                started - self.started,
+                written.attempts,
+            ),
+        )
+        self._publish_end(step, "done", elapsed_s, None)
+
+    def _failed(self, step: Step, error: Exception, started: float, around: Surroundings) -> None:
+        """Do what the step says of errors: stop the run, go on without it, or take its fallback."""
+        elapsed_s = time.perf_counter() - started
+        if isinstance(error, Cancelled | CancelledError):
+            self._publish_end(step, "cancelled", elapsed_s, None)
+            raise Cancelled("stopped") from error
+        message, hint = explain(error)
+        self._publish_end(step, "failed", elapsed_s, message)
+        self._keep(step, StepResult("failed", elapsed_s, message, route=around.route(step), started_s=started - self.started))
+        if step.on_error == "skip":
+            around.results[step.name] = _blank(step)
+        elif isinstance(step.on_error, Step):
+            around.results[step.name] = self._child(step.on_error, around, self.scope).fields
+        elif isinstance(error, StepError):  # of an inner pipeline: it names the inner step already
+            raise error
+        else:
+            raise self._step_error(step, message, hint, error) from error
+
+    def _child(self, step: Step, around: Surroundings, scope: Scope) -> Written:
+        """Run a child of `parallel` or a fallback, in this thread, with its own fate."""
+        reason = _unmet(step, around) or self._condition(step, around)
+        if reason is not None:
+            blank = _blank(step)
+            self._keep(step, StepResult("skipped", error=reason, route=around.route(step), started_s=self._now()))
+            self._publish_end(step, "skipped", 0.0, reason)
+            return Written(blank)
+        started = self._begin(step, around)
+        try:
+            written = perform(step, around, replace(scope, step=self.prefix + step.name))
+        except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
+            own = replace(around, results={**around.results})
+            self._failed(step, error, started, own)
+            return Written(own.results[step.name])
+        self._keep(
+            step,
+            StepResult(
+                "done",
+                time.perf_counter() - started,
+                usage=written.usage,
+                cost=written.cost,
+                cached=written.cached,
+                route=around.route(step),
+                started_s=started - self.started,
+                attempts=written.attempts,
+            ),
+        )
+        self._publish_end(step, "done", time.perf_counter() - started, None)
+        return written
+
+    def _keep(self, step: Step, fate: StepResult) -> None:
+        (self.fates if step.name in self.graph else self.inner)[self.prefix + step.name] = fate
+
+    def _publish_end(self, step: Step, status: str, elapsed_s: float, error: str | None) -> None:
+        self.scope.publish(
+            StepEnded(run_id=self.scope.run_id, step=self.prefix + step.name, status=status, elapsed_s=elapsed_s, error=error)
+        )
+
+    def _step_error(self, step: Step, message: str, hint: str, cause: Exception) -> StepError:
+        where = f" (cell line {step.line})" if step.line else ""
+        return StepError(
+            f"step {self.prefix + step.name!r}{where}: {message}",
+            hint=hint,
+            step=self.prefix + step.name,
+            line=step.line,
+            cause=cause,
+        )
+
+    def _now(self) -> float:
+        return time.perf_counter() - self.started
+
+    # The end
+
+    def _leave(self, status: str) -> list[str]:
+        """Stop what is in flight; returns the names of steps that did not stop in time and are left behind."""
+        if not self.flying:
+            return []
+        if self.token is not None:
+            self.token.cancel()
+        wait([future for future, _ in self.flying.values()], _GRACE_S)
+        left = []
+        for name, (future, started) in self.flying.items():
+            if not future.done():
+                left.append(self.prefix + name)
+                future.cancel()  # its result, should it come, is discarded
+            self._publish_end(self.graph[name].step, status, time.perf_counter() - started, None)
+        self.flying.clear()
+        return left
+
+    def _stopped(self) -> Cancelled:
+        left = self._leave("cancelled")
+        done = sum(fate.status == "done" for fate in self.fates.values())
+        told = f"; could not be stopped and was left behind, its result will be discarded: {', '.join(left)}" if left else ""
+        return Cancelled(
+            f"{self.spec.name}: stopped after {done} of {len(self.graph)} steps{told}",
+            hint="answers already received are in the cache",
+        )
+
+    def _outcome(self) -> Outcome:
+        usage, cost, cached = total(self.fates)
+        return Outcome(
+            outputs={name: ref.read(self.results) for name, ref in self._refs("result").items()},
+            fields={name: ref.read(self.results) for name, ref in self._refs("fields").items()},
+            by_step={name: fields for name, fields in self.results.items() if name},
+            step_results={**self.fates, **self.inner},
+            elapsed_s=self._now(),
+            usage=usage,
+            cost=cost,
+            cached=cached,
+        )
+
+    def _refs(self, which: str) -> dict[str, FieldRef]:
+        # Properties of the spec that walk the whole graph: once a plan, not once a run.
+        key = f"{which}:{self.prefix}"
+        found: dict[str, FieldRef] | None = self.plan.compiled.get(key)
+        if found is None:
+            found = self.plan.compiled[key] = dict(getattr(self.spec, which))
+        return found
+
+
+def _unmet(step: Step, around: Surroundings) -> str | None:
+    """Return why a step cannot run: a step it reads from was skipped or failed."""
+    for value in step.bindings.values():
+        if isinstance(value, FieldRef) and value.step and around.results.get(value.step) is not None:
+            written = around.results[value.step]
+            if isinstance(written, _Blank):
+                return f"needs {value}, but step {value.step!r} gave none"
+    return None
+
+
+class _Blank(dict[str, Any]):
+    """The fields of a step that did not run or failed: all None. Its class tells it from a step that gave None."""
+
+
+def _blank(step: Step) -> _Blank:
+    return _Blank(dict.fromkeys((*step.writes, *step.hidden)))
+
+
+__all__ = ["Outcome", "StepResult", "execute", "inline_steps", "next_of"]

@@ -1,0 +1,176 @@
+"""The store: events in, rows out."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from dspex_nb.errors import StoreError
+from dspex_nb.events import Bus, Event, RunEnded, from_json
+from dspex_nb.store.owners import Owner, is_alive
+from dspex_nb.store.rows import LMUsage, RunRow, TrialRow
+from dspex_nb.store.schema import connect
+from dspex_nb.store.writer import Writer, write_event
+
+_USAGE = """
+SELECT coalesce(sum(json_extract(json, '$.cached') IS NULL AND json_extract(json, '$.error') IS NULL), 0),
+       coalesce(sum(json_extract(json, '$.cached') IS NOT NULL), 0),
+       coalesce(sum(CASE WHEN json_extract(json, '$.cached') IS NULL THEN json_extract(json, '$.prompt_tokens') END), 0),
+       coalesce(sum(CASE WHEN json_extract(json, '$.cached') IS NULL THEN json_extract(json, '$.completion_tokens') END), 0),
+       coalesce(sum(json_extract(json, '$.error') IS NOT NULL), 0),
+       sum(json_extract(json, '$.cost'))
+FROM events WHERE run_id = ? AND kind = 'lm_called'
+"""
+
+
+class Store:
+    """Runs on disk, in one SQLite file that several processes share.
+
+    Appending never blocks on the disk and never raises: what a disk refuses is in `faults`, and the run goes on.
+    Reading sees what was committed, at most 50 ms old; `flush` waits for one's own.
+
+    Args:
+        path: The database file; made if missing.
+
+    Raises:
+        StoreError: The file cannot be opened.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.faults: list[str] = []
+        self._reading = threading.Lock()
+        self._reader = connect(self.path)
+        self._writer = Writer(self.path, self.faults)
+        self._elsewhere: set[str] = set()
+        self._closed = False
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    def append(self, events: Iterable[Event]) -> None:
+        """Queue events to be written within 50 ms."""
+        if not self._closed:
+            self._writer.append(events)
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Wait until everything appended so far is on disk; False if it is not within the time."""
+        return self._writer.flush(timeout_s)
+
+    def attach(self, bus: Bus) -> Callable[[], None]:
+        """Record every event of a bus; the returned callable stops it."""
+        return bus.subscribe(self._record)
+
+    def written_elsewhere(self, run_id: str) -> None:
+        """Leave a run's events to another process: here they are only shown again, and must not be stored twice."""
+        self._elsewhere.add(run_id)
+
+    def own(self, run_id: str) -> None:
+        """Make this process the owner of a run."""
+        owner = Owner.here()
+        self._change("UPDATE runs SET owner_pid=?, owner_started=? WHERE run_id=?", (owner.pid, owner.started, run_id))
+
+    def events(self, run_id: str, since: int = 0) -> list[tuple[int, Event]]:
+        """Return a run's events after sequence number `since`, oldest first; kinds of a newer version are left out."""
+        found = []
+        for seq, text in self._rows("SELECT seq, json FROM events WHERE run_id=? AND seq>? ORDER BY seq", (run_id, since)):
+            try:
+                found.append((int(seq), from_json(json.loads(text))))
+            except (KeyError, TypeError):
+                continue
+        return found
+
+    def runs(self, of: str | None = None) -> list[RunRow]:
+        """Return the runs, newest first; only those of one kind if `of` says so."""
+        query = "SELECT run_id, name, of_kind, status, started, ended, owner_pid, owner_started, error, info, result FROM runs"
+        rows = self._rows(f"{query} WHERE of_kind=coalesce(?, of_kind) ORDER BY started DESC", (of,))
+        return [_run_row(row) for row in rows]
+
+    def run(self, run_id: str) -> RunRow | None:
+        """Return one run, or None if it is unknown."""
+        return next((row for row in self.runs() if row.run_id == run_id), None)
+
+    def trials(self, run_id: str) -> list[TrialRow]:
+        """Return a study's trials in order."""
+        query = "SELECT trial, score, best, examples, elapsed_s, at, info FROM trials WHERE run_id=? ORDER BY trial"
+        rows = self._rows(query, (run_id,))
+        return [
+            TrialRow(trial, score, best, examples, elapsed_s, at, json.loads(info))
+            for trial, score, best, examples, elapsed_s, at, info in rows
+        ]
+
+    def usage(self, run_id: str) -> LMUsage:
+        """Return the LM calls of a run, summed."""
+        return LMUsage(*self._rows(_USAGE, (run_id,))[0])
+
+    def mark_interrupted(self) -> list[str]:
+        """End the runs whose process is gone as `"interrupted"`; returns their ids."""
+        gone = [row for row in self.runs() if row.status == "running" and not is_alive(row.owner)]
+        return [row.run_id for row in gone if self._interrupt(row)]
+
+    def close(self) -> None:
+        """Write what is queued and close the file."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writer.close()
+        with self._reading:
+            self._reader.close()
+
+    def _record(self, event: Event) -> None:
+        if event.run_id not in self._elsewhere:
+            self.append([event])
+
+    def _interrupt(self, row: RunRow) -> bool:
+        event = RunEnded(run_id=row.run_id, status="interrupted", error="its process ended before it did")
+        with self._reading:
+            try:
+                self._reader.execute("BEGIN IMMEDIATE")
+                # Another process may have seen the same: only who changes the row writes the event.
+                mine = self._reader.execute(
+                    "UPDATE runs SET status='interrupted' WHERE run_id=? AND status='running' AND owner_pid=?",
+                    (row.run_id, row.owner.pid),
+                ).rowcount
+                if mine:
+                    write_event(self._reader, event, row.owner)
+                self._reader.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._reader.in_transaction:
+                    self._reader.execute("ROLLBACK")
+                self.faults.append(f"run {row.run_id} could not be marked interrupted: {error}")
+                return False
+        return bool(mine)
+
+    def _change(self, statement: str, values: tuple[Any, ...]) -> None:
+        with self._reading:
+            try:
+                self._reader.execute(statement, values)
+            except sqlite3.Error as error:
+                raise StoreError(f"the run store {self.path} cannot be written: {error}", hint="free some disk space") from error
+
+    def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        with self._reading:
+            try:
+                return self._reader.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(
+                    f"the run store {self.path} cannot be read: {error}", hint="move that file away; a new one is made"
+                ) from error
+
+
+def _run_row(row: Any) -> RunRow:
+    run_id, name, of, status, started, ended, pid, ticks, error, info, result = row
+    return RunRow(run_id, name, of, status, started, ended, Owner(pid, ticks), error, json.loads(info), json.loads(result))
+
+
+def _close_at_exit(reference: weakref.ref[Store]) -> None:
+    store = reference()
+    if store is not None:
+        store.close()

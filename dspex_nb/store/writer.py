@@ -1,0 +1,128 @@
+"""The one writer of a process: a thread that groups what arrives within 50 ms into one commit."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+
+from dspex_nb.events import Event, RunEnded, RunStarted, TokenReceived, TrialEnded, to_json
+from dspex_nb.store.owners import Owner
+from dspex_nb.store.schema import connect
+
+GROUP_S = 0.05
+_RETRY_S = 1.0
+_KEEP = 20_000  # events held while the disk refuses them; older ones are given up first
+
+
+class Writer:
+    """Writes events behind the caller's back; a disk that refuses is noted once in `faults`, and tried again."""
+
+    def __init__(self, path: Path, faults: list[str]) -> None:
+        self._path, self._faults = path, faults
+        self._owner = Owner.here()
+        self._connection = connect(path)
+        self._pending: deque[Event] = deque()
+        self._wake = threading.Condition()
+        self._accepted = self._settled = 0
+        self._hurry = self._closing = False
+        self._thread = threading.Thread(target=self._run, name="dspex-store", daemon=True)
+        self._thread.start()
+
+    def append(self, events: Iterable[Event]) -> None:
+        """Queue events; token events are shown, never stored."""
+        kept = [event for event in events if not isinstance(event, TokenReceived)]
+        if not kept:
+            return
+        with self._wake:
+            self._pending.extend(kept)
+            self._accepted += len(kept)
+            self._wake.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything queued so far is on disk; False if it is not within the time."""
+        with self._wake:
+            target, self._hurry = self._accepted, True
+            self._wake.notify_all()
+            done = self._wake.wait_for(lambda: self._settled >= target, timeout_s)
+            self._hurry = False
+        return done
+
+    def close(self) -> None:
+        """Write what is queued and end the thread."""
+        self.flush(2.0)
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        self._thread.join(2.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._pending or self._closing)
+                if self._closing:
+                    self._connection.close()
+                    return
+                self._wake.wait_for(lambda: self._hurry or self._closing, GROUP_S)
+                batch, self._pending = self._pending, deque()
+            written = self._commit(batch)
+            self._settle(deque() if written else batch)
+            if not written:
+                time.sleep(_RETRY_S)
+
+    def _settle(self, refused: deque[Event]) -> None:
+        with self._wake:
+            # Bounded: a disk that stays full must not fill the memory. What is given up counts as settled, so nobody waits.
+            self._pending = deque([*refused, *self._pending], maxlen=_KEEP)
+            self._settled = self._accepted - len(self._pending)
+            self._wake.notify_all()
+
+    def _commit(self, batch: Iterable[Event]) -> bool:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for event in batch:
+                write_event(self._connection, event, self._owner)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            note = f"the run store {self._path} does not take records: {error}"
+            if note not in self._faults:
+                self._faults.append(note)
+            return False
+        return True
+
+
+def write_event(connection: sqlite3.Connection, event: Event, owner: Owner) -> None:
+    """Put one event into the log and its projections, inside the caller's transaction."""
+    data = to_json(event)
+    connection.execute(
+        "INSERT INTO events (run_id, kind, at, json) VALUES (?, ?, ?, ?)",
+        (event.run_id, event.kind, event.at, dumps(data)),
+    )
+    if isinstance(event, RunStarted):
+        connection.execute(
+            "INSERT INTO runs (run_id, name, of_kind, status, started, owner_pid, owner_started, info)"
+            " VALUES (?, ?, ?, 'running', ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET"
+            " status='running', ended=NULL, owner_pid=excluded.owner_pid, owner_started=excluded.owner_started",
+            (event.run_id, event.name, event.of, event.at, owner.pid, owner.started, dumps(event.info)),
+        )
+    elif isinstance(event, RunEnded):
+        connection.execute(
+            "UPDATE runs SET status=?, ended=?, error=?, result=? WHERE run_id=?",
+            (event.status, event.at, event.error, dumps(event.info), event.run_id),
+        )
+    elif isinstance(event, TrialEnded):
+        connection.execute(
+            "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (event.run_id, event.trial, event.score, event.best, event.examples, event.elapsed_s, event.at, dumps(event.info)),
+        )
+
+
+def dumps(value: object) -> str:
+    """Return compact JSON; what JSON does not know is written as its text, for a log must not refuse an event."""
+    return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,156 @@
+"""The async transport: one aiohttp session an event loop, closed when its loop shuts down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dspex_nb.errors import Cancelled, LMInvalidResponseError
+from dspex_nb.scopes import CancelToken
+from dspex_nb.transport.records import Reply, connection_error, timeout_error
+from dspex_nb.transport.redaction import host_of
+
+if TYPE_CHECKING:
+    import aiohttp
+
+KEEPALIVE_S = 4.0  # llama.cpp's server closes idle connections after 5 s; leaving first avoids writing into a closed one
+_sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+
+
+async def apost(
+    url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float = 120.0, cancel: CancelToken | None = None
+) -> Reply:
+    """Send `body` and return the whole reply, whatever its status; the async twin of `post`, with the same errors."""
+    import aiohttp
+
+    cancel = cancel or CancelToken()
+    cancel.check()
+    async with _translated(url, timeout_s, _Breaker(cancel)):
+        session = await _session()
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response:
+            content = await response.read()
+            return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+    raise AssertionError("unreachable")  # pragma: no cover - the block above returns or raises
+
+
+async def astream_lines(
+    url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float = 120.0, cancel: CancelToken | None = None
+) -> AsyncIterator[bytes | Reply]:
+    """Send `body` and yield the reply's lines as they come; the async twin of `stream_lines`."""
+    import aiohttp
+
+    cancel = cancel or CancelToken()
+    cancel.check()
+    breaker = _Breaker(cancel)
+    async with _translated(url, timeout_s, breaker):
+        session = await _session()
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=timeout_s, sock_connect=timeout_s)
+        async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response:
+            if response.status != 200:  # noqa: PLR2004 - HTTP's OK
+                reply = Reply(
+                    response.status, {name.lower(): value for name, value in response.headers.items()}, await response.read()
+                )
+                with breaker.resting():
+                    yield reply
+                return
+            while line := await response.content.readline():
+                with breaker.resting():
+                    yield line.rstrip(b"\r\n")
+                cancel.check()
+
+
+@contextlib.asynccontextmanager
+async def _translated(url: str, timeout_s: float, breaker: _Breaker) -> AsyncIterator[None]:
+    import aiohttp
+
+    try:
+        with breaker:
+            yield
+    except asyncio.CancelledError:
+        if not breaker.fired:
+            raise
+        breaker.absorb()
+        raise Cancelled("stopped", hint="what was finished is kept; run again to go on") from None
+    except TimeoutError as error:
+        raise timeout_error(url, timeout_s) from error
+    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
+        raise connection_error(url, _plain(error)) from error
+    except (aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError) as error:
+        raise LMInvalidResponseError(
+            f"{host_of(url)} does not speak HTTP as expected", hint="check scheme (http or https) and port of api_base"
+        ) from error
+
+
+def _plain(error: Exception) -> BaseException:
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return ConnectionError("the connection broke off in the middle of the answer")
+    inner = getattr(error, "os_error", None)
+    return inner if isinstance(inner, OSError) else error
+
+
+class _Breaker:
+    """Cancels the task that entered it when the token is cancelled, from whichever thread."""
+
+    __slots__ = ("_armed", "_cancel", "_loop", "_task", "_unregister", "fired")
+
+    def __init__(self, cancel: CancelToken) -> None:
+        self._cancel = cancel
+        self.fired = self._armed = False
+
+    def __enter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._armed = True
+        self._unregister = self._cancel.on_cancel(self._from_any_thread)
+
+    def __exit__(self, *_: object) -> None:
+        self._armed = False
+        self._unregister()
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Leave the task alone while a stream's reader has the turn: what it awaits then is not ours to break off."""
+        self._armed = False
+        yield
+        self._armed, self._task = True, asyncio.current_task()
+
+    def _from_any_thread(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
+            self._loop.call_soon_threadsafe(self._on_loop)
+
+    def _on_loop(self) -> None:
+        if self._armed and self._task is not None:
+            self.fired = True
+            self._task.cancel()
+
+    def absorb(self) -> None:
+        """The cancellation was ours: the task itself goes on, with `Cancelled`."""
+        if self._task is not None:
+            self._task.uncancel()
+
+
+async def _session() -> aiohttp.ClientSession:
+    loop = asyncio.get_running_loop()
+    held = _sessions.get(loop)
+    if held is None or held[0].closed:
+        keeper = _keep_session()
+        held = _sessions[loop] = (await anext(keeper), keeper)
+    return held[0]
+
+
+async def _keep_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Hold the loop's session; asyncio closes async generators when a loop shuts down, and the session with this one."""
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)  # limits are the Limiter's
+    session = aiohttp.ClientSession(connector=connector, auto_decompress=True, trust_env=True)
+    try:
+        yield session
+    finally:
+        await session.close()

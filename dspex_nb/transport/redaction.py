@@ -1,0 +1,28 @@
+"""Text from outside is shortened and stripped of secrets before it may appear in an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+_KEY_SHAPES = re.compile(
+    r"(?i)\b(bearer\s+|api[-_]?key[\"']?\s*[:=]\s*[\"']?)([^\s\"',}]+)|\b(?:sk|pk|gsk|xai|AIza|hf)[-_][\w-]{8,}"
+)
+
+
+def redact(text: str, secrets: Iterable[str] = (), *, limit: int = 300) -> str:
+    """Return `text` on one line, at most `limit` characters, with secrets and whatever is shaped like a key as `***`."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    text = _KEY_SHAPES.sub(lambda match: f"{match.group(1) or ''}***", text)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def host_of(url: str) -> str:
+    """Return `host:port` of a URL, without user, password, path or query."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.hostname}:{port}"

@@ -1,0 +1,176 @@
+"""What `%dspex status`, `%dspex cache` and `%dspex pools` show, and plain tables for the other lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspex_nb.views.formats import bytes_text, cost_text, count_text, plural
+from dspex_nb.views.markup import AMBER, Html, bar, frame, heading, join, muted, notice, section
+from dspex_nb.views.tables import Column, facts_html, facts_text, number, table_html, table_text
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """A cache and what it saved.
+
+    Attributes:
+        hits_memory: Requests served from memory.
+        hits_disk: Requests served from disk.
+        misses: Requests that had to be sent.
+        entries: Responses on disk.
+        size_bytes: Their size.
+        limit_bytes: The most they may take, 0 for no limit.
+        directory: Where they lie, empty if nothing is kept on disk.
+        memory_entries: Responses in memory.
+        saved_cost: US dollars not spent, None if unknown.
+        saved_s: Seconds not waited, None if unknown.
+        faults: Damaged or foreign files skipped.
+    """
+
+    hits_memory: int = 0
+    hits_disk: int = 0
+    misses: int = 0
+    entries: int = 0
+    size_bytes: int = 0
+    limit_bytes: int = 0
+    directory: str = ""
+    memory_entries: int = 0
+    saved_cost: float | None = None
+    saved_s: float | None = None
+    faults: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolInfo:
+    """A pool: its name, backend, slots, and how many tasks are running, waiting, done and failed."""
+
+    name: str
+    backend: str = "thread"
+    size: int = 0
+    running: int = 0
+    waiting: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StatusInfo:
+    """The notebook's session.
+
+    Attributes:
+        lm: The model string, empty if none is set.
+        lm_facts: More on the model (where it is served, its options), as names and values.
+        adapter: The adapter's name, or that the LM's own is used.
+        cache: The cache, None if there is none.
+        pools: Pools that exist.
+        calls: LM requests sent in this session.
+        cache_hits: Those served from the cache.
+        prompt_tokens: Tokens in.
+        completion_tokens: Tokens out.
+        cost: US dollars spent, None if any price is unknown.
+        version: dspex_nb's version.
+        notes: Sentences on what wants attention.
+    """
+
+    lm: str = ""
+    lm_facts: Sequence[tuple[str, Any]] = ()
+    adapter: str = ""
+    cache: CacheInfo | None = None
+    pools: Sequence[PoolInfo] = ()
+    calls: int = 0
+    cache_hits: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = 0.0
+    version: str = ""
+    notes: Sequence[str] = ()
+
+
+def _cache_facts(info: CacheInfo) -> list[tuple[str, str]]:
+    hits = info.hits_memory + info.hits_disk
+    share = f" ({hits / (hits + info.misses):.0%} of {plural(hits + info.misses, 'request')})" if hits + info.misses else ""
+    limit = f" of {bytes_text(info.limit_bytes)}" if info.limit_bytes else ""
+    facts = [
+        ("hits", f"{count_text(hits)}{share}: {count_text(info.hits_memory)} memory, {count_text(info.hits_disk)} disk"),
+        ("misses", count_text(info.misses)),
+        ("in memory", plural(info.memory_entries, "response")),
+        ("on disk", f"{plural(info.entries, 'response')}, {bytes_text(info.size_bytes)}{limit}" if info.directory else "off"),
+    ]
+    facts += [("directory", info.directory)] if info.directory else []
+    facts += [("saved", cost_text(info.saved_cost))] if info.saved_cost else []
+    facts += [("time saved", f"{info.saved_s:,.0f} s")] if info.saved_s else []
+    return [*facts, ("skipped files", count_text(info.faults))] if info.faults else facts
+
+
+def cache_html(info: CacheInfo) -> str:
+    """Draw a cache's statistics as HTML."""
+    hits = info.hits_memory + info.hits_disk
+    share = bar(hits / (hits + info.misses)) if hits + info.misses else ""
+    return frame(heading("cache"), share, facts_html(_cache_facts(info)))
+
+
+def cache_text(info: CacheInfo) -> str:
+    """Write a cache's statistics as text."""
+    return f"cache\n{facts_text(_cache_facts(info))}"
+
+
+def _pool_rows(pools: Sequence[PoolInfo]) -> list[tuple[str, ...]]:
+    return [(p.name, p.backend, *(count_text(n) for n in (p.size, p.running, p.waiting, p.done, p.failed))) for p in pools]
+
+
+def _pool_columns() -> list[Column]:
+    return [Column("Pool"), Column("Backend"), *(number(name) for name in ("Slots", "Running", "Waiting", "Done", "Failed"))]
+
+
+def pools_html(pools: Sequence[PoolInfo]) -> str:
+    """Draw the pools as HTML."""
+    return frame(
+        heading("pools"), table_html(_pool_columns(), _pool_rows(pools), empty="no pool yet; one is made when it is first used")
+    )
+
+
+def pools_text(pools: Sequence[PoolInfo]) -> str:
+    """Write the pools as text."""
+    return table_text(_pool_columns(), _pool_rows(pools)) if pools else "no pool yet"
+
+
+def _facts(info: StatusInfo) -> list[tuple[str, Any]]:
+    facts: list[tuple[str, Any]] = [("LM", info.lm or "none set: %dspex lm local")]
+    facts += [(f"  {name}", value) for name, value in info.lm_facts]
+    facts += [("adapter", info.adapter)] if info.adapter else []
+    tokens = f"{count_text(info.prompt_tokens)} tokens in, {count_text(info.completion_tokens)} out"
+    spent = (
+        f"{plural(info.calls, 'LM call')}, {count_text(info.cache_hits)} more from cache; {tokens}; cost {cost_text(info.cost)}"
+    )
+    return [*facts, ("spent", spent)]
+
+
+def status_html(info: StatusInfo) -> str:
+    """Draw the session's state as HTML."""
+    facts = [(name, muted(value) if name.startswith("  ") else value) for name, value in _facts(info)]
+    parts = [heading("dspex_nb", muted(info.version)), facts_html(facts)]
+    parts += [section("Cache"), facts_html(_cache_facts(info.cache))] if info.cache else []
+    parts += [section("Pools"), table_html(_pool_columns(), _pool_rows(info.pools))] if info.pools else []
+    return frame(*parts, *(notice(note, color=AMBER) for note in info.notes))
+
+
+def status_text(info: StatusInfo) -> str:
+    """Write the session's state as text."""
+    parts = [f"dspex_nb {info.version}".rstrip(), facts_text(_facts(info))]
+    parts += [cache_text(info.cache)] if info.cache else []
+    parts += [pools_text(info.pools)] if info.pools else []
+    return "\n".join([*parts, *info.notes])
+
+
+def listing_html(
+    title: str, columns: Sequence[Column | str], rows: Sequence[Sequence[object]], *, note: str = "", empty: str = "none"
+) -> str:
+    """Draw any list as a titled table, e.g. `%dspex runs` and `%dspex doctor`."""
+    return frame(heading(title, muted(note) if note else ""), table_html(columns, rows, limit=None, empty=empty))
+
+
+def message_html(title: str, text: str = "", *, color: str = AMBER) -> str:
+    """Draw one message in a box."""
+    return frame(notice(title, join(muted(text)) if text else Html(""), color=color))

@@ -1,0 +1,110 @@
+"""The port, chat and json at their edges; equality with DSPy at large is tests/property/test_adapters.py."""
+
+from __future__ import annotations
+
+import dspy
+import pydantic
+import pytest
+
+from dspex_nb.adapters import Adapter, ChatAdapter, CompactAdapter, JSONAdapter, get_adapter
+from dspex_nb.errors import AdapterError, AdapterParseError
+from dspex_nb.messages import Capabilities
+from dspex_nb.signatures import Codec, InputField, OutputField, Signature, register_codec
+from dspex_nb.signatures import codecs as codecs_module
+
+JSON_MODE = {"response_format": {"type": "json_object"}}
+PARAMS = frozenset({"response_format"})
+WITH_SCHEMA = Capabilities(response_schema=True, params=PARAMS)
+
+
+class Album(pydantic.BaseModel):
+    pictures: list[dspy.Image]
+
+
+def test_names_and_port():
+    for name in ("chat", "json", "compact"):
+        adapter = get_adapter(name)
+        assert isinstance(adapter, Adapter)
+        assert adapter.name == name
+        assert get_adapter(adapter) is adapter
+    with pytest.raises(AdapterError, match="'compct'") as error:
+        get_adapter("compct")
+    assert "did you mean 'compact'" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    "kind", [dspy.Image, list[dspy.Tool], dspy.History, dspy.ToolCalls, dict[str, dspy.Code], dspy.Image | None, Album]
+)
+@pytest.mark.parametrize("adapter", [ChatAdapter(), JSONAdapter(), CompactAdapter()])
+def test_dspys_own_types_go_to_dspy(kind, adapter):
+    signature = Signature({"inputs": {"x": kind}, "outputs": {"a": str}})
+    reason = adapter.unsupported(signature)
+    assert reason.endswith(".")
+    assert "'x'" in reason
+    assert adapter.unsupported(Signature("q -> a: list[int]")) is None
+
+
+def test_a_registered_codec_changes_writing_reading_and_naming(monkeypatch):
+    class Shout(pydantic.BaseModel):
+        text: str
+
+    monkeypatch.setattr(codecs_module, "_codecs", {})
+    register_codec(
+        Shout, Codec(write=lambda v: v.text.upper(), read=lambda v: Shout(text=str(v).lower()), name="Loud", note="is loud")
+    )
+    signature = Signature({"inputs": {"q": Shout}, "outputs": {"a": Shout}})
+    system, user = ChatAdapter().messages(signature, [], {"q": Shout(text="hey")})
+    assert "(Loud)" in system["content"]
+    assert "# note: the value you produce is loud" in system["content"]
+    assert "HEY" in user["content"]
+    assert ChatAdapter().parse(signature, "[[ ## a ## ]]\nYO")["a"] == Shout(text="yo")
+
+
+def test_values_of_dspys_types_become_content_parts_as_in_dspy():
+    image = dspy.Image(url="https://example.com/a.png")
+    theirs = dspy.ChatAdapter().format(dspy.Signature("q: list -> a"), [], {"q": ["see", image]})
+    mine = ChatAdapter().messages(Signature("q: list -> a"), [], {"q": ["see", image]})
+    assert mine == theirs
+    assert any(part["type"] == "image_url" for part in mine[1]["content"])
+
+
+def test_json_options_follow_capabilities():
+    adapter, signature = JSONAdapter(), Signature("q -> a: int")
+    assert adapter.options(signature, Capabilities()) == {}
+    assert adapter.options(signature, Capabilities(params=PARAMS)) == JSON_MODE
+    schema = adapter.options(signature, WITH_SCHEMA)["response_format"]["json_schema"]
+    assert schema["strict"] is True
+    assert schema["schema"]["required"] == ["a"]
+    assert adapter.options(Signature("q -> a: dict[str, int]"), WITH_SCHEMA) == JSON_MODE
+    assert ChatAdapter().options(signature, WITH_SCHEMA) == {}
+
+
+@pytest.mark.parametrize("text", ["", "no headers", "[[ ## a ## ]]\nx", "[[ ## a ## ]]\n" + "[" * 9000, "{}", "{[]: 1}"])
+@pytest.mark.parametrize("name", ["chat", "json", "compact"])
+def test_unreadable_answers_say_so(name, text):
+    with pytest.raises(AdapterParseError) as error:
+        get_adapter(name).parse(Signature("q -> a: int"), text)
+    assert error.value.answer == text
+    assert error.value.adapter == name
+    assert error.value.hint
+    assert len(error.value.message) < 300
+
+
+def test_defaults_and_none_fill_missing_outputs():
+    class S(Signature):
+        q: str = InputField()
+        a: str = OutputField()
+        tags: list[str] = OutputField(default=[])
+        note: str | None = OutputField()
+
+    for name, text in (("chat", "[[ ## a ## ]]\nx"), ("json", '{"a": "x"}'), ("compact", '{"a": "x"}')):
+        first = get_adapter(name).parse(S, text)
+        assert first == {"a": "x", "tags": [], "note": None}
+        first["tags"].append("y")
+        assert get_adapter(name).parse(S, text)["tags"] == []
+
+
+def test_json_finds_the_object_in_chatter():
+    signature = Signature("q -> a: int")
+    assert JSONAdapter().parse(signature, 'Sure: {"a": 3} done {')["a"] == 3
+    assert JSONAdapter().parse(signature, "```json\n{'a': 3,}\n```")["a"] == 3

@@ -1,0 +1,82 @@
+"""Signatures cross to DSPy and back without loss."""
+
+from typing import Annotated, Literal, Optional
+
+import dspy
+import pydantic
+import pytest
+
+from dspex_nb.bridge import from_dspy, to_dspy
+from dspex_nb.signatures import Field, InputField, OutputField, Signature
+
+
+class Address(pydantic.BaseModel):
+    street: str
+
+
+class Native(Signature):
+    """Route a customer message."""
+
+    message: str = InputField(desc="what the customer wrote")
+    history: list[str] = InputField(default_factory=list)
+    limit: Annotated[int, "kept"] = InputField(default=3)
+    desk: Literal["billing", "tech"] = OutputField(desc="")
+    urgency: int = OutputField(ge=1, le=5, prefix="How urgent:")
+    where: Optional[Address] = OutputField()  # noqa: UP045
+
+
+class Theirs(dspy.Signature):
+    """Route a customer message."""
+
+    message: str = dspy.InputField(desc="what the customer wrote")
+    plain = dspy.InputField()
+    history: list[str] = dspy.InputField(default=[])
+    desk: Literal["billing", "tech"] = dspy.OutputField()
+    urgency: int = dspy.OutputField(ge=1, le=5, desc="1 to 5")
+    code: str = dspy.OutputField(pattern="x+", max_length=5)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [Native, Signature("q, n: int -> a: list[str], b"), Signature("q -> a", "Answer in verse."), Signature("q -> a").with_name("Poem")],
+)
+def test_ours_to_theirs_and_back(signature):
+    back = from_dspy(to_dspy(signature))
+    assert back == signature
+    assert (back.name, back.instructions, back.digest) == (signature.name, signature.instructions, signature.digest)
+
+
+@pytest.mark.parametrize("cls", [Theirs, dspy.Signature("q, n: int -> a: list[str], b"), Theirs.with_instructions("Other.")])
+def test_theirs_to_ours_and_back(cls):
+    back = to_dspy(from_dspy(cls))
+    assert back.equals(cls)
+    assert back.dump_state() == cls.dump_state()
+    assert list(back.fields) == list(cls.fields)
+    for name, info in cls.fields.items():
+        assert (back.fields[name].annotation, back.fields[name].default) == (info.annotation, info.default)
+        assert {repr(item) for item in back.fields[name].metadata} == {repr(item) for item in info.metadata}
+
+
+def test_bounds_given_in_annotated_stay_out_of_the_wording():
+    class Bounded(dspy.Signature):
+        q: str = dspy.InputField()
+        n: Annotated[int, pydantic.Field(le=9)] = dspy.OutputField(ge=1)
+
+    one = from_dspy(Bounded).outputs["n"]
+    assert one.constraints == "greater than or equal to: 1"
+    assert dict(one.rules) == {"ge": 1, "le": 9}
+    assert to_dspy(from_dspy(Bounded)).equals(Bounded)
+
+
+def test_dspy_writes_the_same_prompt_from_either():
+    demos, inputs = [], {"message": "hi", "plain": "x", "history": ["a"]}
+    ours = dspy.ChatAdapter().format(to_dspy(from_dspy(Theirs)), demos, inputs)
+    assert ours == dspy.ChatAdapter().format(Theirs, demos, inputs)
+
+
+def test_reading_a_class_leaves_it_alone():
+    before = Theirs.dump_state()
+    signature = from_dspy(Theirs)
+    to_dspy(signature).instructions = "changed"
+    assert Theirs.dump_state() == before
+    assert isinstance(signature.fields["message"], Field)

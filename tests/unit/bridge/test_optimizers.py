@@ -1,0 +1,83 @@
+"""The table of optimizers, and how one is made."""
+
+import subprocess
+import sys
+
+import dspy
+import pytest
+
+from dspex_nb.bridge import find_optimizer, make_optimizer, optimizers, program_for
+from dspex_nb.bridge.optimizers import FACTS
+from dspex_nb.errors import MissingDependencyError, OptimizerError
+from dspex_nb.modules import ChainOfThought, Predict
+from dspex_nb.signatures import Signature
+
+
+def metric(example, prediction, trace=None):
+    return 1.0
+
+
+def test_the_table_names_every_optimizer_dspy_has():
+    table = optimizers()
+    assert set(table.index) == set(FACTS)
+    assert table.loc["LabeledFewShot", "metric"] == "no"
+    public = {name for name, value in vars(dspy.teleprompt).items() if isinstance(value, type) and hasattr(value, "compile")}
+    assert public - {"Teleprompter", "BootstrapRS", "Reanchor"} <= set(FACTS)
+
+
+@pytest.mark.parametrize("name", [n for n, f in FACTS.items() if f.study and n not in {"KNNFewShot", "BetterTogether"}])
+def test_each_can_be_made_by_name(name):
+    try:
+        find_optimizer(name)
+    except MissingDependencyError as error:
+        assert error.hint.startswith("pip install")  # noqa: PT017
+        return
+    made = make_optimizer(name, metric, lm=dspy.utils.DummyLM([{"a": "b"}]))
+    assert type(made.teleprompter).__name__ == name
+
+
+def test_misspelt_names_and_options_are_met_with_the_right_one():
+    with pytest.raises(OptimizerError, match="MIPROv3") as caught:
+        make_optimizer("MIPROv3", metric)
+    assert "did you mean 'MIPROv2'" in caught.value.hint
+    with pytest.raises(OptimizerError, match="max_bootstraped_demos") as caught:
+        make_optimizer("BootstrapFewShot", metric, {"max_bootstraped_demos": 2})
+    assert "did you mean 'max_bootstrapped_demos'" in caught.value.hint
+    with pytest.raises(OptimizerError, match="needs a metric"):
+        make_optimizer("COPRO")
+    with pytest.raises(OptimizerError, match="cannot run as a study"):
+        make_optimizer("Ensemble", metric)
+
+
+def test_options_go_where_they_belong():
+    made = make_optimizer("BootstrapFewShotWithRandomSearch", metric, {"num_candidate_programs": 2, "labeled_sample": False}, n_jobs=3)
+    assert made.teleprompter.num_candidate_sets == 2
+    assert made.teleprompter.num_threads == 3
+    assert dict(made.compile_options) == {"labeled_sample": False}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(Predict, dspy.Predict), (ChainOfThought, dspy.ChainOfThought)])
+def test_native_programs_and_their_twins_exchange_state(ours, theirs):
+    native = ours(Signature("question -> answer", "Answer briefly."), temperature=0.3)
+    native.demos = [{"question": "q", "answer": "a"}]
+    twin = program_for(native)
+    assert isinstance(twin, theirs)
+    predictor = twin.predictors()[0]
+    assert predictor.config == {"temperature": 0.3}
+    assert [dict(demo) for demo in predictor.demos] == native.demos
+    predictor.demos = [dspy.Example(question="x", answer="y", augmented=True)]
+    predictor.signature = predictor.signature.with_instructions("Better.")
+    native.load_state(twin.dump_state())
+    assert native.signature.instructions == "Better."
+    assert native.demos[0]["answer"] == "y"
+
+
+def test_what_is_no_program_is_refused():
+    with pytest.raises(OptimizerError, match="str cannot be optimized"):
+        program_for("question -> answer")
+
+
+def test_importing_the_room_loads_no_dspy():
+    code = "import sys, dspex_nb.bridge as b; b.StudyPlan; b.find_optimizer('COPRO'); import dspex_nb.runs.studies; import dspex_nb.store;"
+    code += "print([m for m in ('dspy', 'litellm', 'pandas', 'cloudpickle', 'joblib', 'aiohttp') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

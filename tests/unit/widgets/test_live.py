@@ -1,0 +1,134 @@
+"""A live view outside and inside a real kernel."""
+
+import time
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from dspex_nb.errors import DSPexError
+from dspex_nb.widgets import LiveView, bundle
+from dspex_nb.widgets.html_view import HtmlView, answer_while_busy
+
+SETUP = """
+import threading, time
+from dspex_nb.widgets import LiveView
+from dspex_nb.views.markup import frame, button
+n = [0]
+def make(**more):
+    return LiveView(lambda: frame(f"n={n[0]}", button("stop", "Stop")), lambda: f"n={n[0]}", **more)
+"""
+
+
+def execute(*cells):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    return notebook
+
+
+def test_a_bundle_has_no_buttons_and_keeps_its_text():
+    made = bundle(
+        '<p>x</p><button type="button" data-dspex-action="stop">Stop</button>', "x", {"text/plain": "no", "text/vnd.mermaid": "m"}
+    )
+    assert made == {"text/html": "<p>x</p>", "text/plain": "x", "text/vnd.mermaid": "m"}
+
+
+def test_without_a_kernel_only_the_text_is_printed_once(capsys):
+    view = LiveView(lambda: "<p>html</p>", lambda: "as text").show()
+    view.touch()
+    assert capsys.readouterr().out == ""
+    view.finish()
+    view.finish()
+    assert capsys.readouterr().out == "as text\n"
+
+
+def wait_for(condition, seconds=3.0):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_actions_run_in_their_own_thread_and_their_errors_are_shown():
+    def fail():
+        raise DSPexError("cannot stop", hint="wait <b>")
+
+    view = LiveView(lambda: '<button data-dspex-action="bad"></button>', lambda: "", actions={"bad": fail})
+    view._act("bad")
+    view._act("unknown")
+    wait_for(lambda: "cannot stop" in view._html())
+    assert "→ wait &lt;b&gt;" in view._html()
+
+
+def test_a_button_is_disabled_while_its_action_runs():
+    import threading
+
+    go, calls = threading.Event(), []
+    view = LiveView(
+        lambda: '<button data-dspex-action="stop"></button>', lambda: "", actions={"stop": lambda: (calls.append(1), go.wait(5))}
+    )
+    view._act("stop")
+    view._act("stop")
+    assert 'disabled data-dspex-action="stop"' in view._html()
+    go.set()
+    wait_for(lambda: "disabled" not in view._html())
+    assert calls == [1]
+
+
+def test_a_view_that_cannot_be_drawn_says_so():
+    assert "this view could not be drawn: ZeroDivisionError" in LiveView(lambda: str(1 / 0), lambda: "")._html()
+
+
+@pytest.mark.parametrize("route", [None, lambda other, shape: None])
+def test_the_private_route_is_left_alone_where_its_shape_is_unknown(route):
+    class Comm:
+        pass
+
+    comm = Comm()
+    comm._reply_subshell_for = route
+    assert not answer_while_busy(comm)
+    assert comm._reply_subshell_for is route
+    assert not answer_while_busy(None)
+
+
+def test_the_private_route_is_replaced_where_it_is_the_known_one():
+    class Comm:
+        def _reply_subshell_for(self, data, default):
+            return "busy"
+
+    comm = Comm()
+    assert answer_while_busy(comm)
+    assert comm._reply_subshell_for({}, "own") == "own"
+
+
+def test_a_click_reaches_its_action():
+    heard = []
+    widget = HtmlView("<p></p>", heard.append)
+    widget._handle_custom_msg({"action": "stop"}, [])
+    widget._handle_custom_msg({"action": 3}, [])
+    widget._handle_custom_msg("junk", [])
+    assert heard == ["stop"]
+    assert "eval(" not in widget._esm
+
+
+@pytest.mark.notebook
+def test_in_a_saved_notebook_the_last_state_stays():
+    notebook = execute(
+        SETUP,
+        "with make() as view:\n    for n[0] in range(5):\n        view.touch(); time.sleep(0.03)\n    n[0] = 42",
+        "late = make(figure=lambda: {'text/html': f'figure {n[0]}', 'text/plain': 'figure'}).show()\nthreading.Timer(0.3, lambda: (n.__setitem__(0, 7), late.finish())).start()",
+        "time.sleep(1.0)",
+        "bad = LiveView(lambda: 1/0, lambda: 1/0)\n_ = bad.show(); bad.finish()",
+    )
+    (shown,) = notebook.cells[1].outputs
+    assert "n=42" in shown.data["text/html"]
+    assert shown.data["text/plain"] == "n=42"
+    assert "<button" not in shown.data["text/html"]
+    model = shown.data["application/vnd.jupyter.widget-view+json"]["model_id"]
+    state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    assert "n=42" in state[model]["state"]["html"]
+    updated, figure = notebook.cells[2].outputs[:2]
+    assert "n=7" in updated.data["text/html"]
+    assert figure.data["text/html"] == "figure 7"
+    assert notebook.cells[3].outputs == []
+    assert "could not be drawn" in notebook.cells[4].outputs[0].data["text/plain"]
