@@ -226,7 +226,6 @@ def _container(origin: Any, args: tuple[Any, ...], limits: Limits, depth: int) -
         schema = {
             "type": "array",
             "prefixItems": [part.schema for part in parts],
-            "items": False,
             "minItems": len(parts),
             "maxItems": len(parts),
         }

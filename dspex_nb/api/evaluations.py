@@ -166,14 +166,14 @@ class Comparison:
 
     def info(self) -> ComparisonInfo:
         """Return the values that the view draws."""
-        scores = [
-            ScoreInfo(label, side.score, (side.interval.low, side.interval.high), side.interval.n)
-            for label, side in (("before", self.before), ("after", self.after))
-        ]
         spread = self.difference
-        interval = (spread.low, spread.high) if any(self.changes) else None
         return ComparisonInfo(
-            self.after.metric, *scores, interval, sum(c > 0 for c in self.changes), sum(c < 0 for c in self.changes)
+            metric=self.after.metric,
+            before=_score_info("before", self.before),
+            after=_score_info("after", self.after),
+            interval=(spread.low, spread.high) if any(self.changes) else None,
+            fixed=sum(change > 0 for change in self.changes),
+            broken=sum(change < 0 for change in self.changes),
         )
 
     def __repr__(self) -> str:
@@ -181,6 +181,10 @@ class Comparison:
 
     def _ipython_display_(self) -> None:
         show(comparison_html(self.info()), comparison_text(self.info()))
+
+
+def _score_info(label: str, side: Evaluation) -> ScoreInfo:
+    return ScoreInfo(label, side.score, (side.interval.low, side.interval.high), side.interval.n)
 
 
 def _labels(metric: str, rows: tuple[ScoredRow, ...]) -> LabelsInfo | None:

@@ -61,6 +61,12 @@ class LM:
         """The model string."""
         return str(self.client.model)
 
+    @property
+    def api_base(self) -> str:
+        """Address of the server, OpenAI-compatible: other tools reach the same model there. The embedded one is started."""
+        state = self.client.dump_state()
+        return str(state.get("base_url") or state.get("api_base") or "")
+
     def __call__(self, prompt: str | None = None, *, messages: Sequence[Message] | None = None, **options: Any) -> Response:
         """Ask the model and return its response; give `messages`, or one user's `prompt`.
 

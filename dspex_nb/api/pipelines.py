@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from dspex_nb.api.displays import show
 from dspex_nb.api.mapping import run_rows
 from dspex_nb.api.programs import program_of
-from dspex_nb.api.runs import Run, prediction_of
+from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import session
 from dspex_nb.errors import MissingInputError, did_you_mean
 from dspex_nb.pipelines import PipelineSpec, build, describe, to_python
@@ -69,7 +68,7 @@ class Pipeline:
     def call_in(self, inputs: Mapping[str, Any], now: Session, scope: Scope) -> Prediction:
         """Run on one row in a given session and scope, as a row of a map or a step of another pipeline."""
         outcome = execute(self.spec, self._plan(now), self.checked(inputs), session=now, scope=scope)
-        return prediction_of(outcome, scope)
+        return outcome.prediction(scope.run_id)
 
     def run(self, *, on_progress: Any = None, **inputs: Any) -> Run:
         """Start in the background and return its handle; showing the handle shows the run live."""
@@ -106,7 +105,7 @@ class Pipeline:
             n_jobs=n_jobs,
             on_error=on_error,
             on_progress=on_progress,
-            live=live,  # type: ignore[arg-type]
+            live=live,
         )
         written = list(self.spec.result)
         records = [

@@ -47,7 +47,7 @@ def program_of(program: Any, name: str = "") -> Program:
         DSPexError: It cannot be called.
     """
     now = session()
-    label = name or getattr(program, "name", None) or getattr(program, "__name__", type(program).__name__)
+    label = str(name or getattr(program, "name", "") or getattr(program, "__name__", type(program).__name__))
     if isinstance(program, Predict):
         fields = program.signature.inputs
         needed = [name for name, field in fields.items() if field.required]

@@ -14,18 +14,13 @@ from dspex_nb.errors import Cancelled, DSPexError
 from dspex_nb.events import Event, RunEnded, RunStarted
 from dspex_nb.messages import Usage
 from dspex_nb.pipelines import describe
-from dspex_nb.predictions import Facts, Prediction
+from dspex_nb.predictions import Prediction
 from dspex_nb.routing import plan as plan_routes
-from dspex_nb.runs.scheduler import Outcome, execute
+from dspex_nb.runs.outcomes import Outcome
+from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope, new_run_id
 from dspex_nb.session import Session
 from dspex_nb.views import RunState, run_html, run_text
-
-
-def prediction_of(outcome: Outcome, scope: Scope) -> Prediction:
-    """Return a run's outcome as the prediction a call returns."""
-    facts = Facts(usage=outcome.usage, cost=outcome.cost, run_id=scope.run_id, elapsed_s=outcome.elapsed_s, fields=outcome.fields)
-    return Prediction(outcome.outputs, facts)
 
 
 class Run:
@@ -72,7 +67,7 @@ class Run:
         )
         error = None
         try:
-            self._outcome = execute(self.pipeline.spec, self._plan, self.inputs, session=self._now, scope=self._scope)
+            self._outcome = execute(self.pipeline.spec, self._plan, self.inputs, session=self._now, scope=self._scope, apart=True)
             status = "done"
         except Cancelled as stopped:
             status, self._error = "cancelled", stopped
@@ -106,8 +101,9 @@ class Run:
             )
         if self._error is not None:
             raise self._error
-        assert self._outcome is not None  # noqa: S101 - a run without an error has an outcome
-        return prediction_of(self._outcome, self._scope)
+        if self._outcome is None:
+            raise AssertionError("a run without an error has an outcome")
+        return self._outcome.prediction(self.id)
 
     def cancel(self) -> None:
         """Stop it: its LM sockets close, its steps end or are abandoned; idempotent."""
@@ -142,7 +138,7 @@ class Run:
 
     async def _wait(self) -> Prediction:
         try:
-            while not self._done.is_set():
+            while not self._done.is_set():  # noqa: ASYNC110 - the end comes from a thread, and any loop may be waiting
                 await asyncio.sleep(0.01)
         except asyncio.CancelledError:
             self.cancel()

@@ -7,7 +7,7 @@ from typing import Any
 from dspex_nb import signatures
 
 
-class Signature(signatures.Signature):
+class Signature(signatures.Signature, as_class=True):
     """What goes in, what comes out, and the instructions between; a value, not a class.
 
     `Signature("question -> answer: str", "Be brief.")`, or `class QA(Signature): …` with annotations as in DSPy.
@@ -32,7 +32,8 @@ def as_public(signature: signatures.Signature) -> Signature:
     """Return `signature` with the public class's `.dspy`."""
     if isinstance(signature, Signature):
         return signature
-    return Signature.from_fields(signature.fields.values(), signature.instructions, name=signature.name)
+    public: Signature = Signature(list(signature.fields.values()), signature.instructions, name=signature.name)
+    return public
 
 
 def as_signature(signature: Any) -> signatures.Signature:

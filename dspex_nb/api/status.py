@@ -13,6 +13,7 @@ from dspex_nb.api.displays import in_notebook, show
 from dspex_nb.api.sessions import session
 from dspex_nb.views import (
     CacheInfo,
+    Column,
     PoolInfo,
     StatusInfo,
     cache_html,
@@ -84,7 +85,16 @@ def run_list(limit: int = 20) -> Shown:
     """Return the latest runs of the store, newest first."""
     now = session()
     now.store.flush()
-    columns = ["Run", "Kind", "Name", "Status", "Started", number("Seconds"), number("Calls"), number("Cached")]
+    columns: list[Column | str] = [
+        "Run",
+        "Kind",
+        "Name",
+        "Status",
+        "Started",
+        number("Seconds"),
+        number("Calls"),
+        number("Cached"),
+    ]
     rows = []
     for row in sorted(now.store.runs(), key=lambda run: run.started, reverse=True)[:limit]:
         usage = now.store.usage(row.run_id)

@@ -10,7 +10,7 @@ from dspex_nb.api.displays import ShownOnce, Watch
 from dspex_nb.api.mapping import checked_rows
 from dspex_nb.api.programs import Program, program_of
 from dspex_nb.api.sessions import session
-from dspex_nb.bridge import find_optimizer
+from dspex_nb.bridge import catalog
 from dspex_nb.errors import OptimizerError, StudyError
 from dspex_nb.events import Event, watch_budget
 from dspex_nb.metrics import BUILTIN, resolve_metric
@@ -169,7 +169,7 @@ def optimize(
     trainset: Any = None,
     valset: Any = None,
     budget: float | str | None = None,
-    background: bool = True,
+    background: bool = True,  # noqa: FBT001, FBT002 - the public API's fixed shape
     seed: int = 0,
     n_jobs: int | None = None,
     on_progress: Any = None,
@@ -182,12 +182,14 @@ def optimize(
         program: A `dx.Predict`, a `dx.ChainOfThought` or a `dspy.Module`; it is not changed (see `Study.adopt`).
         optimizer: A name of `dx.optimizers()`.
         metric: A metric's name, or a function `metric(example, prediction, trace=None)`.
-        trainset: Dicts, examples, a DataFrame, or a file's path; `valset` likewise, the trainset if there is none.
+        trainset: Dicts, examples, a DataFrame, or a file's path.
+        valset: Likewise; the trainset scores the candidates if there is none.
         budget: US dollars of known cost after which the study is stopped, e.g. `0.5` or `"$0.50"`.
         background: Return at once; otherwise wait for the end.
         seed: Of the optimizer's random choices.
         n_jobs: LM calls in flight.
         on_progress: Called with each event of the study.
+        name: Title of the study; by default optimizer and program.
         **options: The optimizer's own.
 
     Raises:
@@ -198,7 +200,7 @@ def optimize(
     now = session()
     limit = _dollars(budget)
     unit = program_of(program)
-    known = find_optimizer(optimizer)
+    known = catalog.find_optimizer(optimizer)
     if trainset is None and known.trainset == "needed":
         raise OptimizerError(f"{optimizer} needs a trainset", hint="pass trainset=, labelled rows")
     record = running.start_study(
@@ -236,7 +238,9 @@ def _dollars(budget: float | str | None) -> float | None:
     try:
         return float(str(budget).lstrip("$ "))
     except ValueError:
-        raise OptimizerError(f"budget {budget!r} is no amount of US dollars", hint="write e.g. budget=0.5 or --budget '$0.50'") from None
+        raise OptimizerError(
+            f"budget {budget!r} is no amount of US dollars", hint="write e.g. budget=0.5 or --budget '$0.50'"
+        ) from None
 
 
 def load_study(study_id: str, program: Any = None) -> Study:
@@ -263,16 +267,12 @@ def studies() -> Any:
 
 def optimizers() -> Any:
     """Return a DataFrame of DSPy's optimizers: what each needs, and whether it is installed."""
-    from dspex_nb import bridge
-
-    return bridge.optimizers()
+    return catalog.optimizers()
 
 
 def optimizer_names() -> list[str]:
     """Return the names that `optimize` takes."""
-    from dspex_nb.bridge.optimizers import FACTS
-
-    return [name for name, facts in FACTS.items() if facts.study]
+    return [name for name, facts in catalog.FACTS.items() if facts.study]
 
 
 def optimizer_options(name: str) -> list[str]:
@@ -281,12 +281,9 @@ def optimizer_options(name: str) -> list[str]:
     Raises:
         OptimizerError: There is no such optimizer; the hint names the nearest.
     """
-    from dspex_nb.bridge.optimizers import option_names
-
-    return option_names(name)
+    return catalog.option_names(name)
 
 
 def metric_names() -> list[str]:
     """Return the names of the built-in metrics."""
     return list(BUILTIN)
-

@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dspex_nb.bridge.catalog import find_optimizer, make_optimizer, optimizers, option_names
     from dspex_nb.bridge.compact import CompactAdapter
     from dspex_nb.bridge.conversion import from_dspy, to_dspy
     from dspex_nb.bridge.lm import BridgeLM, Stopped
-    from dspex_nb.bridge.optimizers import find_optimizer, make_optimizer, optimizers
     from dspex_nb.bridge.plans import ProgramRecipe, StudyPlan, recipe_of
     from dspex_nb.bridge.programs import dspy_adapter, program_for
     from dspex_nb.bridge.running import ModuleResult, run_module
@@ -25,10 +25,11 @@ _HOMES = {
     "StudyPlan": "plans",
     "StudyRun": "studying",
     "dspy_adapter": "programs",
-    "find_optimizer": "optimizers",
+    "find_optimizer": "catalog",
     "from_dspy": "conversion",
-    "make_optimizer": "optimizers",
-    "optimizers": "optimizers",
+    "make_optimizer": "catalog",
+    "option_names": "catalog",
+    "optimizers": "catalog",
     "program_for": "programs",
     "recipe_of": "plans",
     "run_module": "running",
@@ -49,6 +50,7 @@ __all__ = [
     "from_dspy",
     "make_optimizer",
     "optimizers",
+    "option_names",
     "program_for",
     "recipe_of",
     "run_module",
@@ -59,7 +61,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # `optimizers` is a function and the module that holds it: the import binds the module here, so bind the value after it.
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -10,8 +10,8 @@ from typing import Any
 
 import dspy
 
+from dspex_nb.bridge.catalog import Optimizer, make_optimizer
 from dspex_nb.bridge.lm import BridgeLM, Stopped
-from dspex_nb.bridge.optimizers import Optimizer, make_optimizer
 from dspex_nb.bridge.plans import StudyPlan
 from dspex_nb.bridge.programs import dspy_adapter, program_for
 from dspex_nb.bridge.watching import Best, MetricFailed, StudyWatch, WatchedMetric, canonical, state_of

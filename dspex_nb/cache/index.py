@@ -46,9 +46,9 @@ class SizeIndex:
         self.fresh = not self.path.exists()
         try:
             self._open()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-                raise
+        except sqlite3.OperationalError:  # locked, or a full disk: the index itself is good
+            raise
+        except sqlite3.DatabaseError:
             self._put_aside()
             self.fresh = True
             self._open()
@@ -66,6 +66,7 @@ class SizeIndex:
             if "no such table" not in str(error):
                 self._db.close()
                 raise
+            self.fresh = True
         except sqlite3.DatabaseError:
             self._db.close()
             raise

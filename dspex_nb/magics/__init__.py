@@ -35,7 +35,11 @@ def _bound(shell: Any, module: ModuleType, kind: str) -> Callable[..., Any]:
         return module.run(shell, line, cell)
 
     magic.__doc__ = f"{module.USAGE.help_text()}\n"
-    return (lambda line: magic(line)) if kind == "line" else magic
+    if kind != "line":
+        return magic
+    line_magic = lambda line: magic(line)  # noqa: E731, PLW0108 - IPython looks at the parameters: a line magic has one
+    line_magic.__doc__ = magic.__doc__
+    return line_magic
 
 
 def _complete(shell: Any) -> None:
@@ -65,8 +69,14 @@ def _public(shell: Any) -> dict[str, Any]:
 def _names_with(attribute: str) -> Callable[[Any], list[str]]:
     kinds = (api.Pipeline, api.Predict, api.ChainOfThought)
     return lambda shell: [
-        name for name, value in _public(shell).items() if isinstance(value, kinds) or (hasattr(value, "named_predictors") and hasattr(value, attribute))
+        name
+        for name, value in _public(shell).items()
+        if isinstance(value, kinds) or (hasattr(value, "named_predictors") and hasattr(value, attribute))
     ]
+
+
+def _is_module(value: Any, attribute: str) -> bool:
+    return hasattr(value, "named_predictors") and hasattr(value, attribute)
 
 
 def _names_of_rows(shell: Any) -> list[str]:

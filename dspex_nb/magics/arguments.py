@@ -104,7 +104,7 @@ def _sort(usage: Usage, tokens: list[str]) -> tuple[list[str], dict[str, Any], d
     index = 0
     while index < len(tokens):
         token, index = tokens[index], index + 1
-        if not token.startswith("--") or token == "--":
+        if not token.startswith("--") or token == "--":  # noqa: S105 - a word of the line
             words.append(token)
             continue
         name, equals, given = token[2:].partition("=")

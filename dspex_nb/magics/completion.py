@@ -61,4 +61,5 @@ class Completions:
             }
 
         dspex_options.matcher_identifier = "dspex_nb.options"
-        return dspex_options
+        matcher: Callable[[Any], Any] = dspex_options
+        return matcher

@@ -25,7 +25,8 @@ USAGE = Usage(
         Option("name", "title of the study", "TEXT"),
         Option("wait", "return when the study has ended"),
     ),
-    "study = %optimize triage --optimizer BootstrapFewShotWithRandomSearch --metric exact_match:desk --trainset train --valset val",
+    "study = %optimize triage --optimizer BootstrapFewShotWithRandomSearch --metric exact_match:desk"
+    " --trainset train --valset val",
     extra=True,
 )
 

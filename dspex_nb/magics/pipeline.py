@@ -26,7 +26,8 @@ USAGE = Usage(
         Option("redraw", "show the picture again after the run"),
         Option("quiet", "bind it without showing the picture"),
     ),
-    "%%pipeline support --inputs message='My card was charged twice'\nmessage: str\ntriage = predict(\"message -> desk: Literal['billing', 'tech', 'sales']\")",
+    "%%pipeline support --inputs message='My card was charged twice'\nmessage: str\n"
+    "triage = predict(\"message -> desk: Literal['billing', 'tech', 'sales']\")",
 )
 
 

@@ -16,7 +16,8 @@ USAGE = Usage(
         Option("quiet", "bind it without showing the card"),
         Option("adapter", "whose prompt the card shows", "NAME", choices=("chat", "json", "compact")),
     ),
-    "%%signature Triage\nRoute a customer message to the right desk.\n\nmessage: str   # what the customer wrote\n->\ndesk: Literal['billing', 'tech', 'sales']",
+    "%%signature Triage\nRoute a customer message to the right desk.\n\nmessage: str   # what the customer wrote\n"
+    "->\ndesk: Literal['billing', 'tech', 'sales']",
 )
 
 

@@ -282,11 +282,11 @@ def start_study(  # noqa: PLR0913 - what a study depends on, by keyword
     facts = find_optimizer(optimizer)
     client = session.require_lm()
     if facts.metric == "needed" and metric is None:
-        raise OptimizerError(f"{optimizer} needs a metric", hint="pass metric=, a function metric(example, prediction, trace=None)")
+        raise OptimizerError(f"{optimizer} needs a metric", hint="pass metric=, metric(example, prediction, trace=None)")
     if not trainset:
         raise OptimizerError("the trainset is empty", hint="pass trainset=, a list of rows")
     if options:
-        from dspex_nb.bridge.optimizers import check_options
+        from dspex_nb.bridge.catalog import check_options
 
         check_options(optimizer, options)
     native = hasattr(program, "base_signature")

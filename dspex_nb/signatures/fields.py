@@ -35,9 +35,11 @@ _WORDING = {
     "allow_inf_nan": "allow 'inf', '-inf', 'nan' values: ",
 }
 _EXTRA = ("desc", "prefix", "format", "parser")
-_OTHER = """alias alias_priority coerce_numbers_to_str decimal_places deprecated description discriminator examples exclude fail_fast
-field_title_generator frozen init init_var kw_only max_digits pattern repr serialization_alias strict title union_mode validate_default
-validation_alias"""
+_OTHER = """
+    alias alias_priority coerce_numbers_to_str decimal_places deprecated description discriminator examples exclude fail_fast
+    field_title_generator frozen init init_var kw_only max_digits pattern repr serialization_alias strict title union_mode
+    validate_default validation_alias
+"""
 _PYDANTIC = frozenset({*_WORDING, *_OTHER.split()})
 
 

@@ -88,6 +88,7 @@ def stream_lines(
                 deadline.restart()
                 yield line.rstrip(b"\r\n")
                 cancel.check()
+            cancel.check()  # a socket that was hung up reads as an end
             if response.length:
                 raise http.client.IncompleteRead(b"", response.length)
         finally:
@@ -114,6 +115,7 @@ def _exchange(
         whole = False
         try:
             reply = _read(response)
+            cancel.check()  # a socket that was hung up reads as an end
             whole = True
             return reply
         finally:

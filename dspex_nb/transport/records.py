@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ class Deadline:
 def connection_error(url: str, error: BaseException) -> LMConnectionError:
     """Name the server that could not be reached, why, and what to do."""
     host = host_of(url)
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if isinstance(number, int) and number > 0 else str(error) or type(error).__name__
     return LMConnectionError(
         f"no answer from {host}: {reason}",
         hint=f"check that the server at {host} is running and that api_base is right, then run again",

@@ -95,10 +95,11 @@ def labels_figure(info: LabelsInfo) -> Any:
         go.Heatmap(
             z=[list(row) for row in info.matrix], x=[_short(p) for p in info.predicted], y=names,
             colorscale=BLUE_SCALE, showscale=False, xgap=2, ygap=2,
-            texttemplate="%{z}", hovertemplate="expected %{y}, answered %{x}: %{z}<extra></extra>",
+            hovertemplate="expected %{y}, answered %{x}: %{z}<extra></extra>",
         ),
         row=1, col=2,
     )  # fmt: skip
+    figure.add_trace(_counts(info, names), row=1, col=2)
     height = max(320, 120 + 30 * len(names))
     figure.update_layout(**figure_layout(f"Accuracy on {clean(info.field)}", height=height))
     figure.update_xaxes(
@@ -111,6 +112,25 @@ def labels_figure(info: LabelsInfo) -> Any:
     figure.update_xaxes(title_font_size=12)
     figure.update_yaxes(title_font_size=12)
     return figure
+
+
+def _counts(info: LabelsInfo, names: list[str]) -> Any:
+    """Write each count into its cell; plotly's own choice of colour takes a faint cell for a light one, in the dark too."""
+    import plotly.graph_objects as go
+
+    top = max((count for row in info.matrix for count in row), default=0)
+    cells = [
+        (x, y, count) for y, row in zip(names, info.matrix, strict=True) for x, count in zip(info.predicted, row, strict=True)
+    ]
+    return go.Scatter(
+        x=[_short(x) for x, _, _ in cells],
+        y=[y for _, y, _ in cells],
+        text=[str(count) for _, _, count in cells],
+        mode="text",
+        textfont={"color": ["#ffffff" if count > top / 2 else FONT_COLOR for _, _, count in cells]},
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def _short(label: str, limit: int = 22) -> str:

@@ -21,12 +21,14 @@ class TrialInfo:
         number: Its number, counted from 0.
         state: `"running"`, `"done"`, `"failed"` or `"cancelled"`.
         what: What was tried, in a few words; empty if unknown.
+        kind: `"start"` (the program as it was), `"minibatch"` (scored on a part: no rival of the others), or another word.
         score: Its score in 0 to 1, None while it runs.
         examples: How many examples it was scored on, 0 if unknown.
         demos: How many demos it holds, None if unknown.
         instructions: Its instructions by predictor (`""` where there is one).
         demo_list: The demos themselves, where the event brought them.
         elapsed_s: Seconds it took, None while it runs.
+        failed_rows: Examples that ended in an error.
         error: What went wrong, empty if nothing did.
         calls: LM requests sent for it.
         cache_hits: LM requests served from the cache for it.
@@ -35,12 +37,14 @@ class TrialInfo:
     number: int
     state: str = "running"
     what: str = ""
+    kind: str = ""
     score: float | None = None
     examples: int = 0
     demos: int | None = None
     instructions: Mapping[str, str] = field(default_factory=dict)
     demo_list: Sequence[Any] = ()
     elapsed_s: float | None = None
+    failed_rows: int = 0
     error: str = ""
     calls: int = 0
     cache_hits: int = 0
@@ -100,8 +104,9 @@ class StudyInfo:
 
     @property
     def best(self) -> TrialInfo | None:
-        """The best candidate so far, the earliest of equals."""
+        """The best candidate so far, the earliest of equals; those scored on a part count only while there are no others."""
         scored = [t for t in self.trials if t.score is not None]
+        scored = [t for t in scored if t.kind != "minibatch"] or scored
         return max(scored, key=lambda t: (t.score or 0.0, -t.number), default=None)
 
 
@@ -187,7 +192,8 @@ class StudyState:
         self._trials[event.trial] = replace(
             trial, state=state, score=event.score, examples=event.examples or trial.examples, elapsed_s=took
         )
-        self._info = replace(self._info, done_rows=0)
+        start = event.score if trial.kind == "start" and self._info.start is None else self._info.start
+        self._info = replace(self._info, done_rows=0, start=start)
 
     def _called(self, event: LMCalled) -> None:
         info, hit = self._info, int(event.cached is not None)
@@ -222,20 +228,36 @@ class StudyState:
 
 
 def _with_info(trial: TrialInfo, facts: Mapping[str, Any]) -> TrialInfo:
-    """Take what an event's `info` says under the names known here: what, demos, instructions, examples, error."""
-    demos, told = facts.get("demos"), facts.get("instructions")
-    listed = [d for group in demos.values() for d in group] if isinstance(demos, Mapping) else demos
-    count = len(listed) if isinstance(listed, list | tuple) else listed if isinstance(listed, int) else trial.demos
+    """Take what an event's `info` says: what or label, kind, demos, instructions, state, examples, errors."""
+    listed = _demos(facts)
+    told = facts.get("instructions")
     if isinstance(told, str):
         told = {"": told}
+    counted, examples = facts.get("demos"), facts.get("examples")
     return replace(
         trial,
         what=str(facts.get("what") or facts.get("label") or trial.what),
-        demos=count,
-        demo_list=tuple(listed) if isinstance(listed, list | tuple) else trial.demo_list,
+        kind=str(facts.get("kind") or trial.kind),
+        demos=counted if isinstance(counted, int) else len(listed) if listed is not None else trial.demos,
+        demo_list=tuple(listed) if listed else trial.demo_list,
         instructions={str(k): str(v) for k, v in told.items()} if isinstance(told, Mapping) else trial.instructions,
-        examples=int(facts.get("examples") or trial.examples)
-        if isinstance(facts.get("examples"), int | None)
-        else trial.examples,
+        examples=examples if isinstance(examples, int) else trial.examples,
+        failed_rows=facts["errors"] if isinstance(facts.get("errors"), int) else trial.failed_rows,
         error=str(facts.get("error") or trial.error),
     )
+
+
+def _demos(facts: Mapping[str, Any]) -> Sequence[Any] | None:
+    """Return the demos themselves: as given, by predictor, or out of the program's saved state; None if not told."""
+    demos = facts.get("demos")
+    if isinstance(demos, list | tuple):
+        return demos
+    state = facts.get("state")
+    groups = demos if isinstance(demos, Mapping) else _state_demos(state) if isinstance(state, Mapping) else None
+    return None if groups is None else [demo for group in groups.values() if isinstance(group, list | tuple) for demo in group]
+
+
+def _state_demos(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return demos by predictor from a state as DSPy saves it: a predictor's own, or a program's of several."""
+    found = {str(name): part["demos"] for name, part in state.items() if isinstance(part, Mapping) and "demos" in part}
+    return {"": state["demos"], **found} if "demos" in state else found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dspex_nb.views.figures import GRID, figure_bundle, figure_layout
@@ -33,6 +33,8 @@ from dspex_nb.views.markup import (
 from dspex_nb.views.study_states import StudyInfo, StudyState, TrialInfo
 from dspex_nb.views.svg import document, text_at
 from dspex_nb.views.tables import Column, facts_html, number, table_html, table_text
+
+_KINDS = {"start": "as it was", "minibatch": "on a part"}
 
 
 def _info(state: StudyState | StudyInfo) -> StudyInfo:
@@ -138,11 +140,15 @@ def _row(trial: TrialInfo, *, best: bool) -> tuple[object, ...]:
 
 def _tried(trial: TrialInfo) -> Html:
     what = trial.what or f"candidate {trial.number}"
+    if trial.kind in _KINDS:
+        what = f"{_KINDS[trial.kind]}: {what}"
     parts: list[Html] = []
     for name, told in trial.instructions.items():
         parts += [section("Instructions", name), pre(told, max_height_px=220)]
     if trial.demo_list:
         parts += [section(plural(len(trial.demo_list), "demo")), *(_demo(demo) for demo in trial.demo_list)]
+    if trial.failed_rows:
+        parts.insert(0, tag("div", mark("failed"), " ", plural(trial.failed_rows, "example"), " ended in an error"))
     error = tag("div", trial.error, style=f"color: {MUTED}; overflow-wrap: anywhere;") if trial.error else ""
     return join(details(one_line(what, 90), *parts, tight=True) if parts else one_line(what, 90), error)
 
@@ -213,14 +219,13 @@ def history_info(state: StudyState | StudyInfo) -> HistoryInfo:
     """Return the curve of a study; its columns are empty while nothing is scored."""
     info = _info(state)
     numbers, scores, best, what = [], [], [], []
-    top = float("-inf")
-    for trial in info.trials:
+    for i, trial in enumerate(info.trials):
         if trial.score is None:
             continue
-        top = max(top, trial.score)
+        leader = replace(info, trials=info.trials[: i + 1]).best
         numbers.append(trial.number)
         scores.append(trial.score)
-        best.append(top)
+        best.append(leader.score if leader and leader.score is not None else trial.score)
         what.append(one_line(clean(trial.what), 60))
     title = f"{info.name}: {info.optimizer}" if info.optimizer else info.name
     return HistoryInfo(title, tuple(numbers), tuple(scores), tuple(best), tuple(what), info.start, info.metric or "score")

@@ -1,5 +1,6 @@
 """`CompactAdapter` in DSPy sends what native compact sends, also through a plain dspy.LM."""
 
+import json
 from typing import Any, Literal
 
 import dspy
@@ -64,7 +65,7 @@ def test_the_same_request_through_a_plain_dspy_lm(stub, native_body):
 
 
 def test_a_program_saved_natively_answers_the_same_in_plain_dspy(stub, client, tmp_path):
-    stub.answer = lambda body: '{"desk":"%s","urgency":%d}' % ("tech", len(str(body["messages"])) % 5 + 1)
+    stub.answer = lambda body: json.dumps({"desk": "tech", "urgency": len(str(body["messages"])) % 5 + 1})
     native = Predict(Triage, adapter="compact")
     native.demos = list(DEMOS)
     native.save(tmp_path / "p.json")

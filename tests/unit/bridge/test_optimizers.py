@@ -6,8 +6,8 @@ import sys
 import dspy
 import pytest
 
-from dspex_nb.bridge import find_optimizer, make_optimizer, optimizers, program_for
-from dspex_nb.bridge.optimizers import FACTS
+from dspex_nb.bridge import find_optimizer, make_optimizer, optimizers, option_names, program_for
+from dspex_nb.bridge.catalog import FACTS
 from dspex_nb.errors import MissingDependencyError, OptimizerError
 from dspex_nb.modules import ChainOfThought, Predict
 from dspex_nb.signatures import Signature
@@ -50,6 +50,8 @@ def test_misspelt_names_and_options_are_met_with_the_right_one():
 
 
 def test_options_go_where_they_belong():
+    assert {"num_candidate_programs", "labeled_sample"} < set(option_names("BootstrapFewShotWithRandomSearch"))
+    assert not {"metric", "student", "kwargs"} & set(option_names("COPRO"))
     made = make_optimizer("BootstrapFewShotWithRandomSearch", metric, {"num_candidate_programs": 2, "labeled_sample": False}, n_jobs=3)
     assert made.teleprompter.num_candidate_sets == 2
     assert made.teleprompter.num_threads == 3

@@ -17,8 +17,8 @@ from dspex_nb.clients import connect
 from dspex_nb.errors import OptimizerError, StudyError
 from dspex_nb.events import Bus, LMCalled, Progress, RowScored, RunEnded, RunStarted, TrialEnded, TrialStarted
 from dspex_nb.modules import Predict
-from dspex_nb.runs.study_task import TASK
 from dspex_nb.runs.studies import load_study, start_study, studies
+from dspex_nb.runs.study_task import TASK
 from dspex_nb.session import Session
 from dspex_nb.signatures import Signature
 from dspex_nb.store import Owner, Store, is_alive
@@ -71,7 +71,7 @@ def stub():
 
 @pytest.fixture
 def session(stub, tmp_path):
-    client = connect("openai/stub", api_base=stub.url, api_key="sk-secret-1234", temperature=0)
+    client = connect("openai/stub", api_base=stub.url, api_key="sk-secret-1234", temperature=0, num_retries=1)
     store = Store(tmp_path / "runs.db")
     bus = Bus()
     store.attach(bus)
@@ -125,8 +125,8 @@ def test_a_study_from_start_to_best(begin, session, stub):
     assert result.prompt_tokens == 3 * result.lm_calls
     # The zero-shot candidate is the start; the best loads into the native program.
     table = study.trials
-    assert list(table["kind"])[0] == "start"
-    assert list(table["label"])[0] == "zero-shot"
+    assert table["kind"][0] == "start"
+    assert table["label"][0] == "zero-shot"
     assert table["best"].is_monotonic_increasing
     program = Predict(Signature("question -> answer")).load_state(study.best)
     assert len(program.demos) > 0
@@ -233,7 +233,7 @@ def test_a_metric_that_raises_now_and_then_is_counted_and_shown(begin):
     study = begin(metric=shaky, options={"num_candidate_programs": 0, "max_labeled_demos": 2})
     result = study.wait(60)
     assert result.status == "done"
-    assert list(study.trials["errors"])[0] == 1
+    assert study.trials["errors"][0] == 1
     rows = [event for _, event in study.events() if isinstance(event, RowScored)]
     assert rows[0].index == 3
     assert "ValueError: three" in rows[0].error

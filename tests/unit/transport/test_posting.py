@@ -34,7 +34,9 @@ both = pytest.mark.parametrize("send", [blocking, on_a_loop])
 @both
 def test_a_reply_comes_whole_whatever_its_status(send):
     with bad.BadServer(bad.http(503, b"busy", {"Retry-After": "3"})) as server:
-        assert send(server.url) == Reply(503, {"content-type": "application/json", "content-length": "4", "retry-after": "3"}, b"busy")
+        assert send(server.url) == Reply(
+            503, {"content-type": "application/json", "content-length": "4", "retry-after": "3"}, b"busy"
+        )
 
 
 @both

@@ -217,3 +217,28 @@ def test_snapshots_are_whole_while_many_threads_apply():
         thread.join()
     info = state.snapshot()
     assert (len(info.trials), info.calls, faults) == (400, 400, [])
+
+
+def test_a_start_is_known_by_its_kind_and_a_score_on_a_part_is_no_rival():
+    state = v.StudyState()
+    demos = {"predict": {"demos": [{"q": "1"}, {"q": "2"}], "signature": {}}}
+    start = {"kind": "start", "label": "zero-shot", "demos": 0}
+    feed(
+        state,
+        TrialEnded(run_id="s", trial=0, score=0.5, best=0.5, info=start),
+        TrialEnded(
+            run_id="s",
+            trial=1,
+            score=0.9,
+            best=0.5,
+            info={"kind": "minibatch", "label": "2 labelled demos", "demos": 2, "state": demos},
+        ),
+        TrialEnded(run_id="s", trial=2, score=0.6, best=0.6, info={"kind": "candidate", "errors": 3}),
+    )
+    info = state.snapshot()
+    assert (info.start, info.best.number) == (0.5, 2)
+    assert info.trials[1].demo_list == ({"q": "1"}, {"q": "2"})
+    assert v.history_info(info).best == (0.5, 0.5, 0.6)
+    html = v.study_html(info)
+    assert "as it was: zero-shot" in html
+    assert "3 examples ended in an error" in html

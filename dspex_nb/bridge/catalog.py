@@ -67,8 +67,8 @@ _ALL = (
         "BootstrapFinetune", "optional", "needed", "no", "finetunes weights: needs a dspy.LM whose provider trains", study=False,
     ),
     OptimizerFacts(
-        "AvatarOptimizer", "needed", "needed", "no", "for an Avatar actor only; DSPy 3.4's own cannot be made (it uses a removed class)",
-        study=False,
+        "AvatarOptimizer", "needed", "needed", "no",
+        "for an Avatar actor only; DSPy 3.4 cannot make it (it uses a removed class)", study=False,
     ),
     OptimizerFacts(
         "GRPO", "needed", "needed", "optional", "trains weights by reinforcement on a server of its own",
@@ -211,13 +211,27 @@ def _with_feedback_arguments(metric: Callable[..., Any]) -> Callable[..., Any]:
     return feedback_metric
 
 
+def option_names(name: str) -> list[str]:
+    """Return the names of an optimizer's own options, for completion and did-you-mean.
+
+    Raises:
+        OptimizerError: No such optimizer.
+    """
+    return sorted(_known_options(_class_of(find_optimizer(name))))
+
+
+def _known_options(cls: Any) -> set[str]:
+    built, compiled = inspect.signature(cls.__init__).parameters, inspect.signature(cls.compile).parameters
+    ours = {"self", "student", "trainset", "valset", "metric", "programs"}
+    known = {key for key in (*built, *compiled) if key not in ours and not key.endswith("kwargs")}
+    return known | {key for key in ("gepa_kwargs", "eval_kwargs", "wandb_init_kwargs") if key in built or key in compiled}
+
+
 def _split_options(facts: OptimizerFacts, cls: Any, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     built = inspect.signature(cls.__init__).parameters
     compiled = inspect.signature(cls.compile).parameters
-    ours = {"self", "student", "trainset", "valset", "metric", "programs"}
     open_ended = facts.name in {"BetterTogether", "KNNFewShot", "InferRules"}  # **kwargs that mean something there
-    known = {key for key in (*built, *compiled) if key not in ours and not key.endswith("kwargs")}
-    known |= {key for key in ("gepa_kwargs", "eval_kwargs", "wandb_init_kwargs") if key in built or key in compiled}
+    known = _known_options(cls)
     construct, compiling = {}, {}
     for key, value in options.items():
         if key in built and key in known:
