@@ -52,7 +52,7 @@ class DSPexError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint.strip()
 
     def __str__(self) -> str:
         return f"{self.message}\n→ {self.hint}" if self.hint else self.message
@@ -99,7 +99,8 @@ class AdapterParseError(AdapterError):
     """A model's answer does not hold the fields asked for; `answer` is the text as received."""
 
     def __init__(self, message: str, *, hint: str = "", adapter: str = "", answer: str = "") -> None:
-        super().__init__(message, hint=hint)
+        begins = f"; it begins {answer.strip()[:80]!r}" if answer.strip() else ""
+        super().__init__(f"{message}{begins}", hint=hint)
         self.adapter, self.answer = adapter, answer
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast, get_args, get_origin
 
 from dspex_nb.adapters import get_adapter
+from dspex_nb.ambient import Session
 from dspex_nb.errors import PlanError
 from dspex_nb.pipelines.records import PipelineSpec, Step
 from dspex_nb.predictions import Route
-from dspex_nb.session import Session
 from dspex_nb.signatures import Signature
 
 KERNEL = "kernel"

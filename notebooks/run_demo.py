@@ -66,7 +66,7 @@ def figures_of(notebook: Any) -> dict[str, Any]:
 
 def table(found: dict[str, Any], seconds: float) -> str:
     """Return the closing table."""
-    score = lambda name: "{:.3f}  (95% CI {:.3f} to {:.3f})".format(*found[name])  # noqa: E731 - two uses, one line
+    score = lambda name: "{:.3f}  (95% CI {:.3f} to {:.3f})".format(*found[name])
     rows = [
         ("held-out examples", str(found["examples"])),
         ("accuracy before", score("before")),

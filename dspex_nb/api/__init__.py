@@ -10,7 +10,7 @@ from dspex_nb.api.predictors import ChainOfThought, Predict
 from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import configure, context, session
 from dspex_nb.api.signatures import Signature, as_public, as_signature
-from dspex_nb.api.status import cache_status, doctor, pool_status, run_list, say, status, warm_up
+from dspex_nb.api.status import cache_status, doctor, pool_status, run_list, status, warm_up
 from dspex_nb.api.studies import (
     Study,
     load_study,
@@ -50,7 +50,6 @@ __all__ = [
     "pool",
     "pool_status",
     "run_list",
-    "say",
     "session",
     "show_signature",
     "signature_bundle",

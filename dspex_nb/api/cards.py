@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dspex_nb.adapters import get_adapter
+from dspex_nb.ambient import current
 from dspex_nb.api.displays import show
 from dspex_nb.errors import DSPexError
-from dspex_nb.session import current
 from dspex_nb.signatures import MISSING, Field, Signature
 from dspex_nb.signatures.types import type_text
 from dspex_nb.views import FieldInfo, SignatureCardInfo, signature_card, signature_text

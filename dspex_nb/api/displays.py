@@ -56,6 +56,11 @@ class ShownOnce:
         if self._shown_in is None or self._shown_in != getattr(shell(), "execution_count", None):
             self.show()
 
+    def show_once(self) -> None:
+        """Display it unless the cell now running has shown it."""
+        self._ipython_display_()
+        self.mark_shown()
+
     def show(self) -> None:
         """Display it."""
         raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from dspex_nb.api.displays import ShownOnce, Watch, show, show_figure
 from dspex_nb.api.mapping import checked_rows, recorded
 from dspex_nb.api.programs import lm_width, program_of
 from dspex_nb.api.sessions import session
-from dspex_nb.errors import DataError
-from dspex_nb.metrics import Interval, mean_interval, resolve_metrics
+from dspex_nb.errors import DataError, MissingDependencyError
+from dspex_nb.metrics import Interval, paired_interval, resolve_metrics
 from dspex_nb.runs.evaluation import Scorecard, ScoredRow
 from dspex_nb.runs.evaluation import evaluate as score_rows
 from dspex_nb.scopes import Scope, new_run_id
@@ -108,11 +109,14 @@ class Evaluation(ShownOnce):
 
         Raises:
             DataError: The ending is none of these.
+            MissingDependencyError: Parquet without pyarrow.
         """
         target = Path(path)
         writers = {".csv": "to_csv", ".parquet": "to_parquet", ".jsonl": "to_json"}
         if target.suffix not in writers:
             raise DataError(f"cannot write {target.name!r}", hint="use a path that ends in .csv, .jsonl or .parquet")
+        if target.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+            raise MissingDependencyError("Parquet needs the package 'pyarrow'", hint="pip install pyarrow")
         options = {"orient": "records", "lines": True} if target.suffix == ".jsonl" else {"index": False}
         getattr(self.frame, writers[target.suffix])(target, **options)
         return target
@@ -150,13 +154,14 @@ class Comparison:
 
     def __init__(self, before: Evaluation, after: Evaluation) -> None:
         self.before, self.after = before, after
-        pairs = zip(before.card.rows, after.card.rows, strict=True)
-        self.changes = [new.scores[after.metric] - old.scores[before.metric] for old, new in pairs]
+        self._old = [row.scores[before.metric] for row in before.card.rows]
+        self._new = [row.scores[after.metric] for row in after.card.rows]
+        self.changes = [new - old for old, new in zip(self._old, self._new, strict=True)]
 
     @property
     def difference(self) -> Interval:
         """After minus before, paired by example, with its 95% confidence interval."""
-        return mean_interval(self.changes)
+        return paired_interval(self._old, self._new)
 
     @functools.cached_property
     def frame(self) -> Any:

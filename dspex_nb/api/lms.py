@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from dspex_nb import session as ambient
+from dspex_nb import ambient
 from dspex_nb.clients import connect
 from dspex_nb.errors import LMNotConfiguredError
 from dspex_nb.messages import Message, Request, Response
@@ -103,7 +103,7 @@ def client_of(lm: Any) -> Any:
     if hasattr(lm, "complete") and hasattr(lm, "default_adapter"):
         return lm
     raise LMNotConfiguredError(
-        f"lm={lm!r:.80} is a {type(lm).__name__}, expected a dx.LM or a model string",
+        f"lm={lm!r:.80} is of type {type(lm).__name__}, expected a dx.LM or a model string",
         hint="write dx.configure(lm=dx.LM('openai/gpt-5-mini')) or dx.configure(lm='local')",
     )
 

@@ -12,10 +12,10 @@ from dspex_nb.api.programs import Program, lm_width
 from dspex_nb.api.sessions import session
 from dspex_nb.datasets import rows_of
 from dspex_nb.datasets.rows import missing_column
-from dspex_nb.errors import Cancelled
+from dspex_nb.errors import Cancelled, DSPexError, LMNotConfiguredError, StepError, did_you_mean
 from dspex_nb.events import RunEnded, RunStarted
 from dspex_nb.examples import Example
-from dspex_nb.runs.mapping import RowResult, map_rows
+from dspex_nb.runs.mapping import RowResult, iter_rows, map_rows
 from dspex_nb.scopes import Scope, new_run_id
 from dspex_nb.views import ProgressState, progress_html, progress_text
 
@@ -44,7 +44,7 @@ def recorded(scope: Scope, name: str, of: str, total: int) -> Iterator[None]:
     try:
         yield
         status = "done"
-    except (Cancelled, KeyboardInterrupt):
+    except (Cancelled, KeyboardInterrupt, GeneratorExit):  # the last: whoever took results from a generator has enough
         status = "cancelled"
         raise
     except Exception as raised:
@@ -61,17 +61,71 @@ def run_rows(
     """Run `program` on each row of `data`, showing a progress bar in a notebook.
 
     Raises:
+        LMNotConfiguredError: No LM is set and every row needs one.
         Cancelled: The user pressed ■; answers already received are in the cache.
     """
+    with _prepared(program, data, n_jobs, on_error, on_progress, live) as (rows, options):
+        results = map_rows(program.call, rows, **options)
+    if results and all(isinstance(_root_cause(result.error), LMNotConfiguredError) for result in results):
+        raise _root_cause(results[0].error)  # one clear error, not a table of it
+    return results
+
+
+def iter_mapped(
+    program: Program, data: Any, *, n_jobs: int | None, on_error: str, on_progress: Any = None, live: bool = True
+) -> Iterator[RowResult]:
+    """Yield what `run_rows` returns, each row as soon as it and those before it are done; leaving early stops the rest."""
+    prepared = _prepared(program, data, n_jobs, on_error, on_progress, live)
+
+    def results() -> Iterator[RowResult]:
+        ready: dict[int, RowResult] = {}
+        following = 0
+        with prepared as (rows, options):
+            for result in iter_rows(program.call, rows, **options):
+                ready[result.index] = result
+                while following in ready:
+                    yield ready.pop(following)
+                    following += 1
+
+    return results()
+
+
+def check_choice(name: str, given: str, choices: Sequence[str]) -> None:
+    """Raise if an option is none of its choices.
+
+    Raises:
+        DSPexError: It is none; the hint names the nearest.
+    """
+    if given not in choices:
+        hint = f"{did_you_mean(str(given), choices)}choose {' or '.join(map(repr, choices))}"
+        raise DSPexError(f"{name}={given!r} is not known", hint=hint)
+
+
+def _prepared(
+    program: Program,
+    data: Any,
+    n_jobs: int | None,
+    on_error: str,
+    on_progress: Any,
+    live: bool,  # noqa: FBT001 - handed on
+) -> contextlib.AbstractContextManager[tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Check everything now, and return the context of the work: watched and recorded while it is open."""
+    check_choice("on_error", on_error, ("keep", "raise"))
     now = session()
     examples = checked_rows(program, data)
+    width = program.n_jobs if n_jobs is None else lm_width(now, n_jobs)
     scope = Scope(new_run_id(), now.bus)
     state = ProgressState(run_id=scope.run_id, title=program.name, total=len(examples))
     draws = (lambda: progress_html(state), lambda: progress_text(state))
-    with (
-        Watch(scope, state, *draws, live=live, on_progress=on_progress, actions={"cancel": scope.cancel.cancel}),
-        recorded(scope, program.name, "map", len(examples)),
-    ):
-        width = program.n_jobs if n_jobs is None else lm_width(now, n_jobs)
-        rows = [example.inputs() for example in examples]
-        return list(map_rows(program.call, rows, n_jobs=width, scope=scope, on_error=on_error))  # type: ignore[arg-type]
+    watch = Watch(scope, state, *draws, live=live, on_progress=on_progress, actions={"cancel": scope.cancel.cancel})
+
+    @contextlib.contextmanager
+    def work() -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
+        with watch, recorded(scope, program.name, "map", len(examples)):
+            yield [example.inputs() for example in examples], {"n_jobs": width, "scope": scope, "on_error": on_error}
+
+    return work()
+
+
+def _root_cause(error: BaseException | None) -> Any:
+    return error.cause if isinstance(error, StepError) and error.cause is not None else error

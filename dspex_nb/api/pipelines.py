@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dspex_nb.ambient import Session
 from dspex_nb.api.displays import show
 from dspex_nb.api.mapping import run_rows
-from dspex_nb.api.programs import program_of
+from dspex_nb.api.programs import program_of, refuse_unnamed
 from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import session
 from dspex_nb.errors import MissingInputError, did_you_mean
@@ -18,8 +19,7 @@ from dspex_nb.routing import Plan
 from dspex_nb.routing import plan as plan_routes
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope, new_run_id
-from dspex_nb.session import Session
-from dspex_nb.views import PlanInfo, RouteInfo, pipeline_mermaid, pipeline_text, plan_html
+from dspex_nb.views import PlanInfo, RouteInfo, pipeline_mermaid, plan_html, plan_text
 
 
 class Pipeline:
@@ -54,14 +54,17 @@ class Pipeline:
         """Names of the inputs a call must give."""
         return [given.name for given in self.spec.inputs if given.required]
 
-    def __call__(self, **inputs: Any) -> Prediction:
-        """Run on one row and return the fields of the steps nobody reads from; all fields at `.fields`.
+    def __call__(self, *unnamed: Any, **inputs: Any) -> Prediction:
+        """Run on one row of inputs, each given by its name.
+
+        Returns the fields of the steps nobody reads from; all fields are at `.fields`.
 
         Raises:
-            MissingInputError: An input without a default is not given.
+            MissingInputError: An input without a default is not given, or one is given without its name.
             StepError: A step failed; it names the cell line, the step, the cause and the next act.
             Cancelled: The user pressed ■.
         """
+        refuse_unnamed(f"pipeline {self.name!r}", unnamed, self.required)
         now = session()
         return self.call_in(inputs, now, Scope(new_run_id(), now.bus))
 
@@ -160,7 +163,7 @@ class Pipeline:
         described = describe(self.spec)
         routes = [RouteInfo(r.step, r.engine, r.pool, r.reason) for r in self.plan().routes]
         info = PlanInfo(name=self.name, routes=routes, described=described)
-        show(plan_html(info), pipeline_text(described), {"text/vnd.mermaid": pipeline_mermaid(described)})
+        show(plan_html(info), plan_text(info), {"text/vnd.mermaid": pipeline_mermaid(described)})
 
 
 def _short(error: BaseException) -> str:

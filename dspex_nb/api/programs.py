@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dspex_nb.api.sessions import session
-from dspex_nb.errors import DSPexError
+from dspex_nb.errors import DSPexError, MissingInputError
 from dspex_nb.modules import Predict
 from dspex_nb.predictions import Facts, Prediction
 from dspex_nb.scopes import Scope
@@ -56,11 +58,33 @@ def program_of(program: Any, name: str = "") -> Program:
         accepts = [given.name for given in program.spec.inputs]
         return Program(label, program.required, accepts, lambda row, scope: program.call_in(row, now, scope), lm_width(now))
     if is_dspy_module(program):
-        return Program(label, None, None, lambda row, scope: _run_dspy(program, row, now, scope), lm_width(now))
+        return Program(label, *_dspy_inputs(program), lambda row, scope: _run_dspy(program, row, now, scope), lm_width(now))
     if not callable(program):
         hint = "pass a dx.Predict, a pipeline, a dspy.Module or a function"
-        raise DSPexError(f"a {type(program).__name__} cannot be run on rows", hint=hint)
-    return Program(label, None, None, lambda row, scope: _as_prediction(program(**row), scope), now.n_jobs or 1)
+        raise DSPexError(f"{label!r} is of type {type(program).__name__}, which cannot be run on rows", hint=hint)
+    return Program(label, *_parameters(program), lambda row, scope: _as_prediction(program(**row), scope), now.n_jobs or 1)
+
+
+def _dspy_inputs(module: Any) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+    predictors = module.predictors()
+    forward = getattr(type(module), "forward", None)  # of the class: DSPy warns where an instance's is looked at
+    needed, accepted = _parameters(functools.partial(forward, module)) if forward is not None else (None, None)
+    if accepted is None and len(predictors) == 1:  # dspy.Predict and its kin take anything and read their signature's inputs
+        fields = predictors[0].signature.input_fields
+        return [name for name, field in fields.items() if field.is_required()], list(fields)
+    return needed, accepted
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+    """Return the names a function needs and those it takes; None where it takes any."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature
+        return None, None
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return None, None
+    named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    return [one.name for one in named if one.default is one.empty], [one.name for one in named]
 
 
 def lm_width(now: Any, n_jobs: int | None = None) -> int:
@@ -80,6 +104,18 @@ def _run_dspy(module: Any, row: Mapping[str, Any], now: Any, scope: Scope) -> Pr
     done = run_module(module, None, dict(row), client=client, adapter=now.adapter, cache=now.cache, scope=scope)
     facts = Facts(usage=done.usage, cost=done.cost, run_id=scope.run_id, cached=done.cached)
     return Prediction(done.outputs, facts)
+
+
+def refuse_unnamed(name: str, unnamed: Sequence[Any], inputs: Sequence[str]) -> None:
+    """Raise if inputs were given without their names.
+
+    Raises:
+        MissingInputError: They were; the hint is the call to write.
+    """
+    if unnamed:
+        call = ", ".join(f"{each}=…" for each in inputs)
+        found = f"{name} takes its inputs by name, got {unnamed[0]!r:.40} without one"
+        raise MissingInputError(found, hint=f"call it with ({call})")
 
 
 def _as_prediction(value: Any, scope: Scope) -> Prediction:

@@ -9,7 +9,8 @@ import time
 from collections.abc import AsyncIterator, Generator, Mapping
 from typing import Any
 
-from dspex_nb.api.displays import Watch
+from dspex_nb.ambient import Session
+from dspex_nb.api.displays import Watch, in_notebook, show
 from dspex_nb.errors import Cancelled, DSPexError
 from dspex_nb.events import Event, RunEnded, RunStarted
 from dspex_nb.messages import Usage
@@ -19,7 +20,6 @@ from dspex_nb.routing import plan as plan_routes
 from dspex_nb.runs.outcomes import Outcome
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope, new_run_id
-from dspex_nb.session import Session
 from dspex_nb.views import RunState, run_html, run_text
 
 
@@ -165,6 +165,9 @@ class Run:
     def show(self) -> None:
         """Show the run; while it goes on, the view is live and has a Stop button."""
         state = self._state
+        if not in_notebook():
+            show(run_html(state), run_text(state))
+            return
         draws = (lambda: run_html(state), lambda: run_text(state))
         watch = Watch(self._scope, None, *draws, actions={"cancel": self.cancel})
         watch.__enter__()

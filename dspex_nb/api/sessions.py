@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from dspex_nb import session as ambient
+from dspex_nb import ambient
+from dspex_nb.adapters import get_adapter
+from dspex_nb.ambient import Session, home
 from dspex_nb.api.lms import client_of
 from dspex_nb.cache import Cache
 from dspex_nb.errors import DSPexError, did_you_mean
 from dspex_nb.pools import Pools
-from dspex_nb.session import Session, home
 from dspex_nb.store import Store
 
 _SETTINGS = ("lm", "adapter", "cache", "pools", "n_jobs")
@@ -69,4 +70,11 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
         changes["lm"] = client_of(changes["lm"])
     if isinstance(changes.get("cache"), bool):
         changes["cache"] = Cache(directory=home() / "cache") if changes["cache"] else None
+    if isinstance(changes.get("adapter"), str):
+        get_adapter(changes["adapter"])  # a misspelt name is told here, not at the first call
+    cache, n_jobs = changes.get("cache"), changes.get("n_jobs")
+    if cache is not None and not (hasattr(cache, "get") and hasattr(cache, "put")):
+        raise DSPexError(f"cache={cache!r:.80} is no cache", hint="give a dx.Cache, True or False")
+    if n_jobs is not None and not (isinstance(n_jobs, int) and n_jobs != 0):
+        raise DSPexError(f"n_jobs={n_jobs!r:.80} is no number of rows", hint="give 1 or more, or -1 for the LM's max_concurrency")
     return changes

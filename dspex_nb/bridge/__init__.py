@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from dspex_nb.bridge.programs import dspy_adapter, program_for
     from dspex_nb.bridge.running import ModuleResult, run_module
     from dspex_nb.bridge.studying import StudyOutcome, StudyRun
+
+# DSPy and LiteLLM refresh price lists over the network at first use; offline that costs seconds and a warning.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 _HOMES = {
     "BridgeLM": "lm",

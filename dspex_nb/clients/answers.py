@@ -1,8 +1,9 @@
-"""From a provider's OpenAI-shaped JSON to a `Response`, and between a `Response` and what the cache keeps."""
+"""Answers: from a provider's OpenAI-shaped JSON or its stream to a `Response`, to what the cache keeps of one, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dspex_nb.messages import Output, Response, Usage
@@ -61,3 +62,51 @@ def from_record(record: Mapping[str, Any], model: str, tier: str) -> Response:
         for o in record["outputs"]
     )
     return Response(outputs, Usage(cache_hits=1), model, 0.0, tier)
+
+
+class Gathered:
+    """The pieces of a streamed answer, put together."""
+
+    __slots__ = ("_finish", "_pieces", "_usage", "begun")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._finish: str | None = None
+        self._usage: Mapping[str, Any] | None = None
+        self.begun = False
+
+    def add(self, chunk: Mapping[str, Any]) -> str:
+        """Take a chunk and return the text it brought."""
+        self._usage = chunk.get("usage") or self._usage
+        text = ""
+        for choice in chunk.get("choices") or ():
+            text += (choice.get("delta") or {}).get("content") or ""
+            self._finish = choice.get("finish_reason") or self._finish
+        if text:
+            self._pieces.append(text)
+            self.begun = True
+        return text
+
+    def response(self, model: str, cost: float | None) -> Response:
+        """Return the whole answer."""
+        return Response((Output("".join(self._pieces), finish_reason=self._finish),), read_usage(self._usage), model, cost)
+
+
+def as_shared(response: Response) -> Response:
+    """Return the same answer for one who waited for another's request: nothing was sent for it."""
+    return replace(response, usage=Usage(cache_hits=1), cost=0.0, cached="flight", raw={})
+
+
+def merged(responses: Sequence[Response]) -> Response:
+    """Return one response of several candidates, each its own request."""
+    first = responses[0]
+    costs = [response.cost for response in responses]
+    known = [cost for cost in costs if cost is not None]
+    return replace(
+        first,
+        outputs=tuple(output for response in responses for output in response.outputs),
+        usage=sum((response.usage for response in responses), Usage()),
+        cost=sum(known) if len(known) == len(costs) else None,
+        cached=first.cached if all(response.cached for response in responses) else None,
+        elapsed_s=sum(response.elapsed_s for response in responses),
+    )

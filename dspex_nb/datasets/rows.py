@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dspex_nb.errors import DataError, did_you_mean
+from dspex_nb.errors import DataError, MissingDependencyError, did_you_mean
 from dspex_nb.examples import Example
 
 
@@ -21,6 +22,7 @@ def rows_of(data: Any, inputs: Sequence[str] | None = None) -> list[Example]:
 
     Raises:
         DataError: A file that cannot be read, a row that is no mapping, or a missing input column.
+        MissingDependencyError: A Parquet file without pyarrow.
     """
     examples = [_example(row, index, inputs) for index, row in enumerate(_records(data))]
     for index, example in enumerate(examples):
@@ -83,6 +85,8 @@ def _read_file(path: Path) -> Iterable[Any]:
     readers: dict[str, Callable[[Path], Any]] = {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json}
     if kind not in readers:
         raise DataError(f"cannot read {path.name!r}: unknown kind {kind!r}", hint="use a .csv, .jsonl, .json or .parquet file")
+    if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise MissingDependencyError(f"{path.name}: Parquet needs the package 'pyarrow'", hint="pip install pyarrow")
     try:
         frame = readers[kind](path)
     except Exception as error:

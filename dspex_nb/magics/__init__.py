@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from dspex_nb import api
+from dspex_nb.errors import DSPexError
 from dspex_nb.magics import dspex, evaluate, optimize, pipeline, signature
 from dspex_nb.magics.completion import Completions
 from dspex_nb.predictions import Prediction
@@ -16,6 +18,7 @@ from dspex_nb.views import prediction_html, prediction_text
 _CELL = {"signature": signature, "pipeline": pipeline}
 _LINE_CELL = {"evaluate": evaluate, "optimize": optimize}
 _LINE = {"dspex": dspex}
+_AS_TYPED = "_ipython_magic_no_var_expand"  # IPython leaves the line of a magic so marked as it was typed
 
 
 def register(shell: Any) -> None:
@@ -34,11 +37,13 @@ def _bound(shell: Any, module: ModuleType, kind: str) -> Callable[..., Any]:
     def magic(line: str, cell: str | None = None) -> Any:
         return module.run(shell, line, cell)
 
+    setattr(magic, _AS_TYPED, not module.USAGE.expands)
     magic.__doc__ = f"{module.USAGE.help_text()}\n"
     if kind != "line":
         return magic
     line_magic = lambda line: magic(line)  # noqa: E731, PLW0108 - IPython looks at the parameters: a line magic has one
     line_magic.__doc__ = magic.__doc__
+    setattr(line_magic, _AS_TYPED, not module.USAGE.expands)
     return line_magic
 
 
@@ -59,7 +64,16 @@ def _complete(shell: Any) -> None:
     }
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "matcher_identifier", "") != "dspex_nb.options"]
-    matchers.append(Completions(shell, usages, values).matcher())
+    matchers.append(Completions(shell, usages, values, {"optimize": _optimizers_own}).matcher())
+
+
+def _optimizers_own(words: list[str]) -> list[str]:
+    """Return the options of the optimizer that the words name; none where it is misspelt or not installed."""
+    named = next((word for flag, word in itertools.pairwise(words) if flag == "--optimizer"), "")
+    try:
+        return [name.replace("_", "-") for name in api.optimizer_options(named)] if named else []
+    except DSPexError:
+        return []
 
 
 def _public(shell: Any) -> dict[str, Any]:
@@ -73,10 +87,6 @@ def _names_with(attribute: str) -> Callable[[Any], list[str]]:
         for name, value in _public(shell).items()
         if isinstance(value, kinds) or (hasattr(value, "named_predictors") and hasattr(value, attribute))
     ]
-
-
-def _is_module(value: Any, attribute: str) -> bool:
-    return hasattr(value, "named_predictors") and hasattr(value, attribute)
 
 
 def _names_of_rows(shell: Any) -> list[str]:

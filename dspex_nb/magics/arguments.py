@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class Usage:
         summary: One line.
         example: Shown by `--help`.
         extra: Whether unknown options are kept for someone who knows them (an optimizer's own).
+        expands: Whether IPython puts the text of `{variable}` and `$variable` into the line before we read it.
     """
 
     magic: str
@@ -47,6 +48,7 @@ class Usage:
     options: tuple[Option, ...] = ()
     example: str = ""
     extra: bool = False
+    expands: bool = True
 
     def help_text(self) -> str:
         """Return what `--help` prints."""
@@ -87,6 +89,21 @@ class Arguments:
     def get(self, name: str, default: Any = None) -> Any:
         """Return an option's value."""
         return self.values.get(name, default)
+
+    def number(self, name: str, kind: Callable[[Any], Any] = int) -> Any:
+        """Return an option's value as a number, None where it is not given.
+
+        Raises:
+            MagicUsageError: It is none.
+        """
+        given = self.values.get(name)
+        try:
+            return None if given is None else kind(given)
+        except (TypeError, ValueError):
+            wanted = "a whole number" if kind is int else "a number"
+            raise MagicUsageError(
+                f"--{name.replace('_', '-')} takes {wanted}, got {given!r}", hint=f"write e.g. --{name.replace('_', '-')} 4"
+            ) from None
 
 
 def _split(line: str, magic: str) -> list[str]:

@@ -18,10 +18,13 @@ class Completions:
     Args:
         usages: By magic name without percent signs.
         values: `"magic:option"` or `"magic:word"` to a callable that names the candidates.
+        more: By magic name, further options that depend on the words before the cursor.
     """
 
-    def __init__(self, shell: Any, usages: dict[str, Usage], values: dict[str, Names]) -> None:
-        self.shell, self.usages, self.values = shell, usages, values
+    def __init__(
+        self, shell: Any, usages: dict[str, Usage], values: dict[str, Names], more: dict[str, Callable[[list[str]], list[str]]]
+    ) -> None:
+        self.shell, self.usages, self.values, self.more = shell, usages, values, more
         self._line = re.compile(rf"^\s*(?:\w+\s*=\s*)?%{{1,2}}({'|'.join(map(re.escape, usages))})\s(.*)$")
 
     def candidates(self, line: str) -> tuple[str, list[str]]:
@@ -32,9 +35,11 @@ class Completions:
         usage, rest = self.usages[found[1]], found[2]
         *before, fragment = re.split(r"\s+", rest)
         if fragment.startswith("--"):
-            names = [f"--{option.name}" for option in usage.options] + ["--help"]
+            further = self.more[found[1]](before) if found[1] in self.more else []
+            names = [f"--{name}" for name in (*(option.name for option in usage.options), "help", *further)]
         else:
             names = self._names(found[1], usage, before)
+            fragment = fragment.rpartition(",")[2]  # `--metrics exact_match,f`
         return fragment, [name for name in names if name.startswith(fragment)]
 
     def _names(self, magic: str, usage: Usage, before: list[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -47,12 +46,9 @@ def _lm(given: Arguments) -> Any:
         raise MagicUsageError("%dspex lm needs a model string", hint="write e.g. %dspex lm local, or %dspex lm openai/gpt-5-mini")
     options = {name: literal(given.get(name)) for name in ("temperature", "max_tokens") if given.get(name) is not None}
     options |= {name: given.get(name) for name in ("api_base", "path") if given.get(name)}
-    started = time.perf_counter()
     lm = api.LM(given.words[1], **options)
-    if lm.client.provider == "local":
-        api.warm_up(lm)
+    api.warm_up(lm)
     api.configure(lm=lm)
-    api.say(f"LM {lm.model} is ready", f"{time.perf_counter() - started:.1f} s · adapter {lm.client.default_adapter}")
 
 
 def _cache(given: Arguments) -> Any:

@@ -33,17 +33,17 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
         print(USAGE.help_text())  # noqa: T201 - help is asked for
         return None
     given, metric = merged(USAGE, given, cell, shell)
-    if not given.get("data"):
+    if given.get("data") is None:
         raise MagicUsageError("%evaluate needs --data", hint=f"write e.g. {USAGE.example}")
     metrics = [metric] if metric is not None else lookup_metrics(given.get("metrics", "exact_match"), shell.user_ns)
     evaluation = api.evaluate(
         lookup(given.words[0], shell.user_ns, "the program"),
         lookup_data(given.get("data"), shell.user_ns),
         metrics,
-        n_jobs=int(given.get("n_jobs", 0)) or None,
-        timeout_s=float(given.get("timeout")) if given.get("timeout") else None,
-        max_errors=int(given.get("max_errors")) if given.get("max_errors") is not None else None,
+        n_jobs=given.number("n_jobs") or None,
+        timeout_s=given.number("timeout", float),
+        max_errors=given.number("max_errors"),
         name=given.get("name") or given.words[0],
     )
-    evaluation.show()
+    evaluation.show_once()
     return evaluation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,27 @@ def lookup(name: str, namespace: Mapping[str, Any], what: str) -> Any:
         )
     value = namespace[head]
     for attribute in rest:
+        if not hasattr(value, attribute):
+            near = did_you_mean(attribute, [key for key in dir(value) if not key.startswith("_")])
+            raise MagicUsageError(f"{head!r} has no {attribute!r} for {what}", hint=near or f"look at dir({head})")
         value = getattr(value, attribute)
     return value
 
 
-def lookup_data(name: str, namespace: Mapping[str, Any]) -> Any:
-    """Return rows: a variable's value, or the path itself where it ends like a data file."""
+def lookup_data(name: Any, namespace: Mapping[str, Any]) -> Any:
+    """Return rows: a variable's value, the path itself where it ends like a data file, or what a body gave in place of a name."""
+    if not isinstance(name, str):
+        return name
     if Path(name).suffix.lower() in {".csv", ".jsonl", ".ndjson", ".parquet", ".json"} and name not in namespace:
         return name
     return lookup(name, namespace, "--data")
 
 
-def lookup_metrics(text: str, namespace: Mapping[str, Any]) -> list[Any]:
+def lookup_metrics(text: Any, namespace: Mapping[str, Any]) -> list[Any]:
     """Return the metrics of `a,b:field`: the user's functions where they have the name, else built-in names."""
-    found = []
+    if not isinstance(text, str):  # a body may hold the functions themselves
+        return list(text) if isinstance(text, list | tuple) else [text]
+    found: list[Any] = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         value = namespace.get(part)
         found.append(value if callable(value) else part)
@@ -55,3 +63,15 @@ def literal(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def typed(text: str, kind: Any, namespace: Mapping[str, Any]) -> Any:
+    """Return the value that `text` means for an input of type `kind`: `{name}` is a variable, text stays text."""
+    if text.startswith("{") and text.endswith("}") and text[1:-1].replace(".", "").isidentifier():
+        return lookup(text[1:-1], namespace, f"the input {text}")
+    if kind is str:
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return literal(text)

@@ -19,7 +19,7 @@ USAGE = Usage(
         Option("metric", "a name (f1, exact_match:field) or your function", "METRIC"),
         Option("trainset", "a variable or a file", "DATA"),
         Option("valset", "a variable or a file", "DATA"),
-        Option("budget", "stop after this cost in US dollars", "$0.50"),
+        Option("budget", "stop after this cost in US dollars", "'$0.50'"),
         Option("seed", "random seed, 0 if not given", "N"),
         Option("n-jobs", "LM calls in flight", "N"),
         Option("name", "title of the study", "TEXT"),
@@ -38,7 +38,7 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
         print(USAGE.help_text())  # noqa: T201 - help is asked for
         return None
     given, metric = merged(USAGE, given, cell, shell)
-    if not given.get("trainset"):
+    if given.get("trainset") is None:
         raise MagicUsageError("%optimize needs --trainset", hint=f"write e.g. {USAGE.example}")
     optimizer = given.get("optimizer", "MIPROv2")
     options = {name: literal(value) if isinstance(value, str) else value for name, value in given.extra.items()}
@@ -48,21 +48,21 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
             raise unknown_option(
                 "%optimize", name.replace("_", "-"), [*(o.name for o in USAGE.options), *(k.replace("_", "-") for k in known)]
             )
-    if metric is None and given.get("metric"):
+    if metric is None and given.get("metric") is not None:
         metric = lookup_metrics(given.get("metric"), shell.user_ns)[0]
     study = api.optimize(
         lookup(given.words[0], shell.user_ns, "the program"),
         optimizer=optimizer,
         metric=metric,
         trainset=lookup_data(given.get("trainset"), shell.user_ns),
-        valset=lookup_data(given.get("valset"), shell.user_ns) if given.get("valset") else None,
+        valset=lookup_data(given.get("valset"), shell.user_ns) if given.get("valset") is not None else None,
         budget=given.get("budget"),
-        seed=int(given.get("seed", 0)),
-        n_jobs=int(given.get("n_jobs", 0)) or None,
+        seed=given.number("seed") or 0,
+        n_jobs=given.number("n_jobs") or None,
         name=given.get("name") or given.words[0],
         **options,
     )
-    study.show()
+    study.show_once()
     if given.get("wait"):
         study.wait()
     return study

@@ -14,10 +14,11 @@ from dspex_nb.magics.arguments import Arguments, Usage, unknown_option
 def merged(usage: Usage, given: Arguments, cell: str | None, shell: Any) -> tuple[Arguments, Any]:
     """Return the line's options with the body's below them, and the metric that the body defines (or None).
 
-    The body is the user's own Python. Lines `name = value` whose names are the magic's options set those.
+    The body is the user's own Python. Lines `name = value` whose names are the magic's options set those, and a body of such
+    lines alone leaves no variable behind; a body that defines a function runs as a cell does.
 
     Raises:
-        MagicUsageError: An empty or unreadable body.
+        MagicUsageError: An empty or unreadable body, or one that sets and defines nothing.
     """
     if cell is None:
         return given, None
@@ -28,35 +29,27 @@ def merged(usage: Usage, given: Arguments, cell: str | None, shell: Any) -> tupl
         )
     tree = _parsed(usage, cell)
     names = {option.name.replace("-", "_") for option in usage.options}
-    values: dict[str, Any] = {}
-    extra: dict[str, Any] = dict(given.extra)
-    if all(isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) for node in tree.body):
-        assigned = _run(cell, shell.user_ns)
-        for name in (node.targets[0].id for node in tree.body):  # type: ignore[attr-defined]
-            if name in names:
-                values[name] = assigned[name]
-            elif usage.extra:
-                extra.setdefault(name, assigned[name])
-            elif name != "metric":
-                raise unknown_option(f"%{usage.magic}", name, sorted(names))
-        metric = assigned.get("metric") if callable(assigned.get("metric")) else None
-    else:
-        metric = metric_in(_run(cell, shell.user_ns), tree, usage)
-    return replace(given, values={**values, **given.values}, extra=extra), metric
-
-
-def metric_in(assigned: Mapping[str, Any], tree: ast.Module, usage: Usage) -> Any:
-    """Return the function the body defines: `metric`, else the last one.
-
-    Raises:
-        MagicUsageError: It defines none.
-    """
-    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    if not functions:
+    nodes = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]
+    written = [node.targets[0].id for node in nodes]  # type: ignore[attr-defined]
+    only_options = len(nodes) == len(tree.body)
+    for name in written if only_options and not usage.extra else ():
+        if name not in names and name != "metric":
+            raise unknown_option(f"%{usage.magic}", name, sorted(names))
+    assigned = _run(cell, dict(shell.user_ns) if only_options else shell.user_ns)
+    values = {name: assigned[name] for name in written if name in names}
+    more = {name: assigned[name] for name in written if name not in names and name != "metric"} if only_options else {}
+    metric = assigned["metric"] if "metric" in written else _function_in(assigned, tree)
+    if metric is None and not values and not more:
         raise MagicUsageError(
             f"the body of %{usage.magic} defines no function", hint="write def metric(example, prediction, trace=None): return …"
         )
-    return assigned["metric" if "metric" in functions else functions[-1]]
+    return replace(given, values={**values, **given.values}, extra={**more, **given.extra}), metric
+
+
+def _function_in(assigned: Mapping[str, Any], tree: ast.Module) -> Any:
+    """Return the function the body defines: `metric`, else the last one, else None."""
+    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return assigned["metric" if "metric" in functions else functions[-1]] if functions else None
 
 
 def _parsed(usage: Usage, cell: str) -> ast.Module:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from dspex_nb import api
+from dspex_nb.api.displays import in_notebook
 from dspex_nb.errors import MagicUsageError
 from dspex_nb.magics.arguments import Arguments, Option, Usage
-from dspex_nb.magics.namespace import literal, lookup_data
+from dspex_nb.magics.namespace import lookup_data, typed
 from dspex_nb.pipelines import read_cell
 
 USAGE = Usage(
@@ -28,6 +29,7 @@ USAGE = Usage(
     ),
     "%%pipeline support --inputs message='My card was charged twice'\nmessage: str\n"
     "triage = predict(\"message -> desk: Literal['billing', 'tech', 'sales']\")",
+    expands=False,  # --inputs x={variable} hands over the value itself
 )
 
 
@@ -43,25 +45,28 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
     pipeline = api.Pipeline.of(read_cell(name, cell, shell.user_ns))
     shell.user_ns[name] = pipeline
     if given.get("export"):
-        print(f"written: {pipeline.save(Path(given.get('export')))}")  # noqa: T201 - the answer to --export
+        target = typed(given.get("export"), str, shell.user_ns)
+        print(f"written: {pipeline.save(Path(target))}")  # noqa: T201 - the answer to --export
     if given.get("map"):
-        return pipeline.map(lookup_data(given.get("map"), shell.user_ns), n_jobs=int(given.get("n_jobs", 0)) or None)
+        rows = typed(given.get("map"), str, shell.user_ns)
+        return pipeline.map(lookup_data(rows, shell.user_ns), n_jobs=given.number("n_jobs") or None)
     if given.get("inputs") and not given.get("plan"):
         return _run(pipeline, given, shell)
     return None if given.get("quiet") else pipeline
 
 
 def _run(pipeline: Any, given: Arguments, shell: Any) -> Any:
-    inputs = {}
+    inputs, kinds = {}, {one.name: one.type for one in pipeline.spec.inputs}
     for pair in given.get("inputs"):
         key, equals, text = pair.partition("=")
         if not equals:
             raise MagicUsageError(
                 f"--inputs takes name=value, got {pair!r}", hint="write e.g. --inputs message='My card was charged twice'"
             )
-        inputs[key] = shell.user_ns.get(text[1:-1]) if text.startswith("{") and text.endswith("}") else literal(text)
+        inputs[key] = typed(text, kinds.get(key), shell.user_ns)
     started = pipeline.run(**inputs)
-    started.show()
+    if given.get("background") or in_notebook():  # elsewhere nothing can be live, and the result says it all
+        started.show()
     if given.get("background"):
         shell.user_ns[f"{pipeline.name}_run"] = started
         return None

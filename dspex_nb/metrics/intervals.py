@@ -34,7 +34,29 @@ def mean_interval(scores: Sequence[float]) -> Interval:
         centre = (mean + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
         half = _Z / (1 + _Z**2 / n) * math.sqrt(mean * (1 - mean) / n + _Z**2 / (4 * n * n))
         return Interval(mean, max(0.0, centre - half), min(1.0, centre + half), n)
-    half = _Z * statistics.stdev(scores) / math.sqrt(n) if n > 1 else math.inf
+    low, high = _normal_bounds(scores)
     bounded = min(scores) >= 0 and max(scores) <= 1
-    low, high = mean - half, mean + half
     return Interval(mean, max(0.0, low) if bounded else low, min(1.0, high) if bounded else high, n)
+
+
+def _normal_bounds(values: Sequence[float]) -> tuple[float, float]:
+    mean, n = statistics.fmean(values), len(values)
+    half = _Z * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.inf
+    return mean - half, mean + half
+
+
+def paired_interval(before: Sequence[float], after: Sequence[float]) -> Interval:
+    """Return the mean change and its 95% interval; scores are paired by example.
+
+    Scores that are all 0 or 1 get Bonett and Price's adjusted interval (2012), which does not take one lucky example
+    for proof; others the normal approximation.
+    """
+    changes = [new - old for old, new in zip(before, after, strict=True)]
+    n = len(changes)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    if not all(score in (0, 1) for score in (*before, *after)):
+        return Interval(statistics.fmean(changes), *_normal_bounds(changes), n)
+    up, down = ((sum(change == sign for change in changes) + 1) / (n + 2) for sign in (1, -1))
+    half = _Z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    return Interval(statistics.fmean(changes), max(-1.0, up - down - half), min(1.0, up - down + half), n)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dspex_nb.adapters import Adapter, get_adapter
+from dspex_nb.ambient import Session
 from dspex_nb.errors import AdapterParseError, DataError, MissingInputError, did_you_mean
 from dspex_nb.messages import Request, Response, Usage
 from dspex_nb.modules.state import jsonable, read_state, write_state
@@ -25,7 +26,6 @@ from dspex_nb.pools import crew
 from dspex_nb.predictions import Facts, Prediction, Route
 from dspex_nb.routing import native_adapter, route_call
 from dspex_nb.scopes import Scope
-from dspex_nb.session import Session
 from dspex_nb.signatures import OutputField, Signature
 
 _SAMPLING_TEMPERATURE = 0.7  # DSPy's, where several candidates are asked for and the temperature would make them equal

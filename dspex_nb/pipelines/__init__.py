@@ -26,9 +26,10 @@ from dspex_nb.pipelines.constructors import (
     template,
 )
 from dspex_nb.pipelines.describing import describe
-from dspex_nb.pipelines.drafts import OPTIONS, STEP_OPTIONS, StepDraft
+from dspex_nb.pipelines.drafts import StepDraft
 from dspex_nb.pipelines.durations import read_duration
 from dspex_nb.pipelines.export import to_python
+from dspex_nb.pipelines.options import OPTIONS, STEP_OPTIONS
 from dspex_nb.pipelines.reading import DIRECTIVES, read_cell
 from dspex_nb.pipelines.records import Defaults, FieldRef, InputSpec, PipelineSpec, Predicate, Step
 

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from dspex_nb.errors import PlanError
-from dspex_nb.pipelines.drafts import Argument, Call, StepDraft, as_draft, draft
-from dspex_nb.pipelines.linking import InputDraft, link
+from dspex_nb.pipelines.arguments import Argument, Call
+from dspex_nb.pipelines.drafting import as_draft, draft
+from dspex_nb.pipelines.drafts import StepDraft
+from dspex_nb.pipelines.fields import InputDraft
+from dspex_nb.pipelines.linking import link
 from dspex_nb.pipelines.places import NOWHERE
 from dspex_nb.pipelines.records import Defaults, FieldRef, InputSpec, PipelineSpec
 from dspex_nb.pipelines.settings import directive

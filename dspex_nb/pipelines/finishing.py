@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dspex_nb.errors import DSPexError
-from dspex_nb.pipelines.drafts import Argument, BareName, Construct, Deferred, StepDraft
+from dspex_nb.pipelines.arguments import Argument, BareName, Construct, Deferred
+from dspex_nb.pipelines.drafts import StepDraft
 from dspex_nb.pipelines.places import Place
 from dspex_nb.pipelines.records import Defaults, FieldRef, InputSpec, PipelineSpec, Predicate, Step
 from dspex_nb.pipelines.settings import check_setting, with_defaults
@@ -15,7 +16,7 @@ from dspex_nb.pipelines.targets import spec_of
 from dspex_nb.signatures import MISSING
 
 if TYPE_CHECKING:
-    from dspex_nb.pipelines.linking import Node
+    from dspex_nb.pipelines.nodes import Node
 
 _APART = ("on_error", "when", "over")
 

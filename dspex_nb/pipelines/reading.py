@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from dspex_nb.errors import DSPexError, did_you_mean
-from dspex_nb.pipelines.drafts import OPTIONS, Argument, BareName, Call, Deferred, StepDraft, draft, draft_of
-from dspex_nb.pipelines.linking import InputDraft, link
+from dspex_nb.pipelines.arguments import Argument, BareName, Call, Deferred
+from dspex_nb.pipelines.drafting import draft, draft_of
+from dspex_nb.pipelines.drafts import StepDraft
+from dspex_nb.pipelines.fields import InputDraft
+from dspex_nb.pipelines.linking import link
+from dspex_nb.pipelines.options import OPTIONS
 from dspex_nb.pipelines.places import Place
 from dspex_nb.pipelines.records import Defaults, FieldRef, PipelineSpec
 from dspex_nb.pipelines.settings import directive

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dspex_nb.errors import did_you_mean
-from dspex_nb.pipelines.drafts import Argument, Call, Deferred
+from dspex_nb.pipelines.arguments import Argument, Call, Deferred
 from dspex_nb.pipelines.durations import read_duration
 from dspex_nb.pipelines.places import Place
 from dspex_nb.pipelines.records import Defaults

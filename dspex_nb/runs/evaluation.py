@@ -79,6 +79,7 @@ def evaluate(
 
     Raises:
         MetricError: A metric raised on every row it was asked about.
+        DSPexError: The program failed on every row: its first error, since a score of 0 would be a lie.
         Cancelled: The user stopped it; calls already answered are in the cache.
     """
     started = time.perf_counter()
@@ -102,7 +103,7 @@ class _Scorer:
 
     def __init__(self, call: Call, metrics: Sequence[Metric], deadline: float | None, max_errors: int | None) -> None:
         self.call, self.metrics, self.deadline, self.max_errors = call, metrics, deadline, max_errors
-        self.failures: list[str] = []
+        self.failures: list[Exception] = []
         self.metric_faults: dict[str, list[Exception]] = {metric.name: [] for metric in metrics}
 
     def score(self, index: int, example: Example, scope: Scope) -> ScoredRow:
@@ -127,11 +128,10 @@ class _Scorer:
         except Cancelled:
             raise
         except Exception as error:
-            said = error.message if isinstance(error, DSPexError) else f"{type(error).__name__}: {error}"
-            self.failures.append(said)
+            self.failures.append(error)
             if self.max_errors is not None and len(self.failures) > self.max_errors:
                 raise
-            return None, said
+            return None, _said(error)
 
     def _measure(self, example: Example, prediction: Prediction | None) -> tuple[dict[str, float], str | None]:
         scores, fault = dict.fromkeys((metric.name for metric in self.metrics), 0.0), None
@@ -140,16 +140,20 @@ class _Scorer:
                 scores[metric.name] = metric(example, prediction)
             except Exception as error:  # noqa: BLE001 - a user's metric may raise anything; the row says so
                 self.metric_faults[metric.name].append(error)
-                said = error.message if isinstance(error, DSPexError) else f"{type(error).__name__}: {error}"
-                fault = f"metric {metric.name!r}: {said}"
+                fault = f"metric {metric.name!r}: {_said(error)}"
         return scores, fault
 
     def check(self, rows: Sequence[ScoredRow]) -> None:
-        """Raise if a metric raised on every prediction: its mean of 0 would be a lie."""
+        """Raise if the program failed on every row, or a metric on every prediction: a mean of 0 would be a lie."""
+        if self.failures and len(self.failures) == len(rows):
+            raise self.failures[0]
         answered = sum(bool(row.outputs) for row in rows)
         for name, faults in self.metric_faults.items():
             if faults and len(faults) >= answered:
                 first = faults[0]
-                said = first.message if isinstance(first, DSPexError) else f"{type(first).__name__}: {first}"
                 hint = getattr(first, "hint", "") or "mend the metric and run again: the answers are in the cache"
-                raise MetricError(f"metric {name!r} failed on all {answered} predictions: {said}", hint=hint) from first
+                raise MetricError(f"metric {name!r} failed on all {answered} predictions: {_said(first)}", hint=hint) from first
+
+
+def _said(error: Exception) -> str:
+    return error.message if isinstance(error, DSPexError) else f"{type(error).__name__}: {error}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from dspex_nb.ambient import Session
 from dspex_nb.errors import Cancelled, DSPexError, LMError, MissingInputError, PipelineError, PlanError, TaskTimeoutError
 from dspex_nb.messages import Usage
 from dspex_nb.modules import ChainOfThought, Predict
@@ -20,7 +21,6 @@ from dspex_nb.predictions import Prediction, Route
 from dspex_nb.routing import Plan
 from dspex_nb.runs.outcomes import StepResult
 from dspex_nb.scopes import CancelToken, Scope
-from dspex_nb.session import Session
 
 Results = Mapping[str, Mapping[str, Any]]
 _AT_ONCE = 8

@@ -1,8 +1,7 @@
 """Runs a pipeline: each step once, as soon as what it reads is there, in the calling thread wherever that costs no time.
 
 Functions run inline; a step that waits (an LM call, a module, an inner pipeline) runs inline if nothing else can go on
-meanwhile, else on a crew thread. The driver alone touches the run's state, so no lock is needed; a child on a
-thread only adds its own fate, which is one dictionary item.
+meanwhile, else on a crew thread. The driver alone touches the run's state, so no lock is needed.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from dspex_nb.errors import Cancelled, MissingInputError, StepError, did_you_mean
-from dspex_nb.events import StepEnded, StepStarted
+from dspex_nb.ambient import Session
+from dspex_nb.errors import Cancelled, MissingInputError, did_you_mean
 from dspex_nb.pipelines.records import FieldRef, PipelineSpec, Step
 from dspex_nb.pools import PoolFuture, crew
 from dspex_nb.routing import Plan
+from dspex_nb.runs.fates import Fates
 from dspex_nb.runs.outcomes import Outcome, StepResult, total
-from dspex_nb.runs.performing import Surroundings, Written, explain, perform
+from dspex_nb.runs.performing import Surroundings, perform
 from dspex_nb.scopes import CancelToken, Scope
-from dspex_nb.session import Session
 
 _layer = threading.local()
 _GRACE_S = 0.5
@@ -150,11 +149,9 @@ class _Driver:
     prefix: str
     threads: bool
     apart: bool
-    started: float = field(default_factory=time.perf_counter)
-    graph: dict[str, _Node] = field(default_factory=dict)
+    graph: dict[str, _Node] = field(init=False)
+    fates: Fates = field(init=False)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    fates: dict[str, StepResult] = field(default_factory=dict)
-    inner: dict[str, StepResult] = field(default_factory=dict)
     flying: dict[str, tuple[PoolFuture, float]] = field(default_factory=dict)
     landed: queue.SimpleQueue[str | None] = field(default_factory=queue.SimpleQueue)
     token: CancelToken | None = None
@@ -162,9 +159,10 @@ class _Driver:
 
     def run(self) -> Outcome:
         self.graph = _graph(self.spec, self.plan, self.prefix)
+        self.fates = fates = Fates(self.graph, self.scope, self.prefix)
         self.results[""] = self.inputs
         around = Surroundings(
-            self.plan, self.session, self.scope, self.prefix, self.threads, self.results, self.inner, execute, self._child
+            self.plan, self.session, self.scope, self.prefix, self.threads, self.results, fates.inner, execute, fates.child
         )
         forget = self.scope.cancel.on_cancel(lambda: self.landed.put(None))
         try:
@@ -203,7 +201,9 @@ class _Driver:
         over, inline = [], []
         for name in ready:
             node = self.graph[name]
-            if self._skipped(node, around):
+            blank = self.fates.skipped(node.step, around)
+            if blank is not None:
+                self.results[name] = blank
                 over.append(name)
             elif self.apart or (self.threads and many and node.waits):
                 self._launch(node, around)
@@ -217,17 +217,18 @@ class _Driver:
         return over
 
     def _inline(self, node: _Node, around: Surroundings) -> None:
-        started = self._begin(node.step, around)
+        step = node.step
+        started = self.fates.begin(step, around)
         try:
-            scope = self.scope if not node.waits else replace(self.scope, step=self.prefix + node.step.name)
-            written = perform(node.step, around, scope)
+            scope = self.scope if not node.waits else replace(self.scope, step=self.prefix + step.name)
+            written = perform(step, around, scope)
         except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
-            self._failed(node.step, error, started, around)
+            self.results[step.name] = self.fates.failed(step, error, started, around)
         except BaseException:  # ■ was pressed
-            self._publish_end(node.step, "cancelled", time.perf_counter() - started, None)
+            self.fates.end(step, "cancelled", time.perf_counter() - started)
             raise
         else:
-            self._done(node.step, written, started, around)
+            self.results[step.name] = self.fates.done(step, written, started, around)
 
     def _launch(self, node: _Node, around: Surroundings) -> None:
         if self.token is None:
@@ -235,7 +236,7 @@ class _Driver:
             self.token = CancelToken()
             self.unlink = self.scope.cancel.on_cancel(self.token.cancel)
         name = node.step.name
-        started = self._begin(node.step, around)
+        started = self.fates.begin(node.step, around)
         future = crew.start(perform, node.step, around, replace(self.scope, step=self.prefix + name, cancel=self.token))
         self.flying[name] = (future, started)
         future.add_done_callback(lambda _: self.landed.put(name))
@@ -251,129 +252,10 @@ class _Driver:
         try:
             written = future.result()
         except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
-            self._failed(step, error, started, around)
+            self.results[name] = self.fates.failed(step, error, started, around)
         else:
-            self._done(step, written, started, around)
+            self.results[name] = self.fates.done(step, written, started, around)
         return name
-
-    # A step's fate
-
-    def _skipped(self, node: _Node, around: Surroundings) -> bool:
-        step = node.step
-        reason = _unmet(step, around) or self._condition(step, around)
-        if reason is None:
-            return False
-        self._note_skip(step, reason, around)
-        return True
-
-    def _condition(self, step: Step, around: Surroundings) -> str | None:
-        if step.when is None:
-            return None
-        try:
-            holds = step.when.holds(around.results)
-        except Exception as error:
-            message, hint = explain(error)
-            raise self._step_error(step, f"its when= failed: {message}", hint, error) from error
-        return None if holds else f"when={step.when.text or '…'} did not hold"
-
-    def _note_skip(self, step: Step, reason: str, around: Surroundings) -> None:
-        around.results[step.name] = _blank(step)
-        self._keep(step, StepResult("skipped", error=reason, route=around.route(step), started_s=self._now()))
-        self._publish_end(step, "skipped", 0.0, reason)
-
-    def _begin(self, step: Step, around: Surroundings) -> float:
-        route = around.route(step)
-        self.scope.publish(StepStarted(run_id=self.scope.run_id, step=route.step, engine=route.engine, reason=route.reason))
-        return time.perf_counter()
-
-    def _done(self, step: Step, written: Written, started: float, around: Surroundings) -> None:
-        elapsed_s = time.perf_counter() - started
-        around.results[step.name] = written.fields
-        self._keep(
-            step,
-            StepResult(
-                "done",
-                elapsed_s,
-                None,
-                written.usage,
-                written.cost,
-                written.cached,
-                around.route(step),
-                started - self.started,
-                written.attempts,
-            ),
-        )
-        self._publish_end(step, "done", elapsed_s, None)
-
-    def _failed(self, step: Step, error: Exception, started: float, around: Surroundings) -> None:
-        """Do what the step says of errors: stop the run, go on without it, or take its fallback."""
-        elapsed_s = time.perf_counter() - started
-        if isinstance(error, Cancelled | CancelledError):
-            self._publish_end(step, "cancelled", elapsed_s, None)
-            raise Cancelled("stopped") from error
-        message, hint = explain(error)
-        self._publish_end(step, "failed", elapsed_s, message)
-        self._keep(step, StepResult("failed", elapsed_s, message, route=around.route(step), started_s=started - self.started))
-        if step.on_error == "skip":
-            around.results[step.name] = _blank(step)
-        elif isinstance(step.on_error, Step):
-            around.results[step.name] = self._child(step.on_error, around, self.scope).fields
-        elif isinstance(error, StepError):  # of an inner pipeline: it names the inner step already
-            raise error
-        else:
-            raise self._step_error(step, message, hint, error) from error
-
-    def _child(self, step: Step, around: Surroundings, scope: Scope) -> Written:
-        """Run a child of `parallel` or a fallback, in this thread, with its own fate."""
-        reason = _unmet(step, around) or self._condition(step, around)
-        if reason is not None:
-            blank = _blank(step)
-            self._keep(step, StepResult("skipped", error=reason, route=around.route(step), started_s=self._now()))
-            self._publish_end(step, "skipped", 0.0, reason)
-            return Written(blank)
-        started = self._begin(step, around)
-        try:
-            written = perform(step, around, replace(scope, step=self.prefix + step.name))
-        except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
-            own = replace(around, results={**around.results})
-            self._failed(step, error, started, own)
-            return Written(own.results[step.name])
-        self._keep(
-            step,
-            StepResult(
-                "done",
-                time.perf_counter() - started,
-                usage=written.usage,
-                cost=written.cost,
-                cached=written.cached,
-                route=around.route(step),
-                started_s=started - self.started,
-                attempts=written.attempts,
-            ),
-        )
-        self._publish_end(step, "done", time.perf_counter() - started, None)
-        return written
-
-    def _keep(self, step: Step, fate: StepResult) -> None:
-        (self.fates if step.name in self.graph else self.inner)[self.prefix + step.name] = fate
-
-    def _publish_end(self, step: Step, status: str, elapsed_s: float, error: str | None) -> None:
-        self.scope.publish(
-            StepEnded(run_id=self.scope.run_id, step=self.prefix + step.name, status=status, elapsed_s=elapsed_s, error=error)
-        )
-
-    def _step_error(self, step: Step, message: str, hint: str, cause: Exception) -> StepError:
-        where = f" (cell line {step.line})" if step.line else ""
-        return StepError(
-            f"step {self.prefix + step.name!r}{where}: {message}",
-            hint=hint,
-            step=self.prefix + step.name,
-            line=step.line,
-            cause=cause,
-        )
-
-    def _now(self) -> float:
-        return time.perf_counter() - self.started
 
     # The end
 
@@ -389,13 +271,13 @@ class _Driver:
             if not future.done():
                 left.append(self.prefix + name)
                 future.cancel()  # its result, should it come, is discarded
-            self._publish_end(self.graph[name].step, status, time.perf_counter() - started, None)
+            self.fates.end(self.graph[name].step, status, time.perf_counter() - started)
         self.flying.clear()
         return left
 
     def _stopped(self) -> Cancelled:
         left = self._leave("cancelled")
-        done = sum(fate.status == "done" for fate in self.fates.values())
+        done = sum(fate.status == "done" for fate in self.fates.top.values())
         told = f"; could not be stopped and was left behind, its result will be discarded: {', '.join(left)}" if left else ""
         return Cancelled(
             f"{self.spec.name}: stopped after {done} of {len(self.graph)} steps{told}",
@@ -403,13 +285,13 @@ class _Driver:
         )
 
     def _outcome(self) -> Outcome:
-        usage, cost, cached = total(self.fates)
+        usage, cost, cached = total(self.fates.top)
         return Outcome(
             outputs={name: ref.read(self.results) for name, ref in self._refs("result").items()},
             fields={name: ref.read(self.results) for name, ref in self._refs("fields").items()},
             by_step={name: fields for name, fields in self.results.items() if name},
-            step_results={**self.fates, **self.inner},
-            elapsed_s=self._now(),
+            step_results={**self.fates.top, **self.fates.inner},
+            elapsed_s=self.fates.elapsed_s,
             usage=usage,
             cost=cost,
             cached=cached,
@@ -422,24 +304,6 @@ class _Driver:
         if found is None:
             found = self.plan.compiled[key] = dict(getattr(self.spec, which))
         return found
-
-
-def _unmet(step: Step, around: Surroundings) -> str | None:
-    """Return why a step cannot run: a step it reads from was skipped or failed."""
-    for value in step.bindings.values():
-        if isinstance(value, FieldRef) and value.step and around.results.get(value.step) is not None:
-            written = around.results[value.step]
-            if isinstance(written, _Blank):
-                return f"needs {value}, but step {value.step!r} gave none"
-    return None
-
-
-class _Blank(dict[str, Any]):
-    """The fields of a step that did not run or failed: all None. Its class tells it from a step that gave None."""
-
-
-def _blank(step: Step) -> _Blank:
-    return _Blank(dict.fromkeys((*step.writes, *step.hidden)))
 
 
 __all__ = ["Outcome", "StepResult", "execute", "inline_steps", "next_of"]

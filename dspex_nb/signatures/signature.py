@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import FrameType, MappingProxyType
-from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
+from typing import Any, Self, TypeVar
 
 from dspex_nb.errors import SignatureError, did_you_mean
 from dspex_nb.signatures.cells import read_cell
 from dspex_nb.signatures.fields import MISSING, Field
-from dspex_nb.signatures.grammar import Piece, check_name, read_line
-from dspex_nb.signatures.types import TypeReadError, is_type, leaves, read_type, type_text
+from dspex_nb.signatures.grammar import Piece, check_name
+from dspex_nb.signatures.specs import check_type, read_spec, type_from_text, with_type
+from dspex_nb.signatures.types import leaves, type_text
 
 
 class SignatureMeta(type):
@@ -63,9 +64,9 @@ class Signature(metaclass=SignatureMeta):
         name: str = "StringSignature",
         types: Mapping[str, Any] | None = None,
     ) -> None:
-        fields = _read(spec, types or {})
+        fields = read_spec(spec.fields.values() if isinstance(spec, Signature) else spec, types or {})
         for one in fields:
-            _check_type(one)
+            check_type(one)
         ordered = {one.name: one for one in sorted(fields, key=lambda one: not one.is_input)}
         _set(self, "_fields", MappingProxyType(ordered))
         _set(self, "_name", name)
@@ -285,81 +286,6 @@ def _shape(leaf: Any) -> Any:
     return getattr(leaf, "__module__", "")
 
 
-def _read(spec: str | Mapping[str, Any] | Iterable[Field], types: Mapping[str, Any]) -> list[Field]:
-    if isinstance(spec, str):
-        return read_line(Piece(spec, 0, len(spec)), types)
-    if isinstance(spec, Mapping):
-        unknown = [key for key in spec if key not in ("inputs", "outputs")]
-        if unknown or "outputs" not in spec:
-            raise SignatureError(
-                "a signature's map has the keys 'inputs' and 'outputs'",
-                hint="write {'inputs': {'q': str}, 'outputs': {'a': str}}",
-            )
-        sides = [
-            _from_map(name, value, types, is_input=side == "inputs")
-            for side in ("inputs", "outputs")
-            for name, value in spec.get(side, {}).items()
-        ]
-        _refuse_repeats(sides)
-        return sides
-    fields = list(spec.fields.values() if isinstance(spec, Signature) else spec)
-    _refuse_repeats(fields)
-    return [_plain(one) for one in fields]
-
-
-def _from_map(name: str, value: Any, types: Mapping[str, Any], *, is_input: bool) -> Field:
-    check_name(Piece(name, 0, len(name)))
-    if isinstance(value, Field):
-        return _plain(replace(value, name=name, is_input=is_input))
-    if isinstance(value, str):
-        value = _type_from_text(name, value, types)
-    return _plain(Field(name=name, type=value, is_input=is_input))
-
-
-def _type_from_text(name: str, text: str, types: Mapping[str, Any]) -> Any:
-    try:
-        return read_type(text, types)
-    except TypeReadError as error:
-        raise SignatureError(f"field {name!r}: {error.message}", hint=error.hint) from None
-
-
-def _plain(one: Field) -> Field:
-    """Return the field with a type, and with what `Annotated[...]` carried set apart."""
-    if one.type is MISSING:
-        return replace(one, type=str, untyped=True)
-    if get_origin(one.type) is Annotated:
-        kind, *metadata = get_args(one.type)
-        return replace(one, type=kind, metadata=(*metadata, *one.metadata))
-    return one
-
-
-def _refuse_repeats(fields: list[Field]) -> None:
-    seen: set[str] = set()
-    for one in fields:
-        if one.name in seen:
-            raise SignatureError(f"field {one.name!r} is declared twice", hint="inputs and outputs need distinct names")
-        seen.add(one.name)
-
-
-def _check_type(one: Field) -> None:
-    """Refuse what is no type, and classes that cannot cross a prompt, when the signature is made, not when it is called."""
-    if not is_type(one.type):
-        raise SignatureError(
-            f"field {one.name!r}: {one.type!r} is not a type", hint="write a class or e.g. list[str], Literal['a', 'b']"
-        )
-    if all(getattr(leaf, "__module__", "") in ("builtins", "typing", "collections.abc") for leaf in leaves(one.type)):
-        return
-    from dspex_nb.signatures.codecs import type_adapter
-
-    try:
-        type_adapter(one.type)
-    except Exception as error:  # noqa: BLE001 - pydantic raises several kinds; each says the class has no schema
-        raise SignatureError(
-            f"field {one.name!r}: values of {type_text(one.type)} cannot be written into a prompt ({type(error).__name__})",
-            hint="use builtins, enums, dataclasses or pydantic models",
-        ) from None
-
-
 def _declared(base: SignatureMeta, name: str, space: dict[str, Any], frame: FrameType | None) -> Any:
     """Return the value that a class body declares."""
     parents = [parent for parent in space.get("__orig_bases__", ()) if isinstance(parent, Signature)]
@@ -372,7 +298,7 @@ def _declared(base: SignatureMeta, name: str, space: dict[str, Any], frame: Fram
             check_name(Piece(key, 0, len(key)))
             kind = annotations.pop(key, value.type)
             kind = _resolve(key, kind, space, frame)
-            fields[key] = _plain(replace(value, name=key, type=kind, untyped=kind is MISSING))
+            fields[key] = with_type(replace(value, name=key, type=kind, untyped=kind is MISSING))
     if annotations:
         stray = next(iter(annotations))
         raise SignatureError(
@@ -406,4 +332,4 @@ def _resolve(field: str, kind: Any, space: Mapping[str, Any], frame: FrameType |
     if caller is not None:
         names.update(caller.f_globals)
         names.update(caller.f_locals)
-    return _type_from_text(field, kind, names)
+    return type_from_text(field, kind, names)

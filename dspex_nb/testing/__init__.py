@@ -1,9 +1,10 @@
-"""For the tests of those who build on dspex_nb: a scripted language model, and suites for parts of their own.
+"""For the tests of those who build on dspex_nb: a scripted language model, a shell that runs cells, and suites for their parts.
 
 `client_suite.ClientSuite`, `cache_suite.CacheSuite` and `pool_suite.PoolSuite` are test classes to subclass; import them from
 their modules, so that pytest collects them only where they are given something to test.
 """
 
 from dspex_nb.testing.scripted import ScriptedLM
+from dspex_nb.testing.shell import TestingShell
 
-__all__ = ["ScriptedLM"]
+__all__ = ["ScriptedLM", "TestingShell"]

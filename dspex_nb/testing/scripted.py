@@ -51,8 +51,8 @@ class ScriptedLM(Client):
         settings = {name: options.pop(name) for name in tuple(options) if name in Settings.__dataclass_fields__}
         wire = _ScriptedWire(answers, delay_s)
         super().__init__(
-            model, wire, provider="scripted", identity=model, options=options, settings=Settings(**{"num_retries": 0, **settings}),
-            capabilities=capabilities, price_zero=True,
+            model, wire, provider="scripted", identity=model, options=options, capabilities=capabilities, price_zero=True,
+            settings=Settings(**{"num_retries": 0, **settings}),
         )  # fmt: skip
         self.requests = wire.requests
 

@@ -15,7 +15,6 @@ import select
 import socket
 import ssl
 import threading
-import urllib.request
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -23,13 +22,14 @@ from urllib.parse import urlsplit
 
 from dspex_nb.errors import LMInvalidResponseError
 from dspex_nb.scopes import CancelToken
-from dspex_nb.transport.dialing import dial, hang_up
+from dspex_nb.transport.dialing import dial, hang_up, proxy_for
 from dspex_nb.transport.records import Deadline, Reply, connection_error, timeout_error
 from dspex_nb.transport.redaction import host_of
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
 _idle: dict[_Origin, deque[http.client.HTTPConnection]] = {}
 _guard = threading.Lock()
+_active: set[socket.socket] = set()
 
 
 class _Origin(NamedTuple):
@@ -137,12 +137,24 @@ def _open(
     return _ask(_connect(url, deadline, cancel), method, url, headers, body, deadline, cancel, kept_alive=False)
 
 
+def hang_up_all() -> None:
+    """Break off every call under way in this process; each ends with an error at once."""
+    for sock in tuple(_active):
+        hang_up(sock)
+
+
 def _ask(
     connection: http.client.HTTPConnection, method: str, url: str, headers: Mapping[str, str], body: bytes | None,
     deadline: Deadline, cancel: CancelToken, *, kept_alive: bool,
 ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, Any]:  # fmt: skip
     sock = connection.sock
-    unregister = cancel.on_cancel(lambda: hang_up(sock))
+    _active.add(sock)
+    forget = cancel.on_cancel(lambda: hang_up(sock))
+
+    def unregister() -> None:
+        _active.discard(sock)
+        forget()
+
     connection.response_class = functools.partial(_DeadlinedResponse, deadline=deadline)  # type: ignore[assignment]
     try:
         sock.settimeout(deadline.left_s())
@@ -239,10 +251,8 @@ def _connect(url: str, deadline: Deadline, cancel: CancelToken) -> http.client.H
     proxy = _proxy(origin)
     there = proxy or origin
     secure = origin.scheme == "https"
-    connection = (
-        http.client.HTTPSConnection(there.host, there.port, context=_tls())
-        if secure
-        else http.client.HTTPConnection(there.host, there.port)
+    connection: http.client.HTTPConnection = (
+        _HTTPSConnection(there.host, there.port, context=_tls()) if secure else _HTTPConnection(there.host, there.port)
     )
     if proxy and secure:
         connection.set_tunnel(origin.host, origin.port)
@@ -262,16 +272,39 @@ def _tls() -> ssl.SSLContext:
 
 
 def _proxy(origin: _Origin) -> _Origin | None:
-    proxies = urllib.request.getproxies_environment()
-    found = proxies.get(origin.scheme) or proxies.get("all")
-    if not found or _is_loopback(origin.host) or urllib.request.proxy_bypass(origin.host):
+    found = proxy_for(origin.scheme, origin.host)
+    if found is None:
         return None
-    parts = urlsplit(found if "//" in found else f"http://{found}")
+    parts = urlsplit(found)
     return _Origin("http", parts.hostname or "", parts.port or 8080)
 
 
-def _is_loopback(host: str) -> bool:
-    return host in {"localhost", "::1"} or host.startswith("127.")
+class _OneWrite(http.client.HTTPConnection):
+    """Sends head and body in one piece: two writes wake the server twice and cost a third of a short call."""
+
+    _pieces: list[bytes] | None = None
+
+    def send(self, data: Any) -> None:
+        if self._pieces is None:  # a proxy's CONNECT
+            super().send(data)
+        else:
+            self._pieces.append(data)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._pieces = []
+        try:
+            super().request(*args, **kwargs)
+            self.sock.sendall(b"".join(self._pieces))
+        finally:
+            self._pieces = None
+
+
+class _HTTPConnection(_OneWrite):
+    pass
+
+
+class _HTTPSConnection(_OneWrite, http.client.HTTPSConnection):
+    pass
 
 
 class _DeadlinedReader(io.RawIOBase):
@@ -312,4 +345,6 @@ class _DeadlinedResponse(http.client.HTTPResponse):
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # a forked child must not talk on its parent's sockets
+    # A forked child must not talk on its parent's sockets.
+    os.register_at_fork(after_in_child=_idle.clear)
+    os.register_at_fork(after_in_child=_active.clear)

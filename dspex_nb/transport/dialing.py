@@ -7,6 +7,7 @@ import functools
 import ipaddress
 import socket
 import threading
+import urllib.request
 from typing import Any
 
 from dspex_nb.scopes import CancelToken
@@ -43,6 +44,17 @@ def dial(host: str, port: int, deadline: Deadline, cancel: CancelToken) -> socke
             unregister()
         cancel.check()
     raise last
+
+
+def proxy_for(scheme: str, host: str) -> str | None:
+    """Return the URL of the proxy that the environment names for a host, or None; loopback never has one."""
+    if host in {"localhost", "::1"} or host.startswith("127."):
+        return None
+    proxies = urllib.request.getproxies_environment()
+    found = proxies.get(scheme) or proxies.get("all")
+    if not found or urllib.request.proxy_bypass(host):
+        return None
+    return found if "//" in found else f"http://{found}"
 
 
 def hang_up(sock: socket.socket) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from dspex_nb.errors import Cancelled, LMInvalidResponseError
 from dspex_nb.scopes import CancelToken
+from dspex_nb.transport.dialing import proxy_for
 from dspex_nb.transport.records import Reply, connection_error, timeout_error
 from dspex_nb.transport.redaction import host_of
 
@@ -31,7 +34,9 @@ async def apost(
     async with _translated(url, timeout_s, _Breaker(cancel)):
         session = await _session()
         timeout = aiohttp.ClientTimeout(total=timeout_s)
-        async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response:
+        async with session.post(
+            url, data=body, headers=headers, timeout=timeout, proxy=_proxy(url), allow_redirects=False
+        ) as response:
             content = await response.read()
             return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
     raise AssertionError("unreachable")  # pragma: no cover - the block above returns or raises
@@ -49,7 +54,9 @@ async def astream_lines(
     async with _translated(url, timeout_s, breaker):
         session = await _session()
         timeout = aiohttp.ClientTimeout(total=None, sock_read=timeout_s, sock_connect=timeout_s)
-        async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response:
+        async with session.post(
+            url, data=body, headers=headers, timeout=timeout, proxy=_proxy(url), allow_redirects=False
+        ) as response:
             if response.status != 200:  # noqa: PLR2004 - HTTP's OK
                 reply = Reply(
                     response.status, {name.lower(): value for name, value in response.headers.items()}, await response.read()
@@ -135,6 +142,13 @@ class _Breaker:
             self._task.uncancel()
 
 
+@functools.lru_cache(maxsize=64)
+def _proxy(url: str) -> str | None:
+    # Not aiohttp's trust_env: that reads ~/.netrc in a thread at every request, which doubles a short call.
+    parts = urlsplit(url)
+    return proxy_for(parts.scheme, parts.hostname or "")
+
+
 async def _session() -> aiohttp.ClientSession:
     loop = asyncio.get_running_loop()
     held = _sessions.get(loop)
@@ -149,7 +163,7 @@ async def _keep_session() -> AsyncIterator[aiohttp.ClientSession]:
     import aiohttp
 
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)  # limits are the Limiter's
-    session = aiohttp.ClientSession(connector=connector, auto_decompress=True, trust_env=True)
+    session = aiohttp.ClientSession(connector=connector, auto_decompress=True)
     try:
         yield session
     finally:

@@ -75,6 +75,7 @@ class StudyInfo:
         options: The optimizer's options, for the table of facts.
         error: What ended it, empty if nothing did.
         note: A sentence on the outcome, empty if none.
+        adoptable: Whether the best candidate can be put into the program: there is one at hand, and it is not done yet.
     """
 
     name: str = "program"
@@ -96,6 +97,7 @@ class StudyInfo:
     options: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     note: str = ""
+    adoptable: bool = True
 
     @property
     def live(self) -> bool:
@@ -165,6 +167,11 @@ class StudyState:
         """Show a sentence on the outcome."""
         with self._lock:
             self._info = replace(self._info, note=note)
+
+    def set_adoptable(self, adoptable: bool) -> None:  # noqa: FBT001 - a setter
+        """Say whether the best candidate can be put into the program."""
+        with self._lock:
+            self._info = replace(self._info, adoptable=adoptable)
 
     def _begin(self, event: RunStarted) -> None:
         self._started_at = event.at

@@ -42,7 +42,7 @@ def _info(state: StudyState | StudyInfo) -> StudyInfo:
 
 
 def study_html(state: StudyState | StudyInfo, *, buttons: bool = True) -> str:
-    """Draw a study as HTML; its buttons are the actions `stop`, `pause` and `resume`, shown while it goes on."""
+    """Draw a study as HTML; its buttons are the actions `stop`, `pause` and `resume`, and `adopt` after its end."""
     info = _info(state)
     kind = f"study · {info.optimizer}" if info.optimizer else "study"
     shown = _buttons(info) if buttons else ""
@@ -68,6 +68,8 @@ def _buttons(info: StudyInfo) -> Html:
         return join(button("pause", "Pause"), button("stop", "Stop", danger=True))
     if info.status in {"paused", "pausing"}:
         return join(button("resume", "Resume"), button("stop", "Stop", danger=True))
+    if not info.live and info.adoptable and info.best is not None:
+        return button("adopt", "Adopt best")
     return Html("")
 
 

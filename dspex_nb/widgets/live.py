@@ -26,10 +26,10 @@ Figure = Callable[[], Mapping[str, Any] | None]
 
 
 class LiveView:
-    """Shows `render()` and keeps it current until `finish()`.
+    """Shows `render()` and keeps it current until `finish()`; its actions go on working after that.
 
     In a notebook it is a widget with HTML and text to fall back on; in a terminal its text is printed once, at the end.
-    Every method may be called from any thread; only the view's own thread touches the display after `show`.
+    Every method may be called from any thread; only the view's own thread touches the display between `show` and `finish`.
 
     Args:
         render: Returns the view's HTML, escaped, as `dspex_nb.views` writes it.
@@ -54,7 +54,7 @@ class LiveView:
         self._actions = dict(actions or {})
         self._tick_s = tick_s
         self._wake = threading.Event()
-        self._lock = threading.Lock()
+        self._lock, self._drawing = threading.Lock(), threading.Lock()
         self._ending = threading.Event()
         self._pending: dict[str, int] = {}
         self._fault = ""
@@ -89,7 +89,10 @@ class LiveView:
         self._wake.set()
 
     def finish(self) -> None:
-        """Draw the last state into widget, HTML and text, and stop following. A second call does nothing."""
+        """Draw the last state into widget, HTML and text, and stop following. A second call does nothing.
+
+        The widget stays connected: a button of the last state still starts its action, and what came of it is drawn.
+        """
         with self._lock:
             if self._ending.is_set():
                 return
@@ -120,8 +123,7 @@ class LiveView:
                 break
             self._draw(figure=woken)
             time.sleep(_FRAME_S)
-        with contextlib.suppress(Exception):
-            self._last()
+        self._last()
 
     def _draw(self, *, figure: bool) -> None:
         # A front end that went away must not end the thread: the work goes on and may be shown again.
@@ -140,10 +142,11 @@ class LiveView:
             _publish(dict(drawn), self._figure_id, update=True)
 
     def _last(self) -> None:
-        html = self._html()
-        self._widget.html = html
-        _publish(self._bundle(html), self._display_id, update=True)
-        self._draw_figure()
+        with self._drawing, contextlib.suppress(Exception):
+            html = self._html()
+            self._widget.html = html
+            _publish(self._bundle(html), self._display_id, update=True)
+            self._draw_figure()
 
     def _html(self) -> str:
         html = self._safely(self._render, as_html=True)
@@ -185,6 +188,9 @@ class LiveView:
             with self._lock:
                 self._pending.pop(name, None)
             self.touch()
+            if self._ending.is_set() and self._thread is not None:  # nobody else draws any more
+                self._thread.join(_FINISH_S)
+                self._last()
 
 
 def _words(error: BaseException) -> str:

@@ -7,12 +7,12 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dspex_nb.ambient import Session
 from dspex_nb.events import Bus
 from dspex_nb.pipelines import FieldRef, InputSpec, PipelineSpec, Predicate, Step
 from dspex_nb.routing import plan
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope
-from dspex_nb.session import Session
 
 
 @st.composite

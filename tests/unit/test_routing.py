@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from dspex_nb.ambient import Session
 from dspex_nb.errors import PlanError, PoolError
 from dspex_nb.pipelines import read_cell
 from dspex_nb.pools import Pools
 from dspex_nb.routing import plan
-from dspex_nb.session import Session
 from dspex_nb.testing.scripted import ScriptedLM
 
 

@@ -8,12 +8,12 @@ import pytest
 from dspy.utils.exceptions import AdapterParseError
 
 from dspex_nb.adapters import CompactAdapter as NativeCompact
+from dspex_nb.ambient import Session
 from dspex_nb.bridge import BridgeLM, CompactAdapter, to_dspy
 from dspex_nb.cache import Cache
 from dspex_nb.messages import Request
 from dspex_nb.modules import Predict
 from dspex_nb.scopes import Scope
-from dspex_nb.session import Session
 from dspex_nb.signatures import InputField, OutputField, Signature
 
 

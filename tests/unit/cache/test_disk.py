@@ -25,6 +25,11 @@ def disk(folder, **options):
     return Cache(memory_entries=0, directory=folder, **options)
 
 
+def put_all(cache, names):
+    for name in names:
+        cache.put(key(name), {"n": name})
+
+
 def item_of(folder, name):
     return folder / key(name)[:2] / f"{key(name)}.json"
 
@@ -72,7 +77,7 @@ def test_eight_processes_write_at_once(tmp_path):
     cache = disk(tmp_path)
     assert all(cache.get(key(f"w{n}{i}")).value["who"] == f"w{n}" for n in range(8) for i in range(40))
     stats = cache.stats()
-    files = [path for path in tmp_path.rglob("*.json")]
+    files = list(tmp_path.rglob("*.json"))
     assert (stats.entries, stats.bytes) == (len(files), sum(path.stat().st_size for path in files))
     assert (stats.entries, stats.faults) == (8 * 40 + 40, 0)
 
@@ -199,8 +204,7 @@ def test_a_full_disk_is_said_once_and_work_goes_on(tmp_path, monkeypatch):
     cache.put(key("before"), {"n": 0})
     monkeypatch.setattr(JsonStore, "_write_file", staticmethod(full))
     with pytest.warns(RuntimeWarning, match="No space left.*Work goes on") as said:
-        for number in range(5):
-            cache.put(key(number), {"n": number})
+        put_all(cache, range(5))
     assert len(said) == 1
     assert cache.get(key(4)).tier == "memory"
     assert cache.stats().faults == 5
@@ -236,8 +240,7 @@ def test_a_folder_that_cannot_be_made_is_said_once(tmp_path):
     (tmp_path / "file").write_text("in the way")
     cache = Cache(directory=tmp_path / "file" / "cache")
     with pytest.warns(RuntimeWarning, match="Not a directory") as said:
-        cache.put(key(1), {"n": 1})
-        cache.put(key(2), {"n": 2})
+        put_all(cache, (1, 2))
     assert len(said) == 1
     assert cache.get(key(1)).value == {"n": 1}
 

@@ -66,7 +66,7 @@ def test_a_broken_connection_is_tried_again(bad, ask, name):
 
 @both
 def test_retries_end_and_say_how_many(bad, ask):
-    with bad.BadServer(bad.http(503, b"busy")) as server, pytest.raises(LMServerError, match="503.*after 3 attempts"):
+    with bad.BadServer(bad.http(503, b"busy")) as server, pytest.raises(LMServerError, match=r"503.*after 3 attempts"):
         ask(client_of(server, num_retries=2))
     assert len(server.requests) == 3
 
@@ -163,7 +163,12 @@ def test_a_stop_breaks_off_the_call_a_wait_and_a_queue_within_a_second(bad):
 def test_a_followed_call_whose_leader_is_stopped_goes_on_with_another_leader(bad):
     with bad.BadServer(bad.silence, bad.GOOD) as server:
         client, cache, first = client_of(server), Cache(), Scope("t")
-        leader = threading.Thread(target=lambda: pytest.raises(Cancelled, blocking, client, ASK, first, cache))
+
+        def lead():
+            with pytest.raises(Cancelled):
+                blocking(client, scope=first, cache=cache)
+
+        leader = threading.Thread(target=lead)
         leader.start()
         while not server.requests:
             time.sleep(0.005)

@@ -8,11 +8,11 @@ from typing import Literal
 import pytest
 
 from dspex_nb.adapters import get_adapter
+from dspex_nb.ambient import Session
 from dspex_nb.errors import AdapterParseError, DataError, LMNotConfiguredError, MissingInputError, PlanError
 from dspex_nb.events import Bus
 from dspex_nb.modules import ChainOfThought, Predict
 from dspex_nb.scopes import Scope
-from dspex_nb.session import Session
 from dspex_nb.signatures import Signature
 from dspex_nb.testing.scripted import ScriptedLM
 

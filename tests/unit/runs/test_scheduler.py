@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from dspex_nb.ambient import Session
 from dspex_nb.cache import Cache
 from dspex_nb.errors import (
     Cancelled,
@@ -23,7 +24,6 @@ from dspex_nb.routing import plan
 from dspex_nb.runs.mapping import map_rows
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope
-from dspex_nb.session import Session
 from dspex_nb.testing.scripted import ScriptedLM
 
 

@@ -12,14 +12,14 @@ import time
 
 import pytest
 
+from dspex_nb.ambient import Session
 from dspex_nb.cache import Cache
 from dspex_nb.clients import connect
 from dspex_nb.errors import OptimizerError, StudyError
 from dspex_nb.events import Bus, LMCalled, Progress, RowScored, RunEnded, RunStarted, TrialEnded, TrialStarted
 from dspex_nb.modules import Predict
-from dspex_nb.runs.studies import load_study, start_study, studies
+from dspex_nb.runs.studies import candidates_known, load_study, start_study, studies
 from dspex_nb.runs.study_task import TASK
-from dspex_nb.session import Session
 from dspex_nb.signatures import Signature
 from dspex_nb.store import Owner, Store, is_alive
 
@@ -108,6 +108,13 @@ def until(condition, timeout_s=30.0):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def test_the_number_of_candidates_is_known_for_random_search_only():
+    search = "BootstrapFewShotWithRandomSearch"
+    assert candidates_known(search, {"num_candidate_programs": 4}) == 7
+    assert candidates_known(search, {}) == 19
+    assert candidates_known(search, {"restrict": [0]}) == candidates_known("MIPROv2", {"num_trials": 4}) == 0
 
 
 def test_a_study_from_start_to_best(begin, session, stub):
@@ -287,7 +294,7 @@ from dspex_nb.cache import Cache
 from dspex_nb.clients import connect
 from dspex_nb.modules import Predict
 from dspex_nb.runs.studies import start_study
-from dspex_nb.session import Session
+from dspex_nb.ambient import Session
 from dspex_nb.signatures import Signature
 from dspex_nb.store import Store
 

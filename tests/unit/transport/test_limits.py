@@ -82,5 +82,5 @@ def test_a_pause_holds_everybody():
 
 def test_redaction():
     text = redact("key sk-abcdefghijkl and Bearer xyz.123, also hunter2hunter2\n<b>", ["hunter2hunter2"])
-    assert text == "key *** and Bearer *** also *** <b>" or text == "key *** and Bearer ***, also *** <b>"
+    assert text == "key *** and Bearer ***, also *** <b>"
     assert len(redact("x" * 1000)) == 300

@@ -57,7 +57,7 @@ def test_a_server_that_is_down(send):
 
 @both
 def test_a_name_that_does_not_resolve(send):
-    with pytest.raises(LMConnectionError, match="no-such-host.invalid:80"):
+    with pytest.raises(LMConnectionError, match=r"no-such-host\.invalid:80"):
         send("http://no-such-host.invalid/v1")
 
 
@@ -65,7 +65,7 @@ def test_a_name_that_does_not_resolve(send):
 @pytest.mark.parametrize("script", [bad.silence, bad.drip])
 def test_silence_and_a_slow_drip_end_at_the_total_timeout(send, script):
     started = time.monotonic()
-    with bad.BadServer(script) as server, pytest.raises(LMTimeoutError, match="0.3 s"):
+    with bad.BadServer(script) as server, pytest.raises(LMTimeoutError, match=r"0\.3 s"):
         send(server.url, timeout_s=0.3)
     assert time.monotonic() - started < 2
 
@@ -200,3 +200,15 @@ def test_a_task_cancelled_by_its_owner_stays_cancelled():
 
     with bad.BadServer(bad.silence) as server:
         asyncio.run(main())
+
+
+@both
+def test_a_proxy_named_in_the_environment_is_used(send, monkeypatch):
+    from dspex_nb.transport import nonblocking
+
+    nonblocking._proxy.cache_clear()
+    with bad.BadServer(bad.GOOD) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "inside.example")
+        assert send("http://outside.example/v1/x").status == 200
+    assert proxy.requests[0][0].startswith(b"POST http://outside.example/v1/x HTTP/1.1")

@@ -192,7 +192,17 @@ def test_a_stopped_study_says_so_and_leaves_no_trial_running():
     state = study(TrialStarted(run_id="s", at=8, trial=3), RunEnded(run_id="s", at=9, status="cancelled"))
     assert state.snapshot().trials[-1].state == "cancelled"
     assert "stopped" in v.study_html(state)
+
+
+def test_the_best_of_an_ended_study_can_be_adopted_once():
+    adopt = 'data-dspex-action="adopt"'
+    assert adopt not in v.study_html(study())
+    state = study(RunEnded(run_id="s", at=9, status="done"))
+    assert adopt in v.study_html(state)
+    state.set_adoptable(False)
     assert "<button" not in v.study_html(state)
+    unscored = feed(v.StudyState("s"), RunEnded(run_id="s", at=9, status="failed"))
+    assert "<button" not in v.study_html(unscored)
 
 
 def test_snapshots_are_whole_while_many_threads_apply():

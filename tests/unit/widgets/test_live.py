@@ -75,6 +75,20 @@ def test_a_button_is_disabled_while_its_action_runs():
     assert calls == [1]
 
 
+@pytest.mark.notebook
+def test_a_button_works_after_the_end_and_what_came_of_it_is_drawn():
+    notebook = execute(
+        SETUP,
+        "def adopt():\n    n[0] = 42\nview = make(actions={'adopt': adopt})\nwith view:\n    pass",
+        "view.widget._handle_custom_msg({'action': 'adopt'}, [])\ntime.sleep(0.3)",
+    )
+    shown = notebook.cells[1].outputs[0]
+    assert "n=42" in shown.data["text/html"]
+    state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    model = shown.data["application/vnd.jupyter.widget-view+json"]["model_id"]
+    assert "n=42" in state[model]["state"]["html"]
+
+
 def test_a_view_that_cannot_be_drawn_says_so():
     assert "this view could not be drawn: ZeroDivisionError" in LiveView(lambda: str(1 / 0), lambda: "")._html()
 

@@ -1,0 +1,70 @@
+"""The step of a Python function, described by its own parameters or by a signature."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dspex_nb.errors import did_you_mean
+from dspex_nb.pipelines.arguments import Argument, Call, Deferred
+from dspex_nb.pipelines.drafts import StepDraft, outputs_of
+from dspex_nb.pipelines.options import sort
+from dspex_nb.pipelines.places import Place
+from dspex_nb.pipelines.targets import Parameters, parameters_of_function, parameters_of_signature, return_type
+from dspex_nb.signatures import Signature
+
+
+def function_step(target: Argument, signature: Signature | None, call: Call) -> StepDraft:
+    """Return the step of a function; without a signature it writes one field, named after the step.
+
+    Raises:
+        PipelineSyntaxError: `target` is no function.
+        PlanError: Its parameters cannot be read, or are not those of the signature.
+    """
+    function = target.user
+    described = getattr(function, "__name__", type(function).__name__)
+    if isinstance(function, Deferred) or not callable(function):
+        raise target.place.syntax_error(
+            f"expected a function, found {target.described}", "define the function in a cell above and give its name"
+        )
+    own = parameters_of_function(function)
+    parameters = own if signature is None else _described(function, own, signature, target.place, call)
+    call = call.by_name(parameters, described)
+    parts = sort(call, parameters)
+    if not own.known and signature is None:
+        raise target.place.plan_error(
+            f"the parameters of {described!r} cannot be read",
+            f'say them: native({described}, "text -> result: int"), or wrap it in a function',
+        )
+    outputs = None if signature is None else outputs_of(signature)
+    return StepDraft(
+        "native", "function", target=function, signature=signature, parameters=parameters, outputs=outputs,
+        gives=return_type(function), place=call.place, **parts,
+    )  # fmt: skip
+
+
+def _described(function: Any, own: Parameters, signature: Signature, place: Place, call: Call) -> Parameters:
+    """Return the parameters of a function that a signature describes: its inputs, then what else the function takes."""
+    told = parameters_of_signature(signature)
+    if not own.known:  # the signature is all there is; such functions take their arguments by position
+        return Parameters(tuple(replace(item, positional=True) for item in told.items))
+    needed = [item.name for item in own.items if item.required]
+    if len(told.items) == 1 and len(own.items) == 1 and told.names != own.names and not own.open:
+        return Parameters((replace(told.items[0], positional=True),))  # one of each: nothing to confuse
+    for name in told.names:
+        if name not in own.names and not own.open:
+            raise place.plan_error(
+                f"{function.__name__}() has no parameter {name!r}, which the signature reads",
+                f"{did_you_mean(name, own.names)}its parameters are {', '.join(own.names) or 'none'}",
+            )
+    for name in needed:
+        if name not in told.names and name not in call.keywords:
+            raise place.plan_error(
+                f"{function.__name__}() needs {name!r}, which the signature does not name",
+                f"add {name!r} to the signature's inputs or write {name}=...",
+            )
+    by_position = {item.name for item in own.items if item.positional}
+    items = tuple(replace(item, positional=item.name in by_position) for item in told.items)
+    # What the signature leaves out keeps the function's default unless an argument binds it.
+    extra = tuple(item for item in own.items if item.name not in told.names and item.name in call.keywords)
+    return Parameters(items + extra, own.open)

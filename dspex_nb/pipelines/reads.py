@@ -1,0 +1,96 @@
+"""What steps read without being told: each parameter that no argument binds is the field of its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspex_nb.pipelines.arguments import Argument, BareName
+from dspex_nb.pipelines.fields import Fields
+from dspex_nb.pipelines.nodes import Node
+from dspex_nb.pipelines.records import FieldRef, InputSpec
+from dspex_nb.pipelines.targets import Parameter
+
+
+def read_parameters(fields: Fields) -> None:
+    """Fill `refs` of every node with the fields of its unbound parameters' names; those nobody writes become inputs.
+
+    Raises:
+        PlanError: Such a field is not declared, or `over=` names one that the step does not read.
+    """
+    wanted: list[tuple[Node, Parameter]] = []
+    for node in fields.all_nodes():
+        _read_over(fields, node)
+        for item in node.draft.parameters.items:
+            if item.name in node.draft.bindings or item.name in node.refs:
+                continue
+            if fields.written_outside(item.name, node):
+                node.refs[item.name] = FieldRef(item.name)
+            else:
+                wanted.append((node, item))
+    for node, item in wanted:
+        if item.required:
+            fields.infer(node, item.name, item.type)
+            node.refs[item.name] = FieldRef(item.name)
+    _infer_optional(fields, [(node, item) for node, item in wanted if not item.required])
+
+
+def _read_over(fields: Fields, node: Node) -> None:
+    """`over=field` hands its elements to the parameters that read it, or to the only one that nothing else feeds."""
+    argument = node.draft.settings.get("over")
+    if argument is None:
+        return
+    value = argument.value
+    name = value.name if isinstance(value, BareName | FieldRef) else value
+    if not isinstance(name, str):
+        raise argument.place.plan_error("over= takes the name of a list field", "write e.g. over=passages")
+    node.over = name
+    bound = [
+        one for one in node.draft.parameters.names
+        if (given := node.draft.bindings.get(one)) is not None and _field_name(given) == name
+    ]  # fmt: skip
+    if bound or name in node.draft.parameters.names:
+        return
+    free = [
+        one
+        for one in node.draft.parameters.items
+        if one.name not in node.draft.bindings and not fields.written_outside(one.name, node)
+    ]
+    needed = [one for one in free if one.required] or free
+    if len(needed) != 1 or not (fields.written_outside(name, node) or not fields.declared):
+        reads = ", ".join(node.draft.parameters.names) or "nothing"
+        raise argument.place.plan_error(
+            f"{node.name!r} goes over {name!r} but does not read it; it reads {reads}",
+            f"bind it: {(node.draft.parameters.names or ('field',))[0]}={name}",
+        )
+    if not fields.written_outside(name, node):
+        fields.infer(node, name, Any)
+    node.refs[needed[0].name] = value if isinstance(value, FieldRef) else FieldRef(name)
+
+
+def _infer_optional(fields: Fields, wanted: list[tuple[Node, Parameter]]) -> None:
+    """A parameter with a default becomes an optional input where all its readers agree on the default."""
+    readers: dict[str, list[tuple[Node, Parameter]]] = {}
+    for node, item in wanted:
+        readers.setdefault(item.name, []).append((node, item))
+    for name, found in readers.items():
+        first = found[0][1]
+        if name in fields.inferred:
+            agreed = True
+        else:
+            agreed = not fields.declared and all(_same(item.default, first.default) for _, item in found)
+            agreed = agreed and name not in fields.writers
+            if agreed:
+                fields.inferred[name] = InputSpec(name, first.type, first.default, 0, declared=False)
+        for node, _ in found if agreed else ():
+            node.refs[name] = FieldRef(name)
+
+
+def _field_name(argument: Argument) -> str | None:
+    return argument.value.name if isinstance(argument.value, BareName | FieldRef) else None
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except Exception:  # noqa: BLE001 - comparing a user's objects may raise; then they are not known to be the same
+        return False

@@ -1,0 +1,155 @@
+"""What becomes of each step of a run: started, done, failed, skipped; kept as results and published as events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dspex_nb.errors import Cancelled, StepError
+from dspex_nb.events import StepEnded, StepStarted
+from dspex_nb.pipelines.records import FieldRef, Step
+from dspex_nb.runs.outcomes import StepResult
+from dspex_nb.runs.performing import Surroundings, Written, explain, perform
+from dspex_nb.scopes import Scope
+
+
+@dataclass(slots=True)
+class Fates:
+    """The fates of one run's steps. A child on a thread only adds its own, which is one dictionary item: no lock is needed.
+
+    Attributes:
+        names: The steps of the graph, whose fates go into `top`; those of children and fallbacks go into `inner`.
+        prefix: `"outer/"` for an inner pipeline.
+        started: When the run began, on the clock of `time.perf_counter`.
+    """
+
+    names: Container[str]
+    scope: Scope
+    prefix: str
+    started: float = field(default_factory=time.perf_counter)
+    top: dict[str, StepResult] = field(default_factory=dict)
+    inner: dict[str, StepResult] = field(default_factory=dict)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self.started
+
+    def begin(self, step: Step, around: Surroundings) -> float:
+        """Say that a step starts; returns the time."""
+        route = around.route(step)
+        self.scope.publish(StepStarted(run_id=self.scope.run_id, step=route.step, engine=route.engine, reason=route.reason))
+        return time.perf_counter()
+
+    def end(self, step: Step, status: str, elapsed_s: float, error: str | None = None) -> None:
+        """Say that a step is over."""
+        self.scope.publish(
+            StepEnded(run_id=self.scope.run_id, step=self.prefix + step.name, status=status, elapsed_s=elapsed_s, error=error)
+        )
+
+    def done(self, step: Step, written: Written, started: float, around: Surroundings) -> dict[str, Any]:
+        """Keep a success; returns the step's fields."""
+        elapsed_s = time.perf_counter() - started
+        self._keep(
+            step,
+            StepResult(
+                "done",
+                elapsed_s,
+                None,
+                written.usage,
+                written.cost,
+                written.cached,
+                around.route(step),
+                started - self.started,
+                written.attempts,
+            ),
+        )
+        self.end(step, "done", elapsed_s)
+        return written.fields
+
+    def skipped(self, step: Step, around: Surroundings) -> dict[str, Any] | None:
+        """Skip a step that cannot or should not run and return its blank fields; None if it should run.
+
+        Raises:
+            StepError: Its `when=` failed.
+        """
+        reason = _unmet(step, around) or self._condition(step, around)
+        if reason is None:
+            return None
+        self._keep(step, StepResult("skipped", error=reason, route=around.route(step), started_s=self.elapsed_s))
+        self.end(step, "skipped", 0.0, reason)
+        return _blank(step)
+
+    def failed(self, step: Step, error: Exception, started: float, around: Surroundings) -> dict[str, Any]:
+        """Do what the step says of errors: go on with blank fields or its fallback's, which are returned, or stop the run.
+
+        Raises:
+            StepError: The step says nothing of errors.
+            Cancelled: It was stopped.
+        """
+        elapsed_s = time.perf_counter() - started
+        if isinstance(error, Cancelled | CancelledError):
+            self.end(step, "cancelled", elapsed_s)
+            raise Cancelled("stopped") from error
+        message, hint = explain(error)
+        self.end(step, "failed", elapsed_s, message)
+        self._keep(step, StepResult("failed", elapsed_s, message, route=around.route(step), started_s=started - self.started))
+        if step.on_error == "skip":
+            return _blank(step)
+        if isinstance(step.on_error, Step):
+            return self.child(step.on_error, around, self.scope).fields
+        if isinstance(error, StepError):  # of an inner pipeline: it names the inner step already
+            raise error
+        raise self._step_error(step, message, hint, error) from error
+
+    def child(self, step: Step, around: Surroundings, scope: Scope) -> Written:
+        """Run a child of `parallel` or a fallback, in this thread, with its own fate."""
+        blank = self.skipped(step, around)
+        if blank is not None:
+            return Written(blank)
+        started = self.begin(step, around)
+        try:
+            written = perform(step, around, replace(scope, step=self.prefix + step.name))
+        except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
+            return Written(self.failed(step, error, started, around))
+        self.done(step, written, started, around)
+        return written
+
+    def _keep(self, step: Step, fate: StepResult) -> None:
+        (self.top if step.name in self.names else self.inner)[self.prefix + step.name] = fate
+
+    def _condition(self, step: Step, around: Surroundings) -> str | None:
+        if step.when is None:
+            return None
+        try:
+            holds = step.when.holds(around.results)
+        except Exception as error:
+            message, hint = explain(error)
+            raise self._step_error(step, f"its when= failed: {message}", hint, error) from error
+        return None if holds else f"when={step.when.text or '…'} did not hold"
+
+    def _step_error(self, step: Step, message: str, hint: str, cause: Exception) -> StepError:
+        name = self.prefix + step.name
+        where = f" (cell line {step.line})" if step.line else ""
+        return StepError(f"step {name!r}{where}: {message}", hint=hint, step=name, line=step.line, cause=cause)
+
+
+class _Blank(dict[str, Any]):
+    """The fields of a step that did not run or failed: all None. Its class tells it from a step that gave None."""
+
+
+def _blank(step: Step) -> _Blank:
+    return _Blank(dict.fromkeys((*step.writes, *step.hidden)))
+
+
+def _unmet(step: Step, around: Surroundings) -> str | None:
+    """Return why a step cannot run: a step it reads from was skipped or failed."""
+    for value in step.bindings.values():
+        if isinstance(value, FieldRef) and value.step and around.results.get(value.step) is not None:
+            written = around.results[value.step]
+            if isinstance(written, _Blank):
+                return f"needs {value}, but step {value.step!r} gave none"
+    return None
