@@ -240,6 +240,7 @@ class Cancelled(DSPexError):  # noqa: N818 - a stop is an outcome, not a fault
 
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return `did you mean 'x'? ` for the nearest known word, or an empty string."""
-    lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=cutoff)
-    return f"did you mean {lower[near[0]]!r}? " if near else ""
+    names = list(known)
+    near = difflib.get_close_matches(word.lower(), [name.lower() for name in names], n=1, cutoff=cutoff)
+    alike = [name for name in names if near and name.lower() == near[0]]  # `Predict` and `predict`: the word's own case decides
+    return f"did you mean {max(alike, key=lambda name: difflib.SequenceMatcher(None, word, name).ratio())!r}? " if alike else ""

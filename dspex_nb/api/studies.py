@@ -26,7 +26,8 @@ from dspex_nb.views import StudyState, history_bundle, plot_history, study_html,
 class Study(ShownOnce):
     """A study: an optimizer at work in a child process, or what it left behind.
 
-    It goes on while cells run. Showing it shows its dashboard, with Stop, Pause and Resume while it is live.
+    It goes on while cells run. Showing it shows its dashboard, with Stop, Pause and Resume while it is live and Adopt best
+    after its end.
 
     Attributes:
         record: The study as the run store knows it.
@@ -229,7 +230,7 @@ def optimize(
     made: list[Study] = []
     followers = [on_progress] if on_progress is not None else []
     if limit is not None:
-        followers.append(watch_budget(limit, lambda: made[0].stop()))
+        followers.append(watch_budget(limit, lambda: made[0].stop()))  # noqa: PLW0108 - `made` is still empty here
     made.append(Study(lambda bus: tuned(session=replace(now, bus=bus)), now, program, followers))
     if not background:
         made[0].wait()

@@ -134,9 +134,7 @@ class BridgeLM(dspy.BaseLM):  # type: ignore[misc]
         scope, cache = self._here(), self._cache_for(kwargs)
         try:
             scope.cancel.check()
-            responses = await asyncio.gather(
-                *(self._client.acomplete(request, scope=scope, cache=cache) for request in requests)
-            )
+            responses = await asyncio.gather(*(self._client.acomplete(request, scope=scope, cache=cache) for request in requests))
         except Cancelled as stop:
             raise Stopped(str(stop)) from stop
         return self._finish(responses, prompt, messages, kwargs)

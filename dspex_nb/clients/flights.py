@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from concurrent.futures import Future
+from typing import Any
 
 from dspex_nb.messages import Response
 from dspex_nb.scopes import CancelToken
@@ -62,15 +63,20 @@ class Flights:
 
 def wait(flight: Flight, cancel: CancelToken) -> Response | None:
     """Block until the flight lands; raises its error, or `Cancelled` when this caller is stopped."""
+    until_done(flight.outcome, cancel)
+    return flight.outcome.result()
+
+
+def until_done(future: Future[Any], cancel: CancelToken) -> None:
+    """Block until the future is done; raises `Cancelled` when this caller is stopped."""
     woken = threading.Event()
-    flight.outcome.add_done_callback(lambda _: woken.set())
+    future.add_done_callback(lambda _: woken.set())
     unregister = cancel.on_cancel(woken.set)
     try:
         woken.wait()
     finally:
         unregister()
     cancel.check()
-    return flight.outcome.result()
 
 
 async def await_(flight: Flight, cancel: CancelToken) -> Response | None:

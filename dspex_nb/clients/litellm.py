@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from dspex_nb.clients.faults import error_for
+from dspex_nb.clients.flights import until_done
 from dspex_nb.errors import Cancelled, LMConnectionError, LMError, LMTimeoutError, MissingDependencyError
 from dspex_nb.messages import Capabilities
 from dspex_nb.scopes import CancelToken
@@ -69,14 +70,7 @@ class LiteLLMWire:
                 outcome.set_exception(error)
 
         threading.Thread(target=work, name="dspex-litellm", daemon=True).start()
-        woken = threading.Event()
-        outcome.add_done_callback(lambda _: woken.set())
-        unregister = cancel.on_cancel(woken.set)
-        try:
-            woken.wait()
-        finally:
-            unregister()
-        cancel.check()
+        until_done(outcome, cancel)
         with self._translated():
             return _plain(outcome.result())
 

@@ -23,6 +23,11 @@ class Metric:
     name: str
     score: Score
 
+    @property
+    def __name__(self) -> str:
+        """Its name, as functions have one: DSPy and the study's record show it."""
+        return self.name
+
     def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:  # noqa: ARG002 - DSPy's signature
         """Return the score as a float.
 

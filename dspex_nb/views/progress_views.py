@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from dspex_nb.events import Event, LMCalled, Progress, RowScored, RunEnded, RunStarted
+from dspex_nb.views.charges import charges
 from dspex_nb.views.formats import cost_text, count_text, plural, score_text, seconds_text
 from dspex_nb.views.markup import BLUE, GREEN, RED, bar, button, chip, error_notice, frame, heading, mark, muted, state_chip, tag
 
@@ -122,13 +123,9 @@ class ProgressState:
             self._info = replace(self._info, metric=metric, score=self._sum / self._scored)
 
     def _called(self, event: LMCalled) -> None:
-        info, hit = self._info, int(event.cached is not None)
-        cost = 0.0 if hit or event.error else event.cost
-        self._info = replace(
-            info, calls=info.calls + 1 - hit, cache_hits=info.cache_hits + hit,
-            tokens=info.tokens + event.prompt_tokens + event.completion_tokens,
-            cost=None if info.cost is None or cost is None else info.cost + cost,
-        )  # fmt: skip
+        info = self._info
+        tokens = info.tokens + event.prompt_tokens + event.completion_tokens
+        self._info = replace(info, tokens=tokens, **charges(info, event))
 
     def snapshot(self, now: float | None = None) -> ProgressInfo:
         """Return how far it is at `now` (seconds since the epoch)."""

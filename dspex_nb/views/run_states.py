@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dspex_nb.events import Event, LMCalled, RunEnded, RunStarted, StepEnded, StepStarted
+from dspex_nb.views.charges import charges, counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,19 +186,17 @@ class RunState:
         self._steps[event.step] = replace(step, state=event.status, elapsed_s=elapsed, error=event.error or "")
 
     def _called(self, event: LMCalled) -> None:
-        info, hit = self._info, int(event.cached is not None)
-        # A failed request is free of charge as far as anyone can tell; a served one always is.
-        cost = 0.0 if hit or event.error else event.cost
+        info = self._info
         self._info = replace(
-            info, calls=info.calls + 1 - hit, cache_hits=info.cache_hits + hit,
+            info,
             prompt_tokens=info.prompt_tokens + event.prompt_tokens,
             completion_tokens=info.completion_tokens + event.completion_tokens,
-            cost=None if info.cost is None or cost is None else info.cost + cost,
-        )  # fmt: skip
+            **charges(info, event),
+        )
         if event.step:
             step = self._step(event.step)
             tokens = step.tokens + event.prompt_tokens + event.completion_tokens
-            self._steps[event.step] = replace(step, calls=step.calls + 1 - hit, cache_hits=step.cache_hits + hit, tokens=tokens)
+            self._steps[event.step] = replace(step, tokens=tokens, **counts(step, event))
 
     def _end(self, event: RunEnded) -> None:
         elapsed = event.elapsed_s or (event.at - self._started_at if self._started_at else 0.0)

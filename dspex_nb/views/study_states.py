@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dspex_nb.events import Event, LMCalled, Progress, RunEnded, RunStarted, TrialEnded, TrialStarted
+from dspex_nb.views.charges import charges, counts
 
 LIVE = frozenset({"waiting", "running", "paused", "pausing", "stopping"})
 
@@ -203,17 +204,16 @@ class StudyState:
         self._info = replace(self._info, done_rows=0, start=start)
 
     def _called(self, event: LMCalled) -> None:
-        info, hit = self._info, int(event.cached is not None)
-        cost = 0.0 if hit or event.error else event.cost
+        info = self._info
         self._info = replace(
-            info, calls=info.calls + 1 - hit, cache_hits=info.cache_hits + hit,
+            info,
             prompt_tokens=info.prompt_tokens + event.prompt_tokens,
             completion_tokens=info.completion_tokens + event.completion_tokens,
-            cost=None if info.cost is None or cost is None else info.cost + cost,
-        )  # fmt: skip
+            **charges(info, event),
+        )
         if event.trial is not None and event.trial in self._trials:
             trial = self._trials[event.trial]
-            self._trials[event.trial] = replace(trial, calls=trial.calls + 1 - hit, cache_hits=trial.cache_hits + hit)
+            self._trials[event.trial] = replace(trial, **counts(trial, event))
 
     def _end(self, event: RunEnded) -> None:
         elapsed = event.elapsed_s or event.at - (self._started_at or event.at)

@@ -14,7 +14,7 @@ QUICKSTART = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
 SETUP = """%load_ext dspex_nb
 %dspex lm local
 import dspex_nb as dx
-triage = dx.Predict("message: str -> desk: Literal['billing', 'tech', 'sales']")
+triage = dx.Predict("message: str -> desk: Literal['payment', 'problem', 'purchase']")
 rows = dx.datasets.support_messages()"""
 
 
@@ -25,7 +25,9 @@ def code_cells(page):
 
 
 def sources(page):
-    return page.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.map(w => w.model.sharedModel.getSource())")
+    return page.page.evaluate(
+        "() => window.jupyterapp.shell.currentWidget.content.widgets.map(w => w.model.sharedModel.getSource())"
+    )
 
 
 def test_all_cells_run_and_views_change_while_they_do(notebook, shots):
@@ -101,7 +103,7 @@ def wait_idle(page, timeout_s):
 def test_interrupt_stops_a_map_within_a_second_and_nothing_runs_on(notebook, shots):
     page = notebook(
         SETUP + "\nfresh = [{'message': f'{row.message} Case {i}.'} for i, row in enumerate(rows)]",
-        "%%pipeline sorting --quiet\nmessage: str\nsorted_ = predict(\"message -> desk: Literal['billing', 'tech', 'sales']\")",
+        "%%pipeline sorting --quiet\nmessage: str\nsorted_ = predict(\"message -> desk: Literal['payment', 'problem', 'purchase']\")",
         "sorting.map(fresh)",
         "import time\nbefore = dx.session().ledger.calls\ntime.sleep(2.5)\nprint('ran on:', dx.session().ledger.calls - before, 'answered:', before > 0)",
     )

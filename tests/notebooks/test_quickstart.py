@@ -44,7 +44,7 @@ def test_every_code_cell_ran_without_an_error(executed):
 
 def test_the_card_shows_fields_prompt_and_schema(executed):
     html = output_of(executed, "%%signature Triage", "text/html")
-    for expected in ("what the customer wrote", "Exact prompt", "JSON schema", "urgency", "billing"):
+    for expected in ("what the customer wrote", "Exact prompt", "JSON schema", "urgency", "payment"):
         assert expected in html
 
 

@@ -32,7 +32,9 @@ def graphs(draw):
 @given(graphs())
 def test_order_respects_data_whatever_the_order_of_lines(graph):
     reads, lines = graph
-    body = "\n".join(f'step_{at} = predict("{", ".join(["q", *(f"out_{one}" for one in reads[at])])} -> out_{at}")' for at in lines)
+    body = "\n".join(
+        f'step_{at} = predict("{", ".join(["q", *(f"out_{one}" for one in reads[at])])} -> out_{at}")' for at in lines
+    )
     spec = read_cell("p", f"q: str\n{body}", {})
     place = {step.name: number for number, step in enumerate(spec.order())}
     assert sorted(place) == sorted(step.name for step in spec.steps)

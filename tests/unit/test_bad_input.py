@@ -70,7 +70,9 @@ def refused(shell, cell, error):
 
 
 def test_a_typo_in_a_signature_has_its_line_and_a_caret(shell):
-    shown = refused(shell, "%%signature Triage\nRoute it.\n\nmessage: str\n->\ndesk: Literal['billing', 'tech'\n", SignatureSyntaxError)
+    shown = refused(
+        shell, "%%signature Triage\nRoute it.\n\nmessage: str\n->\ndesk: Literal['billing', 'tech'\n", SignatureSyntaxError
+    )
     assert "line 5" in shown
     text, caret = shown.splitlines()[1:3]
     assert text.strip() == "desk: Literal['billing', 'tech'"
@@ -318,7 +320,10 @@ def test_an_optimizer_misspelt(shell, lm):
     [
         ("%evaluate p --data rows --metrcs f1", "--metrics"),
         ("%optimize p --optimizer BootstrapFewShot --trainst rows --trainset rows --metric f1", "--trainset"),
-        ("%optimize p --optimizer BootstrapFewShot --max-bootstraped-demos 2 --trainset rows --metric f1", "--max-bootstrapped-demos"),
+        (
+            "%optimize p --optimizer BootstrapFewShot --max-bootstraped-demos 2 --trainset rows --metric f1",
+            "--max-bootstrapped-demos",
+        ),
         ("%dspex status --cler", "--clear"),
         ("%%pipeline p --inptus a=1\nmessage: str\na = predict('message -> desk')", "--inputs"),
         ("%%signature S --adaptr json\na -> b", "--adapter"),

@@ -14,7 +14,9 @@ def test_fields_are_the_undeclared_variables_in_order():
 
 
 def test_values_are_filled_in_as_text_not_html():
-    assert Template("Hi {{ name }} & {{ items | join(', ') }}\n").render({"name": "<b>", "items": ["x", "y"]}) == "Hi <b> & x, y\n"
+    assert (
+        Template("Hi {{ name }} & {{ items | join(', ') }}\n").render({"name": "<b>", "items": ["x", "y"]}) == "Hi <b> & x, y\n"
+    )
 
 
 def test_a_missing_value_is_an_error_that_names_it():
@@ -30,7 +32,9 @@ def test_a_bad_template_names_its_line():
     assert caught.value.column == 2
 
 
-@pytest.mark.parametrize("text", ["{{ x.__class__.__mro__ }}", "{{ x.__init__.__globals__ }}", "{% include 'a' %}", "{{ x['__class__'].y }}"])
+@pytest.mark.parametrize(
+    "text", ["{{ x.__class__.__mro__ }}", "{{ x.__init__.__globals__ }}", "{% include 'a' %}", "{{ x['__class__'].y }}"]
+)
 def test_the_sandbox_holds(text):
     with pytest.raises((PipelineError, TypeError)):
         Template(text).render({"x": "text"})

@@ -13,11 +13,6 @@ from dspex_nb.testing import ScriptedLM
 ROWS = [{"message": str(i)} for i in range(5)]
 
 
-def answer(request):
-    said = request.messages[-1]["content"]
-    return '{"size": "bad"}' if "\n3\n" in said or said.endswith("3") or "3\n" in said else '{"size": 7}'
-
-
 @pytest.fixture
 def lm(fresh):
     scripted = ScriptedLM(lambda request: '{"size": 7}')
@@ -134,7 +129,7 @@ def test_a_generator_checks_before_it_starts(predict):
 def test_progress(predict):
     seen = []
     predict.batch(ROWS, on_progress=seen.append)
-    assert [event.kind for event in seen][0] == "run_started"
+    assert seen[0].kind == "run_started"
     assert max(event.done for event in seen if event.kind == "progress") == 5
     assert len({event.run_id for event in seen}) == 1
 

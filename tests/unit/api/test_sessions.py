@@ -1,6 +1,7 @@
 """`configure`, `context` and `session`."""
 
 import asyncio
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -69,7 +70,7 @@ def test_contexts_nest_and_end_with_an_error():
     lms = [ScriptedLM(model=f"scripted/{n}") for n in range(3)]
     dx.configure(lm=lms[0])
     with dx.context(lm=lms[1]):
-        with pytest.raises(ZeroDivisionError), dx.context(lm=lms[2], n_jobs=2):
+        with contextlib.suppress(ZeroDivisionError), dx.context(lm=lms[2], n_jobs=2):
             assert (dx.session().lm, dx.session().n_jobs) == (lms[2], 2)
             1 / 0
         assert (dx.session().lm, dx.session().n_jobs) == (lms[1], None)

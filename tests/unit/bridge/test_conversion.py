@@ -38,7 +38,12 @@ class Theirs(dspy.Signature):
 
 @pytest.mark.parametrize(
     "signature",
-    [Native, Signature("q, n: int -> a: list[str], b"), Signature("q -> a", "Answer in verse."), Signature("q -> a").with_name("Poem")],
+    [
+        Native,
+        Signature("q, n: int -> a: list[str], b"),
+        Signature("q -> a", "Answer in verse."),
+        Signature("q -> a").with_name("Poem"),
+    ],
 )
 def test_ours_to_theirs_and_back(signature):
     back = from_dspy(to_dspy(signature))

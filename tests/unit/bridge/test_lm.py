@@ -37,7 +37,9 @@ def counted(stub, template="{}"):
 def test_best_of_n_pays_each_rollout_once(stub, lm):
     counted(stub, CHAT)
     seen = []
-    program = dspy.BestOfN(dspy.Predict("question -> answer"), N=3, reward_fn=lambda args, p: seen.append(p.answer) or 0.0, threshold=1)
+    program = dspy.BestOfN(
+        dspy.Predict("question -> answer"), N=3, reward_fn=lambda args, p: seen.append(p.answer) or 0.0, threshold=1
+    )
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
         program(question="q")
         assert len(stub.bodies) == 3

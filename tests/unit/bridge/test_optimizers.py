@@ -52,7 +52,9 @@ def test_misspelt_names_and_options_are_met_with_the_right_one():
 def test_options_go_where_they_belong():
     assert {"num_candidate_programs", "labeled_sample"} < set(option_names("BootstrapFewShotWithRandomSearch"))
     assert not {"metric", "student", "kwargs"} & set(option_names("COPRO"))
-    made = make_optimizer("BootstrapFewShotWithRandomSearch", metric, {"num_candidate_programs": 2, "labeled_sample": False}, n_jobs=3)
+    made = make_optimizer(
+        "BootstrapFewShotWithRandomSearch", metric, {"num_candidate_programs": 2, "labeled_sample": False}, n_jobs=3
+    )
     assert made.teleprompter.num_candidate_sets == 2
     assert made.teleprompter.num_threads == 3
     assert dict(made.compile_options) == {"labeled_sample": False}

@@ -92,7 +92,9 @@ def test_sampling_modules_pay_each_attempt(stub, run, kind):
 def test_knn_gives_the_nearest_examples_as_demos(stub, run):
     reply(stub, {"answer": "a"})
     near = [dspy.Example(question=w, answer=w.upper()).with_inputs("question") for w in ("aaaa", "bb")]
-    embed = dspy.Embedder(lambda texts: [[float("a" in t.split()[-1]), float("b" in t.split()[-1])] for t in texts], caching=False)
+    embed = dspy.Embedder(
+        lambda texts: [[float("a" in t.split()[-1]), float("b" in t.split()[-1])] for t in texts], caching=False
+    )
     run("knn", inputs={"question": "aa"}, k=1, trainset=near, vectorizer=embed)
     text = json.dumps(stub.bodies[0]["messages"])
     assert "AAAA" in text

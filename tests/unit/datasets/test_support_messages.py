@@ -14,7 +14,7 @@ TEXT = files("dspex_nb.datasets").joinpath("support_messages.jsonl").read_text(e
 README = files("dspex_nb.datasets").joinpath("README.md").read_text(encoding="utf-8")
 ROWS = [json.loads(line) for line in TEXT.splitlines()]
 SPLITS = {"train": 72, "val": 40, "test": 72}
-DESKS = {"billing", "tech", "sales"}
+DESKS = {"payment", "problem", "purchase"}
 
 
 def words(message: str) -> list[str]:
@@ -87,7 +87,7 @@ def test_the_readme_states_the_counts_of_the_data():
         desks, urgencies = Counter(row["desk"] for row in rows), Counter(row["urgency"] for row in rows)
         cells = [
             split,
-            " / ".join(str(desks[desk]) for desk in ("billing", "tech", "sales")),
+            " / ".join(str(desks[desk]) for desk in ("payment", "problem", "purchase")),
             " / ".join(str(urgencies[level]) for level in range(1, 6)),
             str(sum(row["hard"] for row in rows)),
             str(sum(row["ambiguous"] for row in rows)),

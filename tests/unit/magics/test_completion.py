@@ -8,7 +8,11 @@ import dspex_nb as dx
 @pytest.fixture
 def tab(shell):
     shell.user_ns.update(
-        triage=dx.Predict("message -> desk"), pipe=dx.Pipeline("pipe", a=dx.predict("a -> b")), train=[{}], trial=3, right=lambda e, p: 1
+        triage=dx.Predict("message -> desk"),
+        pipe=dx.Pipeline("pipe", a=dx.predict("a -> b")),
+        train=[{}],
+        trial=3,
+        right=lambda e, p: 1,
     )
 
     def complete(line):

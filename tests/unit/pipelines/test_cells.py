@@ -68,21 +68,27 @@ def refused(body, *words, error=PlanError, line=None, at=None, **more):
 
 
 def test_a_step_with_a_signature_writes_its_outputs_and_another_one_field_named_after_it():
-    spec = read('query: str\nparse = native(parse_query, "query -> terms: list[str], filters: dict[str, str]")\nsize = count(text=query)\nhi = template("{{ query }}")')
+    spec = read(
+        'query: str\nparse = native(parse_query, "query -> terms: list[str], filters: dict[str, str]")\nsize = count(text=query)\nhi = template("{{ query }}")'
+    )
     assert [step.writes for step in spec.steps] == [("terms", "filters"), ("size",), ("hi",)]
     assert spec["size"].types == {"size": int}
     assert spec["hi"].types == {"hi": str}
 
 
 def test_a_step_reads_what_its_signature_names_and_an_argument_binds_another_field():
-    spec = read('query: str\na = predict("query -> found: list[str]")\nb = predict("query, passages: list[str] -> answer", passages=found)')
+    spec = read(
+        'query: str\na = predict("query -> found: list[str]")\nb = predict("query, passages: list[str] -> answer", passages=found)'
+    )
     assert spec["b"].bindings == {"query": FieldRef("query", ""), "passages": FieldRef("found", "a")}
     assert spec["b"].reads == ("query", "found")
     assert spec.edges() == [("a", "b")]
 
 
 def test_a_bare_name_is_a_field_if_one_has_that_name_else_the_users_variable():
-    spec = read('text: str\na = predict("text -> topic")\nb = count(text, limit=topics)\nc = clean(topic)', topics=3, topic="shadowed")
+    spec = read(
+        'text: str\na = predict("text -> topic")\nb = count(text, limit=topics)\nc = clean(topic)', topics=3, topic="shadowed"
+    )
     assert spec["b"].bindings == {"text": FieldRef("text", ""), "limit": 3}
     assert spec["c"].bindings == {"text": FieldRef("topic", "a")}
 
@@ -106,7 +112,9 @@ def test_a_version_without_a_first_writer_comes_from_an_inferred_input():
 
 
 def test_two_writers_are_refused():
-    refused('a = predict("q -> desk")\nb = predict("q -> desk")', "'b' writes 'desk'", "'a' (line 1)", "one writer", line=2, at="desk")
+    refused(
+        'a = predict("q -> desk")\nb = predict("q -> desk")', "'b' writes 'desk'", "'a' (line 1)", "one writer", line=2, at="desk"
+    )
     refused('q: str\ndesk: str\na = predict("q -> desk")', "it is an input (line 2)", line=3)
 
 
@@ -131,7 +139,13 @@ def test_readers_that_disagree_on_a_default_keep_their_own():
 
 
 def test_a_near_miss_of_a_written_name_is_refused():
-    refused('a = predict("q -> search_terms: list[str]")\nb = predict("search_term -> x")', "did you mean 'search_terms'?", "declare it", line=2, at="search_term ")
+    refused(
+        'a = predict("q -> search_terms: list[str]")\nb = predict("search_term -> x")',
+        "did you mean 'search_terms'?",
+        "declare it",
+        line=2,
+        at="search_term ",
+    )
     spec = read('a = predict("q -> item_1")\nb = predict("item_2 -> x")')
     assert [one.name for one in spec.inputs] == ["q", "item_2"]
 
@@ -176,8 +190,10 @@ def test_a_clear_type_mismatch_is_refused():
     refused("n: int\nb = clean(n)", "as str", "the input is 'n' as int")
     read('q: str\na = predict("q -> n: int")\nb = predict("n: float -> x")')
     read('q: str\na = predict("q -> n: int")\nb = predict("n -> x")')
+
     class Passage:
         text = ""
+
     read('q: list[Passage]\nb = predict("q: list[str] -> x")', Passage=Passage)
 
 
@@ -222,7 +238,14 @@ def test_the_caret_counts_characters_not_bytes():
 def test_unknown_names_get_did_you_mean():
     refused('q: str\na = predct("q -> x")', "did you mean 'predict'", line=2, at="predct")
     refused("q: str\na = predict(Triag)", "did you mean 'Triage'", error=PipelineSyntaxError, line=2, at="Triag")
-    refused("q: strr\na = predict('q -> x')", "unknown type 'strr'", "did you mean 'str'", error=PipelineSyntaxError, line=1, at="strr")
+    refused(
+        "q: strr\na = predict('q -> x')",
+        "unknown type 'strr'",
+        "did you mean 'str'",
+        error=PipelineSyntaxError,
+        line=1,
+        at="strr",
+    )
     refused('q: str\na = predict("q -> x: lisst[str]")', "lisst", error=PipelineSyntaxError, line=2, at="lisst")
 
 
@@ -243,7 +266,11 @@ def test_an_option_cannot_be_a_field():
 
 def test_inputs_keep_type_default_and_line():
     spec = read('q: str\nk: int = 2 + 3\nnames: list[str] = []\na = predict("q -> x")')
-    assert [(one.name, one.type, one.default, one.line) for one in spec.inputs] == [("q", str, MISSING, 1), ("k", int, 5, 2), ("names", list[str], [], 3)]
+    assert [(one.name, one.type, one.default, one.line) for one in spec.inputs] == [
+        ("q", str, MISSING, 1),
+        ("k", int, 5, 2),
+        ("names", list[str], [], 3),
+    ]
     refused("q: str\nq: int\na = predict('q -> x')", "declared twice", line=2)
     refused("q: str = nowhere\na = predict('q -> x')", "'nowhere' is not defined", line=1)
 
@@ -389,8 +416,14 @@ def test_every_step_option_is_kept():
 
 
 def test_directives_are_the_default_for_all_steps():
-    spec = read('q: str\na = predict("q -> x", retry=0)\nb = clean(q)\nboth = parallel(clean, text=q)\ncache(ttl="1h")\nretry(2)\non_error("skip")')
-    assert [(step.ttl_s, step.retry, step.on_error) for step in spec.steps] == [(3600.0, 0, "skip"), (3600.0, 2, "skip"), (3600.0, 0, "skip")]
+    spec = read(
+        'q: str\na = predict("q -> x", retry=0)\nb = clean(q)\nboth = parallel(clean, text=q)\ncache(ttl="1h")\nretry(2)\non_error("skip")'
+    )
+    assert [(step.ttl_s, step.retry, step.on_error) for step in spec.steps] == [
+        (3600.0, 0, "skip"),
+        (3600.0, 2, "skip"),
+        (3600.0, 0, "skip"),
+    ]
     assert spec["both.clean"].retry == 2
     assert spec["b"].cache is None
     assert not spec["b"].pure
@@ -438,7 +471,9 @@ def test_a_fallback_step_stands_in_and_leaves_the_graph():
 
 
 def test_build_makes_the_same_pipeline_as_the_cell():
-    cell = read('message: str\ntidy = clean(message)\ntriage = predict("message -> desk", message=tidy, temperature=0)\nboth = parallel(size=count, text=tidy)')
+    cell = read(
+        'message: str\ntidy = clean(message)\ntriage = predict("message -> desk", message=tidy, temperature=0)\nboth = parallel(size=count, text=tidy)'
+    )
     built = build(
         "p",
         {
@@ -453,7 +488,11 @@ def test_build_makes_the_same_pipeline_as_the_cell():
 
 
 def _plain(described):
-    return {**described, "steps": [{**step, "line": 0} for step in described["steps"]], "inputs": [{**one, "line": 0} for one in described["inputs"]]}
+    return {
+        **described,
+        "steps": [{**step, "line": 0} for step in described["steps"]],
+        "inputs": [{**one, "line": 0} for one in described["inputs"]],
+    }
 
 
 def test_strings_are_literals_in_plain_python_and_functions_are_steps():
@@ -471,9 +510,16 @@ def test_strings_are_literals_in_plain_python_and_functions_are_steps():
 def test_describe_is_json_with_children_after_their_parents():
     import json
 
-    described = describe(read('text: str\nboth = parallel(clean, tone=predict("text -> tone"))\nend = predict("both: dict -> reply")'))
+    described = describe(
+        read('text: str\nboth = parallel(clean, tone=predict("text -> tone"))\nend = predict("both: dict -> reply")')
+    )
     assert json.loads(json.dumps(described)) == described
-    assert [(step["name"], step["parent"]) for step in described["steps"]] == [("both", None), ("end", None), ("both.clean", "both"), ("both.tone", "both")]
+    assert [(step["name"], step["parent"]) for step in described["steps"]] == [
+        ("both", None),
+        ("end", None),
+        ("both.clean", "both"),
+        ("both.tone", "both"),
+    ]
     assert described["edges"] == [["both", "end"]]
     assert described["outputs"] == ["reply"]
     assert described["steps"][1]["summary"] == "both -> reply"

@@ -64,11 +64,19 @@ retry(2)
 
 
 def test_an_exported_pipeline_is_the_same_pipeline(monkeypatch):
-    triage = parse_cell("Triage", "Route it.\nmessage: str  # what they wrote\n->\ndesk: Literal['billing', 'tech']\nurgency: int  # 1 to 5", {})
-    spec = read_cell("support", CELL.replace("words  = native(str.split, ", "words  = native(split, "), {"Triage": triage, "clean": clean, "split": split})
+    triage = parse_cell(
+        "Triage", "Route it.\nmessage: str  # what they wrote\n->\ndesk: Literal['billing', 'tech']\nurgency: int  # 1 to 5", {}
+    )
+    spec = read_cell(
+        "support",
+        CELL.replace("words  = native(str.split, ", "words  = native(split, "),
+        {"Triage": triage, "clean": clean, "split": split},
+    )
     again = run(to_python(spec), monkeypatch)
     assert [essence(step) for step in again.steps] == [essence(step) for step in spec.steps]
-    assert [(one.name, one.type, one.default) for one in again.inputs] == [(one.name, one.type, one.default) for one in spec.inputs]
+    assert [(one.name, one.type, one.default) for one in again.inputs] == [
+        (one.name, one.type, one.default) for one in spec.inputs
+    ]
     assert (again.edges(), again.result) == (spec.edges(), spec.result)
     assert again["short"].callable("a" * 30) == "a" * 10
     assert again["why"].when.holds({"triage": {"urgency": 4}, "": {}})

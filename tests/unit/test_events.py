@@ -1,0 +1,139 @@
+"""Events, the bus, the ledger; and the records that ride on them."""
+
+import json
+import threading
+
+import pytest
+
+from dspex_nb import events
+from dspex_nb.errors import Cancelled
+from dspex_nb.events import Bus, Event, Ledger, LMCalled, Progress, RunStarted, from_json, to_json, watch_budget
+from dspex_nb.predictions import Facts, Prediction
+from dspex_nb.scopes import CancelToken, Scope, new_run_id
+
+SAMPLES = [
+    events.RunStarted(run_id="r", name="n", of="map", total=3, info={"a": [1]}),
+    events.RunEnded(run_id="r", status="done"),
+    events.Progress(run_id="r", done=1, total=2),
+    events.StepStarted(run_id="r", step="a"),
+    events.StepEnded(run_id="r", step="a", status="done"),
+    events.LMCalled(run_id="r", model="m", cost=0.5, trial=2),
+    events.TokenReceived(run_id="r", step="a", text="é"),
+    events.TrialStarted(run_id="r", trial=0),
+    events.TrialEnded(run_id="r", trial=0, score=0.5, best=0.5),
+    events.RowScored(run_id="r", index=0, scores={"f1": 1.0}),
+]
+
+
+@pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.kind)
+def test_json_there_and_back(event):
+    assert from_json(json.loads(json.dumps(to_json(event)))) == event
+    assert from_json({**to_json(event), "of_a_later_version": 1}) == event
+
+
+def test_every_kind_is_sampled_and_known():
+    kinds = {cls.kind for cls in Event.__subclasses__()}
+    assert kinds == {event.kind for event in SAMPLES}
+    with pytest.raises(KeyError):
+        from_json({"kind": "nothing"})
+
+
+def test_the_bus_keeps_order_and_the_last_few():
+    bus, seen = Bus(keep=2), []
+    stop = bus.subscribe(seen.append)
+    for event in SAMPLES[:3]:
+        bus.publish(event)
+    assert seen == SAMPLES[:3]
+    assert list(bus.recent) == SAMPLES[1:3]
+    stop()
+    stop()
+    bus.publish(SAMPLES[0])
+    assert len(seen) == 3
+
+
+def test_a_broken_subscriber_is_dropped_alone():
+    bus, seen = Bus(), []
+
+    def broken(event):
+        raise RuntimeError("view")
+
+    bus.subscribe(broken)
+    bus.subscribe(seen.append)
+    bus.publish(SAMPLES[0])
+    bus.publish(SAMPLES[1])
+    assert seen == SAMPLES[:2]
+    assert [str(fault) for fault in bus.faults] == ["view"]
+
+
+def test_subscribing_from_many_threads():
+    bus = Bus()
+    threads = [threading.Thread(target=lambda: bus.subscribe(lambda event: None)()) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bus._subscribers == ()
+
+
+def call(**facts):
+    return LMCalled(run_id="r", model="m", **facts)
+
+
+def test_the_ledger():
+    ledger = Ledger()
+    for event in (
+        call(prompt_tokens=3, completion_tokens=1, cost=0.5),
+        call(prompt_tokens=2, cost=None),
+        call(cached="disk", prompt_tokens=9, cost=9.0),
+        call(error="down", cost=9.0),
+        Progress(run_id="r", done=1, total=1),
+    ):
+        ledger.take(event)
+    assert (ledger.calls, ledger.cache_hits, ledger.unknown) == (2, 1, 1)
+    assert (ledger.prompt_tokens, ledger.completion_tokens, ledger.cost) == (5, 1, 0.5)
+
+
+def test_a_budget_stops_when_it_is_passed():
+    stopped = []
+    watch = watch_budget(1.0, lambda: stopped.append(1))
+    for cost, after in ((0.6, 0), (0.4, 0), (None, 0), (0.1, 1)):
+        watch(call(cost=cost))
+        assert len(stopped) == after
+
+
+def test_cancelling_calls_back_once():
+    token, called = CancelToken(), []
+    token.check()
+    forget = token.on_cancel(lambda: called.append("forgotten"))
+    forget()
+    token.on_cancel(lambda: called.append("a"))
+    token.on_cancel(lambda: 1 / 0)
+    token.cancel()
+    token.cancel()
+    assert called == ["a"]
+    token.on_cancel(lambda: called.append("late"))
+    assert called == ["a", "late"]
+    with pytest.raises(Cancelled):
+        token.check()
+
+
+def test_a_scope_publishes_on_its_bus():
+    scope = Scope(new_run_id(), Bus())
+    assert len(scope.run_id) == 12
+    scope.at_step("a").publish(RunStarted(run_id=scope.run_id, name="n", of="call"))
+    assert scope.bus.recent[0].name == "n"
+    assert scope.at_step("a").step == "a"
+
+
+def test_predictions():
+    import pickle
+
+    done = Prediction({"a": 1, "usage": "much"}, Facts(cost=0.5))
+    assert (done.a, done["a"], done["usage"], done.usage.calls) == (1, 1, "much", 0)
+    assert done == Prediction({"a": 1, "usage": "much"})
+    again = pickle.loads(pickle.dumps(done))  # noqa: S301 - what we have just written
+    assert (again, again.cost) == (done, 0.5)
+    with pytest.raises(AttributeError, match="fields: a, usage"):
+        done.b
+    with pytest.raises(TypeError):
+        hash(done)
