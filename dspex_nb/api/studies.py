@@ -200,7 +200,7 @@ def optimize(
         seed: Of the optimizer's random choices.
         n_jobs: LM calls in flight.
         on_progress: Called with each event of the study.
-        name: Title of the study; by default optimizer and program.
+        name: Title of the study; by default the signature's name.
         **options: The optimizer's own.
 
     Raises:
@@ -225,7 +225,7 @@ def optimize(
         inputs=unit.accepts or (),
         seed=seed,
         n_jobs=n_jobs,
-        name=name or None,
+        name=name or running.title_of(program),
     )
     made: list[Study] = []
     followers = [on_progress] if on_progress is not None else []

@@ -134,7 +134,7 @@ def facts_html(facts: Sequence[tuple[str, object]]) -> Html:
         )
         for name, value in facts
     ]
-    look = "border-collapse: collapse; border: none; width: 100%; margin: 2px 0 8px 0; font-size: 13px;"
+    look = "border-collapse: collapse; border: none; width: 100%; margin: 2px 0 8px 0; font-size: 13px; table-layout: auto;"
     return tag("table", tag("tbody", *rows), style=look)
 
 

@@ -53,7 +53,10 @@ def test_all_cells_run_and_views_change_while_they_do(notebook, shots):
         page.page.wait_for_timeout(300)
         page.page.screenshot(path=shots / f"quickstart-{index:02d}.png")
     optimize = next(i for i, text in enumerate(texts) if "study = %optimize" in text)
+    page.scroll_to(optimize)  # Lab takes cells that are out of sight out of the page
+    page.page.wait_for_timeout(500)
     ended = page.output(optimize).inner_text()
+    page.page.screenshot(path=shots / "quickstart-study-ended.png")
     assert "done" in ended
     assert ended not in seen[optimize], "the study's view did not change after its cell had returned"
     assert page.output(optimize).locator(".js-plotly-plot").count() == 1
