@@ -206,7 +206,8 @@ def _labels(metric: str, rows: tuple[ScoredRow, ...]) -> LabelsInfo | None:
 
 def _example(row: ScoredRow, metric: str) -> ExampleInfo:
     score = row.scores[metric]
-    got = {name: value for name, value in row.outputs.items() if name in row.labels} or row.outputs
+    asked = metric.partition(":")[2].split(",") if ":" in metric else list(row.labels)
+    got = {name: value for name, value in row.outputs.items() if name in asked} or row.outputs
     return ExampleInfo(
         index=row.index,
         inputs=row.inputs,

@@ -14,6 +14,8 @@ LIMIT = 50
 _LONG = 220
 _HEAD = 150
 _UNBROKEN = 30
+_SHORT = 120
+_ROW = f"background: none; border-bottom: 1px solid {LINE};"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ def long_text(value: object, *, wrap: bool = True) -> Html:
         return escape(text)
     # `anywhere` lets a column shrink to one letter, so it is kept for what would not fit otherwise.
     breaks = "anywhere" if max(map(len, text.split()), default=0) > _UNBROKEN else "break-word"
+    if breaks == "break-word" and len(text) <= _SHORT and text == one_line(text, _SHORT):
+        return escape(text)  # a table of hundreds of cells is stored in the notebook: no markup that does nothing
     shown = tag("span", text, style=f"white-space: pre-wrap; overflow-wrap: {breaks};")
     return shown if len(text) <= _LONG else details(one_line(text, _HEAD), shown, tight=True)
 
@@ -74,12 +78,12 @@ def table_html(
     if not rows:
         return tag("div", muted(empty), style="padding: 4px 0;")
     shown = rows if limit is None else rows[:limit]
-    head = tag("tr", *(_cell("th", column, column.name) for column in cols), style="background: none;")
+    head = tag("tr", *(_cell("th", column, column.name) for column in cols), style=_ROW)
     body = [
         tag(
             "tr",
             *(_cell("td", column, long_text(value, wrap=column.wrap)) for column, value in zip(cols, row, strict=False)),
-            style="background: none;",
+            style=_ROW,
         )
         for row in shown
     ]
@@ -98,14 +102,10 @@ def _note(shown: int, total: int, rest: str) -> Html:
 
 def _cell(name: str, column: Column, content: object) -> Html:
     wrap = "" if column.wrap else " white-space: nowrap;"
-    width = f" width: {column.width};" if column.width else ""
+    width = f" width: {column.width};" if column.width else " max-width: 460px;" if column.wrap else ""
     digits = " font-variant-numeric: tabular-nums;" if column.align == "right" else ""
     head = f" font-weight: 500; font-size: 12px; color: {MUTED}; white-space: nowrap;" if name == "th" else ""
-    look = (
-        f"text-align: {column.align}; vertical-align: top; padding: 3px 14px 3px 0; border: none;"
-        f" border-bottom: 1px solid {LINE};"
-        f" max-width: 460px;{wrap}{width}{digits}{head}"
-    )
+    look = f"text-align: {column.align}; vertical-align: top; padding: 3px 14px 3px 0;{wrap}{width}{digits}{head}"
     align = "right" if column.align == "right" else None
     return tag(name, content, style=look, align=align)
 

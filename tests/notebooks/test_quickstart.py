@@ -93,7 +93,7 @@ def test_the_study_ended_and_its_trials_are_shown(executed):
 def test_before_and_after_are_compared_in_words(executed):
     text = output_of(executed, "after.compare(before)")
     assert re.search(r"before", text)
-    assert re.search(r"better|worse|same|unclear|chance|helped|difference", text)
+    assert re.search(r"It (helped|hurt|made|changed nothing)|chance|difference", text)
 
 
 def test_plain_dspy_gives_the_same_answer(executed):
@@ -105,4 +105,5 @@ def test_plain_dspy_gives_the_same_answer(executed):
 
 def test_outputs_hold_no_widget_code_and_stay_small(executed):
     outputs = [{**cell, "source": ""} for cell in executed.cells if cell.cell_type == "code"]
-    assert len(json.dumps(outputs)) < 600_000
+    assert "export default" not in json.dumps(outputs)
+    assert len(json.dumps(outputs)) < 500_000
