@@ -86,6 +86,10 @@ class Prediction(Mapping[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return (Prediction, (self._outputs, self._facts))
 
+    def joined(self, more: Mapping[str, Any]) -> Prediction:
+        """Return the same prediction with further outputs; its own win."""
+        return Prediction({**more, **self._outputs}, self._facts)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the output fields as a plain dict."""
         return dict(self._outputs)

@@ -91,7 +91,10 @@ def main() -> int:
     print("The quickstart on the embedded model; the first run asks it some hundred times, later ones use the cache.")
     failed = None
     try:
-        Demo(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(home)}}).execute()
+        # Widget state would make viewers ask the network for widgets; without it they show the HTML.
+        Demo(
+            notebook, timeout=900, kernel_name="python3", store_widget_state=False, resources={"metadata": {"path": str(home)}}
+        ).execute()
     except CellExecutionError as error:
         failed = str(error)
     found = figures_of(notebook) if failed is None else None

@@ -17,6 +17,7 @@ from dspex_nb.pipelines import PipelineSpec, build, describe, to_python
 from dspex_nb.predictions import Prediction
 from dspex_nb.routing import Plan
 from dspex_nb.routing import plan as plan_routes
+from dspex_nb.runs.mapping import RowResult
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope, new_run_id
 from dspex_nb.views import PlanInfo, RouteInfo, pipeline_mermaid, plan_html, plan_text
@@ -86,6 +87,9 @@ class Pipeline:
     ) -> Any:
         """Run on every row and return a DataFrame: the data's columns, the result's fields, and `error`.
 
+        A column of the data named like a field that the pipeline writes is kept as `expected_…`, so that what was
+        given never passes for what was answered; the field itself is then shown even if a later step reads it.
+
         Args:
             data: Dicts, examples, a DataFrame, or the path of a CSV, JSONL or Parquet file.
             n_jobs: Rows in flight; None and -1 mean the LM's `max_concurrency`.
@@ -110,11 +114,12 @@ class Pipeline:
             on_progress=on_progress,
             live=live,
         )
-        written = list(self.spec.result)
+        given = {name: _column(self.spec, name) for row in rows[:1] for name in row}
+        shown = [*(name for name in given if given[name] != name), *self.spec.result]
         records = [
             {
-                **row,
-                **{name: result.prediction[name] if result.prediction is not None else None for name in written},
+                **{given.get(name, name): value for name, value in row.items()},
+                **{name: _field(result, name) for name in dict.fromkeys(shown)},
                 "error": None if result.error is None else _short(result.error),
             }
             for row, result in zip(rows, results, strict=True)
@@ -164,6 +169,18 @@ class Pipeline:
         routes = [RouteInfo(r.step, r.engine, r.pool, r.reason) for r in self.plan().routes]
         info = PlanInfo(name=self.name, routes=routes, described=described)
         show(plan_html(info), plan_text(info), {"text/vnd.mermaid": pipeline_mermaid(described)})
+
+
+def _column(spec: PipelineSpec, name: str) -> str:
+    """Return what a column of the data is called in the result of a map."""
+    ref = spec.fields.get(name)
+    return f"expected_{name}" if ref is not None and ref.step else name
+
+
+def _field(result: RowResult, name: str) -> Any:
+    if result.prediction is None:
+        return None
+    return result.prediction.get(name, result.prediction.fields.get(name))
 
 
 def _short(error: BaseException) -> str:

@@ -210,6 +210,8 @@ def optimize(
     """
     now = session()
     limit = _dollars(budget)
+    if hasattr(program, "spec"):
+        raise _not_a_pipeline(program)
     unit = program_of(program)
     known = catalog.find_optimizer(optimizer)
     if trainset is None and known.trainset == "needed":
@@ -235,6 +237,14 @@ def optimize(
     if not background:
         made[0].wait()
     return made[0]
+
+
+def _not_a_pipeline(pipeline: Any) -> OptimizerError:
+    """Return the error that names the step to tune instead, and the way back."""
+    step = next((s for s in pipeline.spec.all_steps() if s.kind in ("predict", "chain_of_thought")), None)
+    where = f"its step {step.name!r}" if step is not None else "one of its steps"
+    hint = f"tune {where} alone: p = dx.Predict(signature), %optimize p …, then {step.name if step else 'step'} = p in the cell"
+    return OptimizerError(f"pipeline {pipeline.name!r} cannot be tuned as a whole yet", hint=f"{hint}, after study.adopt()")
 
 
 def _rows(unit: Program, data: Any) -> list[dict[str, Any]]:

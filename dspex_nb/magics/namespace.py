@@ -27,18 +27,22 @@ def lookup(name: str, namespace: Mapping[str, Any], what: str) -> Any:
     for attribute in rest:
         if not hasattr(value, attribute):
             near = did_you_mean(attribute, [key for key in dir(value) if not key.startswith("_")])
+            if "(" in name:
+                raise MagicUsageError(
+                    f"{name!r} is an expression", hint="put it in a variable first, then name the variable here"
+                )
             raise MagicUsageError(f"{head!r} has no {attribute!r} for {what}", hint=near or f"look at dir({head})")
         value = getattr(value, attribute)
     return value
 
 
-def lookup_data(name: Any, namespace: Mapping[str, Any]) -> Any:
+def lookup_data(name: Any, namespace: Mapping[str, Any], option: str = "--data") -> Any:
     """Return rows: a variable's value, the path itself where it ends like a data file, or what a body gave in place of a name."""
     if not isinstance(name, str):
         return name
     if Path(name).suffix.lower() in {".csv", ".jsonl", ".ndjson", ".parquet", ".json"} and name not in namespace:
         return name
-    return lookup(name, namespace, "--data")
+    return lookup(name, namespace, option)
 
 
 def lookup_metrics(text: Any, namespace: Mapping[str, Any]) -> list[Any]:

@@ -14,7 +14,12 @@ from dspex_nb.pipelines import read_cell
 
 USAGE = Usage(
     "%%pipeline",
-    "Declare a pipeline: inputs, steps, directives. Binds the name; runs it with --inputs or --map.",
+    "Declare a pipeline: inputs, steps, directives. Binds the name; runs it with --inputs or --map.\n\n"
+    "Inputs:      name: type, or name: type = default\n"
+    "Steps:       name = my_function, native(fn), predict(Signature), chain_of_thought('a -> b'), template('… {{ field }}'),\n"
+    "             parallel(x=…, y=…), react(…), any dspy.Module, another pipeline, a tuned program\n"
+    "             A signature's step writes its outputs; any other writes one field named after the step.\n"
+    "Directives:  cache(ttl='1h'), retry(2), on_error('skip')",
     ("name",),
     (
         Option("inputs", "run on these inputs and show the run live", "a=1 b=2 …", many=True),
@@ -49,7 +54,7 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
         print(f"written: {pipeline.save(Path(target))}")  # noqa: T201 - the answer to --export
     if given.get("map"):
         rows = typed(given.get("map"), str, shell.user_ns)
-        return pipeline.map(lookup_data(rows, shell.user_ns), n_jobs=given.number("n_jobs") or None)
+        return pipeline.map(lookup_data(rows, shell.user_ns, "--map"), n_jobs=given.number("n_jobs") or None)
     if given.get("inputs") and not given.get("plan"):
         return _run(pipeline, given, shell)
     return None if given.get("quiet") else pipeline

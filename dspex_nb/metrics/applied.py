@@ -93,9 +93,10 @@ def _by_field(compare: Callable[[Any, Any], float], fields: tuple[str, ...]) -> 
     def score(example: Any, prediction: Any) -> float:
         wanted = fields or tuple(name for name in _labels(example) if name in prediction)
         if not wanted:
+            labels = ", ".join(_labels(example)) or "none"
             raise MetricError(
-                f"the example labels no field the prediction has: it has {', '.join(prediction)}",
-                hint="name the field, e.g. 'exact_match:desk', or rename the column",
+                f"no label is named like an answer: labels {labels}; answers {', '.join(prediction)}",
+                hint=f"rename the column, e.g. df.rename(columns={{'your_label': {next(iter(prediction), 'answer')!r}}})",
             )
         for name in wanted:
             for side, values in (("example", example), ("prediction", prediction)):

@@ -112,6 +112,9 @@ class _Scorer:
         inputs, labels = example.inputs(), example.labels()
         prediction, error = self._predict(inputs, scope)
         latency_s = time.perf_counter() - started
+        if prediction is not None:
+            # A labelled field of a pipeline counts as an answer also where a later step reads it.
+            prediction = prediction.joined({name: prediction.fields[name] for name in labels if name in prediction.fields})
         scores, fault = self._measure(example, prediction)
         error = error or fault
         scope.publish(RowScored(run_id=scope.run_id, index=index, scores=dict(scores), error=error, elapsed_s=latency_s))

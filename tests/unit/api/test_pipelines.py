@@ -204,3 +204,38 @@ def test_shown_as_text(pipe, shell):
     assert "support" in shell.displayed[0]["text/plain"]
     assert "<" in shell.displayed[0]["text/html"]
     assert repr(pipe) == "Pipeline('support', 2 steps)"
+
+
+def test_a_column_named_like_an_answer_never_passes_for_one(fresh):
+    dx.configure(lm=ScriptedLM(lambda request: "[[ ## topic ## ]]\nfood\n\n[[ ## completed ## ]]"))
+    pipe = dx.Pipeline(
+        "support",
+        inputs={"text": str},
+        sorting=dx.predict("text -> topic"),
+        loud=dx.native(lambda topic: topic.upper()),
+    )
+    frame = pipe.map([{"text": "good soup", "topic": "BANANA"}], live=False)
+    assert list(frame.columns) == ["text", "expected_topic", "topic", "loud", "error"]
+    assert frame.iloc[0].to_dict() == {
+        "text": "good soup", "expected_topic": "BANANA", "topic": "food", "loud": "FOOD", "error": None,
+    }  # fmt: skip
+
+
+def test_a_field_that_a_later_step_reads_can_be_scored(fresh):
+    dx.configure(lm=ScriptedLM(lambda request: "[[ ## topic ## ]]\nfood\n\n[[ ## completed ## ]]"))
+    pipe = dx.Pipeline(
+        "support",
+        inputs={"text": str},
+        sorting=dx.predict("text -> topic"),
+        loud=dx.native(lambda topic: topic.upper()),
+    )
+    found = dx.evaluate(pipe, [{"text": "a", "topic": "food"}, {"text": "b", "topic": "price"}], "exact_match:topic")
+    assert found.score == 0.5
+    assert list(found.frame["topic"]) == ["food", "food"]
+
+
+def test_tuning_a_pipeline_names_the_step_to_tune(fresh):
+    pipe = dx.Pipeline("support", inputs={"text": str}, sorting=dx.predict("text -> topic"))
+    with pytest.raises(dx.DSPexError, match="cannot be tuned as a whole") as caught:
+        dx.optimize(pipe, "BootstrapFewShot", metric="f1", trainset=[{"text": "a", "topic": "b"}])
+    assert "'sorting'" in caught.value.hint

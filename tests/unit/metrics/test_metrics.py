@@ -119,7 +119,7 @@ def test_what_cannot_be_a_metric():
         assert told in str(raised.value)
     with pytest.raises(MetricError, match="did you mean 'desk'"):
         resolve_metric("f1:dsk")(EXAMPLE, PREDICTION)
-    with pytest.raises(MetricError, match="labels no field"):
+    with pytest.raises(MetricError, match="no label is named like an answer"):
         resolve_metric("f1")(Example({"message": "m"}, ["message"]), PREDICTION)
 
 
