@@ -8,7 +8,8 @@ from dspex_nb.api.pipelines import Pipeline
 from dspex_nb.api.pools import pool
 from dspex_nb.api.predictors import ChainOfThought, Predict
 from dspex_nb.api.runs import Run
-from dspex_nb.api.sessions import configure, context, session
+from dspex_nb.api.sessions import session
+from dspex_nb.api.settings import configure, context
 from dspex_nb.api.signatures import Signature, as_public, as_signature
 from dspex_nb.api.status import cache_status, doctor, pool_status, run_list, status, warm_up
 from dspex_nb.api.studies import (

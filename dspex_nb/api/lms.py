@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from dspex_nb import ambient
+from dspex_nb.api.sessions import session
 from dspex_nb.clients import connect
 from dspex_nb.errors import LMNotConfiguredError
 from dspex_nb.messages import Message, Request, Response
@@ -73,17 +73,17 @@ class LM:
         Raises:
             LMError: The call failed; see the tree in `dspex_nb.errors`.
         """
-        return self.client.complete(_request(prompt, messages, options), scope=_scope(), cache=ambient.current().cache)
+        return self.client.complete(_request(prompt, messages, options), scope=_scope(), cache=session().cache)
 
     async def acall(self, prompt: str | None = None, *, messages: Sequence[Message] | None = None, **options: Any) -> Response:
         """Ask the model without blocking the running event loop."""
-        return await self.client.acomplete(_request(prompt, messages, options), scope=_scope(), cache=ambient.current().cache)
+        return await self.client.acomplete(_request(prompt, messages, options), scope=_scope(), cache=session().cache)
 
     async def astream(
         self, prompt: str | None = None, *, messages: Sequence[Message] | None = None, **options: Any
     ) -> AsyncIterator[str]:
         """Ask the model and yield its answer piece by piece."""
-        async for delta in self.client.astream(_request(prompt, messages, options), scope=_scope()):
+        async for delta in self.client.astream(_request(prompt, messages, options), scope=_scope(), cache=session().cache):
             yield delta
 
     def __repr__(self) -> str:
@@ -115,4 +115,4 @@ def _request(prompt: str | None, messages: Sequence[Message] | None, options: di
 
 
 def _scope() -> Scope:
-    return Scope(new_run_id(), ambient.current().bus)
+    return Scope(new_run_id(), session().bus)

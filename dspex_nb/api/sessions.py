@@ -1,22 +1,15 @@
-"""The notebook's session as users set it: `configure`, `context`, `session`, with a cache and a run store by default."""
+"""The session in force, with a cache and a run store opened on first use."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
-from typing import Any
 
 from dspex_nb import ambient
-from dspex_nb.adapters import get_adapter
 from dspex_nb.ambient import Session, home
-from dspex_nb.api.lms import client_of
 from dspex_nb.cache import Cache
-from dspex_nb.errors import DSPexError, did_you_mean
 from dspex_nb.pools import Pools
 from dspex_nb.store import Store
 
-_SETTINGS = ("lm", "adapter", "cache", "pools", "n_jobs")
 _opening = threading.Lock()
 
 
@@ -36,45 +29,3 @@ def _open() -> None:
     store.attach(now.bus)
     store.mark_interrupted()
     ambient.configure(store=store, cache=Cache(directory=home() / "cache"), pools=Pools())
-
-
-def configure(**settings: Any) -> Session:
-    """Change the notebook's session and return it.
-
-    Args:
-        **settings: `lm` (a `dx.LM` or a model string), `adapter` (`"chat"`, `"json"`, `"compact"` or None for the
-            LM's own), `cache` (a `dx.Cache`, or False for none), `pools`, `n_jobs`.
-
-    Raises:
-        DSPexError: A setting that does not exist.
-    """
-    session()
-    return ambient.configure(**_checked(settings))
-
-
-@contextlib.contextmanager
-def context(**settings: Any) -> Iterator[Session]:
-    """Change settings inside a `with` block only; safe in threads and tasks."""
-    session()
-    with ambient.context(**_checked(settings)) as inner:
-        yield inner
-
-
-def _checked(settings: dict[str, Any]) -> dict[str, Any]:
-    for name in settings:
-        if name not in _SETTINGS:
-            hint = did_you_mean(name, _SETTINGS) or "see dx.configure?"
-            raise DSPexError(f"no setting {name!r}; there are {', '.join(_SETTINGS)}", hint=hint)
-    changes = dict(settings)
-    if "lm" in changes:
-        changes["lm"] = client_of(changes["lm"])
-    if isinstance(changes.get("cache"), bool):
-        changes["cache"] = Cache(directory=home() / "cache") if changes["cache"] else None
-    if isinstance(changes.get("adapter"), str):
-        get_adapter(changes["adapter"])  # a misspelt name is told here, not at the first call
-    cache, n_jobs = changes.get("cache"), changes.get("n_jobs")
-    if cache is not None and not (hasattr(cache, "get") and hasattr(cache, "put")):
-        raise DSPexError(f"cache={cache!r:.80} is no cache", hint="give a dx.Cache, True or False")
-    if n_jobs is not None and not (isinstance(n_jobs, int) and n_jobs != 0):
-        raise DSPexError(f"n_jobs={n_jobs!r:.80} is no number of rows", hint="give 1 or more, or -1 for the LM's max_concurrency")
-    return changes

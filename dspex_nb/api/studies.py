@@ -12,6 +12,7 @@ from typing import Any
 from dspex_nb.ambient import Session
 from dspex_nb.api.displays import ShownOnce, Watch, in_notebook, show
 from dspex_nb.api.mapping import checked_rows
+from dspex_nb.api.pipelines import Pipeline
 from dspex_nb.api.programs import Program, program_of
 from dspex_nb.api.sessions import session
 from dspex_nb.bridge import catalog
@@ -210,7 +211,7 @@ def optimize(
     """
     now = session()
     limit = _dollars(budget)
-    if hasattr(program, "spec"):
+    if isinstance(program, Pipeline):
         raise _not_a_pipeline(program)
     unit = program_of(program)
     known = catalog.find_optimizer(optimizer)
@@ -239,7 +240,7 @@ def optimize(
     return made[0]
 
 
-def _not_a_pipeline(pipeline: Any) -> OptimizerError:
+def _not_a_pipeline(pipeline: Pipeline) -> OptimizerError:
     """Return the error that names the step to tune instead, and the way back."""
     step = next((s for s in pipeline.spec.all_steps() if s.kind in ("predict", "chain_of_thought")), None)
     where = f"its step {step.name!r}" if step is not None else "one of its steps"
