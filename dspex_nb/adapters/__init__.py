@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dspex_nb.adapters.base import Adapter
+from dspex_nb.adapters.base import Adapter, Prompt, prepare, read
 from dspex_nb.adapters.chat import ChatAdapter
 from dspex_nb.adapters.compact import CompactAdapter
 from dspex_nb.adapters.json_format import JSONAdapter
@@ -29,4 +29,4 @@ def get_adapter(adapter: str | Adapter) -> Adapter:
     return _ADAPTERS[adapter]
 
 
-__all__ = ["Adapter", "ChatAdapter", "CompactAdapter", "JSONAdapter", "get_adapter"]
+__all__ = ["Adapter", "ChatAdapter", "CompactAdapter", "JSONAdapter", "Prompt", "get_adapter", "prepare", "read"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from dspex_nb.errors import AdapterParseError
-from dspex_nb.messages import Capabilities
+from dspex_nb.messages import Capabilities, Output
 from dspex_nb.signatures.codecs import foreign_types, read_value
 from dspex_nb.signatures.fields import Field
 from dspex_nb.signatures.signature import Signature
@@ -39,6 +40,42 @@ class Adapter(Protocol):
 
     def unsupported(self, signature: Signature) -> str | None:
         """Return why this adapter cannot serve the signature exactly as DSPy would, as a sentence; None if it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is sent for one call, and what its answer is read by.
+
+    Attributes:
+        messages: Chat messages in OpenAI's form.
+        options: Request options the format needs (`response_format`, `tools`, `max_tokens`, …).
+        signature: What the text is read by: without the fields that the provider's own features fill.
+    """
+
+    messages: list[dict[str, Any]]
+    options: dict[str, Any]
+    signature: Signature
+
+
+def prepare(
+    adapter: Adapter,
+    signature: Signature,
+    demos: Sequence[Demo],
+    inputs: Mapping[str, Any],
+    capabilities: Capabilities,
+    lm_options: Mapping[str, Any],
+) -> Prompt:
+    """Return the prompt of one call, by what the server can do and by the caller's own model options."""
+    return Prompt(adapter.messages(signature, demos, inputs), adapter.options(signature, capabilities), signature)
+
+
+def read(adapter: Adapter, signature: Signature, prompt: Prompt, output: Output) -> dict[str, Any]:
+    """Return every field of `signature` that an answer holds, typed.
+
+    Raises:
+        AdapterParseError: The answer does not hold them.
+    """
+    return adapter.parse(signature, output.text)
 
 
 def foreign(signature: Signature) -> str | None:

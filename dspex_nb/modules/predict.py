@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from dspex_nb.adapters import Adapter, get_adapter
+from dspex_nb.adapters import Adapter, Prompt, get_adapter, prepare, read
 from dspex_nb.ambient import Session
 from dspex_nb.errors import AdapterParseError, DataError, MissingInputError, did_you_mean
 from dspex_nb.messages import Request, Response, Usage
@@ -91,30 +91,30 @@ class Predict:
         call = self._ready(inputs, session, scope, options)
         if call.route.engine == "dspy":
             return self._call_dspy(call)
-        responses = self._ask(call, call.adapter)
+        prompt, responses = self._ask(call, call.adapter)
         try:
-            return self._prediction(call, responses, self._parse_all(call.adapter, responses))
+            return self._prediction(call, responses, self._read_all(call.adapter, prompt, responses))
         except AdapterParseError:
             again = _fallback(call.adapter)
             if again is None:
                 raise
-        more = self._ask(call, again)
-        return self._prediction(call, [*responses, *more], self._parse_all(again, more))
+        prompt, more = self._ask(call, again)
+        return self._prediction(call, [*responses, *more], self._read_all(again, prompt, more))
 
     async def acall_in(self, inputs: Mapping[str, Any], *, session: Session, scope: Scope, **options: Any) -> Prediction:
         """Run on one row of inputs without blocking the running event loop. Arguments and errors are those of `call`."""
         call = self._ready(inputs, session, scope, options)
         if call.route.engine == "dspy":
             return typing.cast("Prediction", await asyncio.wrap_future(crew.start(self._call_dspy, call)))
-        responses = await self._ask_async(call, call.adapter)
+        prompt, responses = await self._ask_async(call, call.adapter)
         try:
-            return self._prediction(call, responses, self._parse_all(call.adapter, responses))
+            return self._prediction(call, responses, self._read_all(call.adapter, prompt, responses))
         except AdapterParseError:
             again = _fallback(call.adapter)
             if again is None:
                 raise
-        more = await self._ask_async(call, again)
-        return self._prediction(call, [*responses, *more], self._parse_all(again, more))
+        prompt, more = await self._ask_async(call, again)
+        return self._prediction(call, [*responses, *more], self._read_all(again, prompt, more))
 
     def messages_in(self, inputs: Mapping[str, Any], *, session: Session, adapter: Any = None) -> list[dict[str, Any]]:
         """Return the exact prompt for `inputs` in `session`.
@@ -205,7 +205,7 @@ class Predict:
                 warnings.warn(f"{name!r} is no input of {self.signature.name} and is ignored; inputs: {known}", stacklevel=5)
         return values
 
-    def _requests(self, call: _Call, adapter: Any) -> list[Request]:
+    def _requests(self, call: _Call, adapter: Any) -> tuple[Prompt, list[Request]]:
         client = call.session.lm
         own = {**call.options}
         count = int(own.pop("n", None) or client.options.get("n") or 1)
@@ -213,24 +213,26 @@ class Predict:
         temperature = own.get("temperature", client.options.get("temperature"))
         if count > 1 and (temperature is None or temperature <= _STILL):
             own["temperature"] = _SAMPLING_TEMPERATURE
-        messages = adapter.messages(self.signature, call.demos, call.values)
-        merged = {**adapter.options(self.signature, client.capabilities), **own}
+        prompt = prepare(adapter, self.signature, call.demos, call.values, client.capabilities, {**client.options, **own})
+        merged = {**prompt.options, **own}
         options = {name: value for name, value in merged.items() if value is not None}
-        return [Request(messages, options, rollout, candidate) for candidate in range(count)]
+        return prompt, [Request(prompt.messages, options, rollout, candidate) for candidate in range(count)]
 
-    def _ask(self, call: _Call, adapter: Any) -> list[Response]:
+    def _ask(self, call: _Call, adapter: Any) -> tuple[Prompt, list[Response]]:
         complete = partial(call.session.lm.complete, scope=call.scope, cache=call.session.cache)
-        requests = self._requests(call, adapter)
+        prompt, requests = self._requests(call, adapter)
         if len(requests) == 1:
-            return [complete(requests[0])]
-        return crew.at_once([partial(complete, request) for request in requests])
+            return prompt, [complete(requests[0])]
+        return prompt, crew.at_once([partial(complete, request) for request in requests])
 
-    async def _ask_async(self, call: _Call, adapter: Any) -> list[Response]:
+    async def _ask_async(self, call: _Call, adapter: Any) -> tuple[Prompt, list[Response]]:
         complete = partial(call.session.lm.acomplete, scope=call.scope, cache=call.session.cache)
-        return list(await asyncio.gather(*(complete(request) for request in self._requests(call, adapter))))
+        prompt, requests = self._requests(call, adapter)
+        return prompt, list(await asyncio.gather(*(complete(request) for request in requests)))
 
-    def _parse_all(self, adapter: Any, responses: Iterable[Response]) -> list[dict[str, Any]]:
-        return [dict(adapter.parse(self.signature, output.text)) for response in responses for output in response.outputs]
+    def _read_all(self, adapter: Any, prompt: Prompt, responses: Iterable[Response]) -> list[dict[str, Any]]:
+        outputs = (output for response in responses for output in response.outputs)
+        return [read(adapter, self.signature, prompt, output) for output in outputs]
 
     def _prediction(self, call: _Call, responses: Sequence[Response], parsed: Sequence[Mapping[str, Any]]) -> Prediction:
         facts = Facts(
