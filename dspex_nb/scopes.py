@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import random
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -71,6 +72,11 @@ class Scope:
         return replace(self, step=step)
 
 
+_ids = random.Random()  # noqa: S311 - its own, so that a notebook's random.seed(0) does not repeat yesterday's run ids
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
+
+
 def new_run_id() -> str:
     """Return a fresh run id: 12 hex digits."""
-    return uuid.uuid4().hex[:12]
+    return f"{_ids.getrandbits(48):012x}"

@@ -67,6 +67,14 @@ class LM:
         state = self.client.dump_state()
         return str(state.get("base_url") or state.get("api_base") or "")
 
+    @property
+    def dspy(self) -> Any:
+        """The same model as a `dspy.LM`: `dspy.configure(lm=dx.LM(…).dspy)` puts DSPy on our client, cache, limits and record."""
+        from dspex_nb.bridge import BridgeLM
+
+        now = session()
+        return BridgeLM(self.client, scope=Scope(new_run_id(), now.bus), cache=now.cache)
+
     def __call__(self, prompt: str | None = None, *, messages: Sequence[Message] | None = None, **options: Any) -> Response:
         """Ask the model and return its response; give `messages`, or one user's `prompt`.
 

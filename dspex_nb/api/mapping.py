@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dspex_nb.api.displays import Watch
 from dspex_nb.api.programs import Program, lm_width
 from dspex_nb.api.sessions import session
 from dspex_nb.datasets import rows_of
-from dspex_nb.datasets.rows import missing_column
+from dspex_nb.datasets.rows import iter_rows_of, missing_column
 from dspex_nb.errors import Cancelled, DSPexError, LMNotConfiguredError, StepError, did_you_mean
 from dspex_nb.events import RunEnded, RunStarted
 from dspex_nb.examples import Example
@@ -26,14 +26,35 @@ def checked_rows(program: Program, data: Any) -> list[Example]:
     Raises:
         DataError: A column that the program needs is missing.
     """
-    examples = rows_of(data)
-    for index, example in enumerate(examples if program.inputs is not None else ()):
+    return [_with_inputs(program, example) for example in _checked(program, rows_of(data))]
+
+
+def input_rows(program: Program, data: Any) -> tuple[int, Iterator[dict[str, Any]]]:
+    """Return how many rows there are (0 if unknown) and each one's inputs, made as they are taken: many rows stay small.
+
+    An iterator's rows are checked as they come, all other data before the first is run.
+
+    Raises:
+        DataError: A column that the program needs is missing.
+    """
+    total = 0
+    if not isinstance(data, Iterator):
+        total = sum(1 for _ in _checked(program, iter_rows_of(data)))
+    return total, (_with_inputs(program, example).inputs() for example in _checked(program, iter_rows_of(data)))
+
+
+def _checked(program: Program, examples: Iterable[Example]) -> Iterator[Example]:
+    for index, example in enumerate(examples):
         for name in program.inputs or ():
             if name not in example:
                 raise missing_column(name, list(example), where=f"row {index}" if index else "the data")
+        yield example
+
+
+def _with_inputs(program: Program, example: Example) -> Example:
     if program.accepts is None:
-        return examples
-    return [example.with_inputs(*(name for name in program.accepts if name in example)) for example in examples]
+        return example
+    return example.with_inputs(*(name for name in program.accepts if name in example))
 
 
 @contextlib.contextmanager
@@ -108,21 +129,21 @@ def _prepared(
     on_error: str,
     on_progress: Any,
     live: bool,  # noqa: FBT001 - handed on
-) -> contextlib.AbstractContextManager[tuple[list[dict[str, Any]], dict[str, Any]]]:
+) -> contextlib.AbstractContextManager[tuple[Iterator[dict[str, Any]], dict[str, Any]]]:
     """Check everything now, and return the context of the work: watched and recorded while it is open."""
     check_choice("on_error", on_error, ("keep", "raise"))
     now = session()
-    examples = checked_rows(program, data)
+    total, rows = input_rows(program, data)
     width = program.n_jobs if n_jobs is None else lm_width(now, n_jobs)
     scope = Scope(new_run_id(), now.bus)
-    state = ProgressState(run_id=scope.run_id, title=program.name, total=len(examples))
+    state = ProgressState(run_id=scope.run_id, title=program.name, total=total)
     draws = (lambda: progress_html(state), lambda: progress_text(state))
     watch = Watch(scope, state, *draws, live=live, on_progress=on_progress, actions={"cancel": scope.cancel.cancel})
 
     @contextlib.contextmanager
-    def work() -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
-        with watch, recorded(scope, program.name, "map", len(examples)):
-            yield [example.inputs() for example in examples], {"n_jobs": width, "scope": scope, "on_error": on_error}
+    def work() -> Iterator[tuple[Iterator[dict[str, Any]], dict[str, Any]]]:
+        with watch, recorded(scope, program.name, "map", total):
+            yield rows, {"n_jobs": width, "scope": scope, "on_error": on_error, "total": total, "acall": program.acall}
 
     return work()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ class Program:
         inputs: Names of the inputs each row must hold; None where the program does not say.
         accepts: All its inputs, those with defaults too; None where the program does not say.
         call: Runs one row.
+        acall: Its async twin, where there is one that never blocks a loop.
         n_jobs: Rows in flight where the caller does not say.
     """
 
@@ -34,6 +35,7 @@ class Program:
     accepts: Sequence[str] | None
     call: Call
     n_jobs: int
+    acall: Callable[[dict[str, Any], Scope], Awaitable[Prediction]] | None = None
 
 
 def is_dspy_module(value: Any) -> bool:
@@ -53,7 +55,14 @@ def program_of(program: Any, name: str = "") -> Program:
     if isinstance(program, Predict):
         fields = program.signature.inputs
         needed = [name for name, field in fields.items() if field.required]
-        return Program(label, needed, list(fields), lambda row, scope: program.call(row, session=now, scope=scope), lm_width(now))
+        return Program(
+            label,
+            needed,
+            list(fields),
+            lambda row, scope: program.call(row, session=now, scope=scope),
+            lm_width(now),
+            lambda row, scope: program.acall_in(row, session=now, scope=scope),
+        )
     if hasattr(program, "spec") and hasattr(program, "call_in"):
         accepts = [given.name for given in program.spec.inputs]
         return Program(label, program.required, accepts, lambda row, scope: program.call_in(row, now, scope), lm_width(now))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,17 @@ def rows_of(data: Any, inputs: Sequence[str] | None = None) -> list[Example]:
         DataError: A file that cannot be read, a row that is no mapping, or a missing input column.
         MissingDependencyError: A Parquet file without pyarrow.
     """
-    examples = [_example(row, index, inputs) for index, row in enumerate(_records(data))]
+    examples = list(iter_rows_of(data, inputs))
     for index, example in enumerate(examples):
         missing = [name for name in inputs or () if name not in example]
         if missing:
             raise missing_column(missing[0], list(example), where=f"row {index}" if index else "the data")
     return examples
+
+
+def iter_rows_of(data: Any, inputs: Sequence[str] | None = None) -> Iterator[Example]:
+    """Yield what `rows_of` returns, one by one, without its look at the columns."""
+    return (_example(row, index, inputs) for index, row in enumerate(_records(data)))
 
 
 def missing_column(name: str, columns: Sequence[str], *, where: str = "the data") -> DataError:

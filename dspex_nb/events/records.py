@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 
@@ -142,9 +142,12 @@ _KINDS: dict[str, type[Event]] = {
 }  # fmt: skip
 
 
+_NAMES: dict[type[Event], tuple[str, ...]] = {cls: tuple(f.name for f in fields(cls)) for cls in _KINDS.values()}
+
+
 def to_json(event: Event) -> dict[str, Any]:
     """Return the event as a JSON-able dict with its `kind`."""
-    return {"kind": event.kind, **asdict(event)}
+    return {"kind": event.kind} | {name: getattr(event, name) for name in _NAMES[type(event)]}
 
 
 def from_json(data: dict[str, Any]) -> Event:
@@ -154,5 +157,5 @@ def from_json(data: dict[str, Any]) -> Event:
         KeyError: `data["kind"]` names no known event.
     """
     cls = _KINDS[data["kind"]]
-    known = {f.name for f in fields(cls)}
+    known = _NAMES[cls]
     return cls(**{key: value for key, value in data.items() if key in known})

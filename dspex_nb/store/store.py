@@ -16,7 +16,7 @@ from dspex_nb.events import Bus, Event, RunEnded, from_json
 from dspex_nb.store.owners import Owner, is_alive
 from dspex_nb.store.rows import LMUsage, RunRow, TrialRow
 from dspex_nb.store.schema import connect
-from dspex_nb.store.writer import Writer, write_event
+from dspex_nb.store.writer import Writer, write_events
 
 _USAGE = """
 SELECT coalesce(sum(json_extract(json, '$.cached') IS NULL AND json_extract(json, '$.error') IS NULL), 0),
@@ -139,7 +139,7 @@ class Store:
                     (row.run_id, row.owner.pid),
                 ).rowcount
                 if mine:
-                    write_event(self._reader, event, row.owner)
+                    write_events(self._reader, [event], row.owner)
                 self._reader.execute("COMMIT")
             except sqlite3.Error as error:
                 if self._reader.in_transaction:

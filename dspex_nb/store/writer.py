@@ -39,9 +39,10 @@ class Writer:
         if not kept:
             return
         with self._wake:
+            if not self._pending:  # later ones join the group that the writer, awake by now, waits to fill
+                self._wake.notify_all()
             self._pending.extend(kept)
             self._accepted += len(kept)
-            self._wake.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything queued so far is on disk; False if it is not within the time."""
@@ -84,8 +85,7 @@ class Writer:
     def _commit(self, batch: Iterable[Event]) -> bool:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for event in batch:
-                write_event(self._connection, event, self._owner)
+            write_events(self._connection, batch, self._owner)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
@@ -97,13 +97,18 @@ class Writer:
         return True
 
 
-def write_event(connection: sqlite3.Connection, event: Event, owner: Owner) -> None:
-    """Put one event into the log and its projections, inside the caller's transaction."""
-    data = to_json(event)
-    connection.execute(
+def write_events(connection: sqlite3.Connection, events: Iterable[Event], owner: Owner) -> None:
+    """Put events into the log and its projections, inside the caller's transaction."""
+    batch = list(events)
+    connection.executemany(
         "INSERT INTO events (run_id, kind, at, json) VALUES (?, ?, ?, ?)",
-        (event.run_id, event.kind, event.at, dumps(data)),
+        [(event.run_id, event.kind, event.at, dumps(to_json(event))) for event in batch],
     )
+    for event in batch:
+        _project(connection, event, owner)
+
+
+def _project(connection: sqlite3.Connection, event: Event, owner: Owner) -> None:
     if isinstance(event, RunStarted):
         connection.execute(
             "INSERT INTO runs (run_id, name, of_kind, status, started, owner_pid, owner_started, info)"
@@ -125,4 +130,7 @@ def write_event(connection: sqlite3.Connection, event: Event, owner: Owner) -> N
 
 def dumps(value: object) -> str:
     """Return compact JSON; what JSON does not know is written as its text, for a log must not refuse an event."""
-    return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
+    return _encoder.encode(value)
+
+
+_encoder = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":"))

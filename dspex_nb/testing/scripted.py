@@ -79,7 +79,9 @@ class _ScriptedWire:
     async def acall(self, body: Mapping[str, Any], *, timeout_s: float, cancel: CancelToken) -> Mapping[str, Any]:
         del timeout_s
         await (asleep(self._delay_s, cancel) if self._delay_s else asyncio.sleep(0))
-        return self._completion(body)
+        if self._answer == self._next:
+            return self._completion(body)
+        return await asyncio.to_thread(self._completion, body)  # a function may block, and must not hold the loop
 
     def stream(self, body: Mapping[str, Any], *, timeout_s: float, cancel: CancelToken) -> Iterator[Mapping[str, Any]]:
         yield from _chunks(self.call(body, timeout_s=timeout_s, cancel=cancel))

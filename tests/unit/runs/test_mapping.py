@@ -37,7 +37,9 @@ def test_results_are_in_order_and_errors_are_kept_per_row(n_jobs):
     assert results[3].prediction is None
     assert str(results[3].error) == "three"
     progress = [event for event in within.bus.recent if isinstance(event, Progress)]
-    assert [event.done for event in progress] == list(range(1, 9))
+    done = [event.done for event in progress]
+    assert done == sorted(set(done))
+    assert done[-1] == 8
     assert (progress[-1].total, progress[-1].errors) == (8, 1)
 
 
