@@ -58,7 +58,8 @@ class Store:
     def append(self, events: Iterable[Event]) -> None:
         """Queue events to be written within 50 ms."""
         if not self._closed:
-            self._writer.append(events)
+            for event in events:
+                self._writer.append(event)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything appended so far is on disk; False if it is not within the time."""
@@ -125,8 +126,8 @@ class Store:
             self._reader.close()
 
     def _record(self, event: Event) -> None:
-        if event.run_id not in self._elsewhere:
-            self.append([event])
+        if event.run_id not in self._elsewhere and not self._closed:
+            self._writer.append(event)
 
     def _interrupt(self, row: RunRow) -> bool:
         event = RunEnded(run_id=row.run_id, status="interrupted", error="its process ended before it did")

@@ -20,38 +20,38 @@ _KEEP = 20_000  # events held while the disk refuses them; older ones are given 
 
 
 class Writer:
-    """Writes events behind the caller's back; a disk that refuses is noted once in `faults`, and tried again."""
+    """Writes events behind the caller's back; a disk that refuses is noted once in `faults`, and tried again.
+
+    A publisher only appends to a deque, which needs no lock: each LM call passes here.
+    """
 
     def __init__(self, path: Path, faults: list[str]) -> None:
         self._path, self._faults = path, faults
         self._owner = Owner.here()
         self._connection = connect(path)
-        self._pending: deque[Event] = deque()
+        self._pending: deque[Event | threading.Event] = deque()  # what to write, and who wants to be told when all before is
         self._wake = threading.Condition()
-        self._accepted = self._settled = 0
-        self._hurry = self._closing = False
+        self._asleep = self._hurry = self._closing = False
         self._thread = threading.Thread(target=self._run, name="dspex-store", daemon=True)
         self._thread.start()
 
-    def append(self, events: Iterable[Event]) -> None:
-        """Queue events; token events are shown, never stored."""
-        kept = [event for event in events if not isinstance(event, TokenReceived)]
-        if not kept:
+    def append(self, event: Event) -> None:
+        """Queue an event; token events are shown, never stored."""
+        if isinstance(event, TokenReceived):
             return
-        with self._wake:
-            if not self._pending:  # later ones join the group that the writer, awake by now, waits to fill
+        self._pending.append(event)
+        if self._asleep:  # it looks at the deque once more after saying so: what came before that look is seen
+            with self._wake:
                 self._wake.notify_all()
-            self._pending.extend(kept)
-            self._accepted += len(kept)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything queued so far is on disk; False if it is not within the time."""
+        written = threading.Event()
+        self._pending.append(written)
         with self._wake:
-            target, self._hurry = self._accepted, True
+            self._hurry = True
             self._wake.notify_all()
-            done = self._wake.wait_for(lambda: self._settled >= target, timeout_s)
-            self._hurry = False
-        return done
+        return written.wait(timeout_s)
 
     def close(self) -> None:
         """Write what is queued and end the thread."""
@@ -64,25 +64,28 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._wake:
+                self._asleep = True
                 self._wake.wait_for(lambda: self._pending or self._closing)
+                self._asleep = False
                 if self._closing:
                     self._connection.close()
                     return
                 self._wake.wait_for(lambda: self._hurry or self._closing, GROUP_S)
-                batch, self._pending = self._pending, deque()
-            written = self._commit(batch)
-            self._settle(deque() if written else batch)
-            if not written:
+                self._hurry = False
+            batch = [self._pending.popleft() for _ in range(len(self._pending))]
+            if self._commit([each for each in batch if isinstance(each, Event)]):
+                for each in batch:
+                    if isinstance(each, threading.Event):
+                        each.set()
+            else:
+                self._put_back(batch)
                 time.sleep(_RETRY_S)
 
-    def _settle(self, refused: deque[Event]) -> None:
-        with self._wake:
-            # Bounded: a disk that stays full must not fill the memory. What is given up counts as settled, so nobody waits.
-            self._pending = deque([*refused, *self._pending], maxlen=_KEEP)
-            self._settled = self._accepted - len(self._pending)
-            self._wake.notify_all()
+    def _put_back(self, batch: list[Event | threading.Event]) -> None:
+        """Queue again what the disk refused, the newest part of it: a disk that stays full must not fill the memory."""
+        self._pending.extendleft(reversed(batch[max(0, len(batch) + len(self._pending) - _KEEP) :]))
 
-    def _commit(self, batch: Iterable[Event]) -> bool:
+    def _commit(self, batch: list[Event]) -> bool:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             write_events(self._connection, batch, self._owner)
