@@ -84,12 +84,12 @@ test: $(TESTABLE) chromium lint  ## everything that needs no server
 
 test-services: $(TESTABLE)  ## tests that need servers or heavy packages
 	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; status=0; \
-	$(BIN)/python -m pytest -m services tests || status=$$?; \
+	$(BIN)/python -m pytest -m services tests/services tests/unit || status=$$?; \
 	if [ "$$status" = 5 ]; then echo "No test needs a server or a heavy package yet."; exit 0; fi; exit $$status
 
 bench: $(TESTABLE)  ## run each benchmark of tests/benchmarks
 	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; \
-	for file in tests/benchmarks/*.py; do [ -e "$$file" ] || continue; echo "== $$file"; $(BIN)/python "$$file"; done
+	for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 clean:  ## remove .venv, caches and the demo's runs (.dspex)
 	rm -rf $(VENV) .dspex dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis test-results

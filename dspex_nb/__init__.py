@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "dspex_nb.api": (
         "ChainOfThought", "Comparison", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
-        "configure", "context", "doctor", "evaluate", "load", "load_study", "optimize", "optimizers", "pool", "session",
-        "status", "studies",
+        "accelerate", "configure", "context", "doctor", "evaluate", "load", "load_study", "optimize", "optimizers", "pool",
+        "session", "status", "studies",
     ),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),
@@ -25,7 +25,7 @@ _HOMES = {
         "parallel", "predict", "program_of_thought", "pure", "react", "react_v2", "refine", "rerank", "respond",
         "retriever", "rlm", "template",
     ),
-    "dspex_nb.predictions": ("Prediction",),
+    "dspex_nb.predictions": ("FieldEvent", "Prediction"),
     "dspex_nb.signatures": ("InputField", "OutputField"),
 }  # fmt: skip
 _MODULES = ("datasets", "errors", "metrics", "testing")

@@ -1,5 +1,7 @@
 """One tree of errors; each has a message, a hint that names the next act, and renders in a cell as those two lines.
 
+The names under LMError are DSPy's, where DSPy has the error.
+
 DSPexError
 ├── SignatureError
 │   └── SignatureSyntaxError      line, column and what was expected
@@ -7,13 +9,16 @@ DSPexError
 │   └── AdapterParseError         a model's answer does not hold the fields asked for
 ├── LMError
 │   ├── LMNotConfiguredError      no LM set, or a model string that names nothing
-│   ├── LMConnectionError         the server cannot be reached
+│   ├── LMTransportError          the server cannot be reached (LMConnectionError is another name of it)
 │   ├── LMTimeoutError
 │   ├── LMAuthError
+│   ├── LMBillingError            no credit left
 │   ├── LMRateLimitError
 │   ├── LMInvalidRequestError
-│   │   └── ContextWindowExceededError
+│   │   ├── ContextWindowExceededError
+│   │   └── LMUnsupportedModelError
 │   ├── LMServerError
+│   ├── LMUnavailableError        failed again and again: left alone for a while, nothing was sent
 │   └── LMInvalidResponseError    what came back is not an answer in the provider's format
 ├── CacheError
 ├── PipelineError
@@ -120,10 +125,13 @@ class LMNotConfiguredError(LMError):
     """No LM is set, or the model string names nothing known."""
 
 
-class LMConnectionError(LMError):
+class LMTransportError(LMError):
     """The server cannot be reached, or it closed the connection."""
 
     retryable = True
+
+
+LMConnectionError = LMTransportError
 
 
 class LMTimeoutError(LMError):
@@ -134,6 +142,10 @@ class LMTimeoutError(LMError):
 
 class LMAuthError(LMError):
     """The key is missing, wrong or expired."""
+
+
+class LMBillingError(LMError):
+    """The account has no credit left (402, or a 429 that says so)."""
 
 
 class LMRateLimitError(LMError):
@@ -150,10 +162,18 @@ class ContextWindowExceededError(LMInvalidRequestError):
     """The prompt is longer than the model's context window."""
 
 
+class LMUnsupportedModelError(LMInvalidRequestError):
+    """The provider does not serve this model to this account."""
+
+
 class LMServerError(LMError):
     """The provider failed (5xx)."""
 
     retryable = True
+
+
+class LMUnavailableError(LMError):
+    """The model failed many times in a row, so nothing was sent; `retry_after_s` says when the next call is tried."""
 
 
 class LMInvalidResponseError(LMError):

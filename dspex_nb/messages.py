@@ -29,13 +29,20 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one or more calls; `calls` counts requests sent, `cache_hits` those served without one."""
+    """Tokens of one or more calls; `calls` counts requests sent, `cache_hits` those served without one.
+
+    `cached_prompt_tokens`, `cache_write_tokens` and `audio_tokens` are parts of `prompt_tokens`: read from the provider's
+    prompt cache, written to it, and heard. `reasoning_tokens` are a part of `completion_tokens`.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_prompt_tokens: int = 0
     calls: int = 0
     cache_hits: int = 0
+    cache_write_tokens: int = 0
+    audio_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -49,7 +56,21 @@ class Usage:
             self.cached_prompt_tokens + other.cached_prompt_tokens,
             self.calls + other.calls,
             self.cache_hits + other.cache_hits,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.audio_tokens + other.audio_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed answer: text, the provider's own reasoning, or both."""
+
+    text: str = ""
+    reasoning: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.reasoning)
 
 
 @dataclass(frozen=True, slots=True)

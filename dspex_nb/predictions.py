@@ -34,6 +34,22 @@ class Facts:
     completions: tuple[Mapping[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FieldEvent:
+    """What becomes of one output field while its prediction is made.
+
+    Attributes:
+        kind: `"start"`, `"delta"` (`text` is the next piece), `"end"`, or `"withdrawn"`: what was shown of the field does not
+            hold; `text` says why, and if the field is to come again it starts anew.
+        field: The output's name.
+        text: The piece, or the reason.
+    """
+
+    kind: str
+    field: str
+    text: str = ""
+
+
 class Prediction(Mapping[str, Any]):
     """Output fields by attribute and by item; `.usage`, `.cost`, `.route`, `.run_id`, `.cached` beside them.
 

@@ -7,18 +7,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast, get_args, get_origin
 
-from dspex_nb.adapters import get_adapter
+from dspex_nb.adapters import DSPY_ADAPTERS, get_adapter
 from dspex_nb.ambient import Session
 from dspex_nb.errors import PlanError
 from dspex_nb.pipelines.records import PipelineSpec, Step
 from dspex_nb.predictions import Route
-from dspex_nb.signatures import Signature
+from dspex_nb.signatures import Codec, Signature, register_package
 
 KERNEL = "kernel"
 """The pool of steps that name none: the notebook's own process."""
 
 _LM_KINDS = ("predict", "chain_of_thought")
-_DSPY_ADAPTERS = ("xml", "baml", "two_step")
+
+
+def _dspys_type(kind: type) -> Codec | None:
+    # A class of DSPy's is met, so DSPy is imported already; what its types mean is known to the bridge alone.
+    from dspex_nb.bridge import type_codec
+
+    return type_codec(kind)
+
+
+register_package("dspy", _dspys_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ def native_adapter(adapter: Any, session: Session) -> Any | None:
     """
     chosen = adapter or session.adapter or getattr(session.lm, "default_adapter", None) or "chat"
     if isinstance(chosen, str):
-        return None if chosen in _DSPY_ADAPTERS else get_adapter(chosen)
+        return None if chosen in DSPY_ADAPTERS else get_adapter(chosen)
     return chosen if hasattr(chosen, "unsupported") and hasattr(chosen, "messages") else None
 
 

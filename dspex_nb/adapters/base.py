@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from dspex_nb.adapters.kept import once_per_signature
 from dspex_nb.errors import AdapterParseError
 from dspex_nb.messages import Capabilities, Output
-from dspex_nb.signatures.codecs import foreign_types, read_value
-from dspex_nb.signatures.fields import Field
+from dspex_nb.signatures.codecs import codec_for, foreign_types, reader_for
+from dspex_nb.signatures.fields import MISSING, Field
 from dspex_nb.signatures.signature import Signature
 from dspex_nb.signatures.types import allows_none, type_text
 
@@ -42,13 +43,33 @@ class Adapter(Protocol):
         """Return why this adapter cannot serve the signature exactly as DSPy would, as a sentence; None if it can."""
 
 
+class Server(Protocol):
+    """Who is asked: a client, as far as prompts depend on it."""
+
+    @property
+    def model(self) -> str:
+        """The model string."""
+
+    @property
+    def model_type(self) -> str:
+        """`"chat"` or `"responses"`: the API it is asked through."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server can do."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The model options sent with every call."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What is sent for one call, and what its answer is read by.
 
     Attributes:
         messages: Chat messages in OpenAI's form.
-        options: Request options the format needs (`response_format`, `tools`, `max_tokens`, …).
+        options: The call's request options, the caller's own included; a value of None is not sent.
         signature: What the text is read by: without the fields that the provider's own features fill.
     """
 
@@ -62,11 +83,28 @@ def prepare(
     signature: Signature,
     demos: Sequence[Demo],
     inputs: Mapping[str, Any],
-    capabilities: Capabilities,
-    lm_options: Mapping[str, Any],
+    server: Server,
+    options: Mapping[str, Any],
 ) -> Prompt:
-    """Return the prompt of one call, by what the server can do and by the caller's own model options."""
-    return Prompt(adapter.messages(signature, demos, inputs), adapter.options(signature, capabilities), signature)
+    """Return the prompt of one call.
+
+    Args:
+        adapter: Its own `prepare` decides, if it has one; else its `options` stand behind the caller's.
+        signature: What is asked.
+        demos: Examples.
+        inputs: Values by name; those that are absent are left out.
+        server: Who is asked.
+        options: The call's own model options.
+
+    Raises:
+        AdapterError: The prompt cannot be written.
+    """
+    own = getattr(adapter, "prepare", None)
+    if own is not None:
+        prompt: Prompt = own(signature, demos, inputs, server, options)
+        return prompt
+    needed = adapter.options(signature, server.capabilities)
+    return Prompt(adapter.messages(signature, demos, inputs), {**needed, **options}, signature)
 
 
 def read(adapter: Adapter, signature: Signature, prompt: Prompt, output: Output) -> dict[str, Any]:
@@ -75,26 +113,46 @@ def read(adapter: Adapter, signature: Signature, prompt: Prompt, output: Output)
     Raises:
         AdapterParseError: The answer does not hold them.
     """
+    own = getattr(adapter, "read", None)
+    if own is not None:
+        values: dict[str, Any] = own(signature, prompt, output)
+        return values
     return adapter.parse(signature, output.text)
 
 
-def foreign(signature: Signature) -> str | None:
-    """Return why a signature needs DSPy: a field whose type DSPy handles in its own way; None if it has none."""
+@once_per_signature
+def foreign(signature: Signature, *, served: bool = False) -> str | None:
+    """Return why a signature needs DSPy: a field whose type DSPy handles in its own way; None if it has none.
+
+    Args:
+        signature: Where to look.
+        served: Whether the asking adapter serves DSPy's types by their codecs.
+    """
     for field in signature.fields.values():
-        found = foreign_types(field.type)
-        if found:
-            return f"field {field.name!r} is a {type_text(field.type)}, and DSPy has its own way with {found[0].__name__}."
+        for kind in (field.type, *field.metadata):
+            found = foreign_types(kind, codec_for) if served else foreign_types(kind)
+            if found:
+                return f"field {field.name!r} is a {type_text(field.type)}, and DSPy has its own way with {found[0].__name__}."
     return None
 
 
-def read_field(field: Field, value: Any, *, adapter: str, answer: str) -> Any:
+Reader = Callable[[Any], Any]
+
+
+@once_per_signature
+def answer_readers(signature: Signature) -> Mapping[str, tuple[Field, Reader]]:
+    """Return each output field with what reads it, in order."""
+    return {name: (field, reader_for(field.type)) for name, field in signature.outputs.items()}
+
+
+def read_field(field: Field, read_one: Reader, value: Any, *, adapter: str, answer: str) -> Any:
     """Return one field's value as its type.
 
     Raises:
         AdapterParseError: It is not of the type.
     """
     try:
-        return read_value(value, field.type)
+        return read_one(value)
     except Exception as error:  # besides ValueError, a model's text can drive literal_eval into TypeError or RecursionError
         shown = str(value) if len(str(value)) <= 80 else f"{str(value)[:77]}..."  # noqa: PLR2004 - a line of a cell
         raise AdapterParseError(
@@ -105,21 +163,27 @@ def read_field(field: Field, value: Any, *, adapter: str, answer: str) -> Any:
         ) from error
 
 
+def fallback_value(field: Field) -> Any:
+    """Return what stands for an output that an answer lacks: its default, else None where the type allows it, else `MISSING`."""
+    if not field.required:
+        return field.default_value()
+    return None if allows_none(field.type) else MISSING
+
+
 def complete(signature: Signature, found: Mapping[str, Any], *, adapter: str, answer: str) -> dict[str, Any]:
-    """Return all outputs in order: what was found, else the default, else None where the type allows it.
+    """Return all outputs in order: what was found, else what stands for it.
 
     Raises:
-        AdapterParseError: A field without fallback is missing.
+        AdapterParseError: A field that nothing stands for is missing.
     """
     outputs: dict[str, Any] = {}
-    for name, field in signature.outputs.items():
-        if name in found:
-            outputs[name] = found[name]
-        elif not field.required:
-            outputs[name] = field.default_value()
-        elif allows_none(field.type):
-            outputs[name] = None
-    missing = [name for name in signature.outputs if name not in outputs]
+    missing: list[str] = []
+    for name, (field, _) in answer_readers(signature).items():
+        value = found[name] if name in found else fallback_value(field)
+        if value is MISSING:
+            missing.append(name)
+        else:
+            outputs[name] = value
     if missing:
         raise AdapterParseError(
             f"the answer lacks {', '.join(map(repr, missing))} (found: {', '.join(outputs) or 'nothing'})",

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from dspex_nb.adapters import wording
-from dspex_nb.adapters.base import Demo, complete, foreign, read_field, sort_demos
+from dspex_nb.adapters.base import Demo, answer_readers, complete, foreign, read_field, sort_demos
 from dspex_nb.adapters.bounds import Shape, answer_shape, field_limits, from_answer, to_answer
 from dspex_nb.adapters.json_format import read_object
 from dspex_nb.errors import AdapterError
@@ -53,11 +53,12 @@ class CompactAdapter:
 
     def parse(self, signature: Signature, text: str) -> dict[str, Any]:
         """Return the object's fields, typed."""
+        readers = answer_readers(signature)
         found: dict[str, Any] = {}
         for name, value in _object(text).items():
-            if name in signature.outputs:
-                field = signature.outputs[name]
-                found[name] = read_field(field, from_answer(field.type, value), adapter=self.name, answer=text)
+            if name in readers:
+                field, reader = readers[name]
+                found[name] = read_field(field, reader, from_answer(field.type, value), adapter=self.name, answer=text)
         return complete(signature, found, adapter=self.name, answer=text)
 
     def unsupported(self, signature: Signature) -> str | None:

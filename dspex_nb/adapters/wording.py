@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import itertools
 import json
 import textwrap
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from dspex_nb.signatures.codecs import codec_for, jsonable, type_adapter, type_name
 from dspex_nb.signatures.fields import Field
 from dspex_nb.signatures.signature import Signature
+from dspex_nb.signatures.types import leaves
 
 
 def field_lists(signature: Signature) -> str:
@@ -23,8 +25,19 @@ def _numbered(fields: Mapping[str, Field]) -> str:
     lines = []
     for number, (name, field) in enumerate(fields.items(), start=1):
         bounds = f"\nConstraints: {field.constraints}" if field.constraints else ""
-        lines.append(f"{number}. `{name}` ({type_name(field.type)}): {field.desc}{bounds}")
+        lines.append(f"{number}. `{name}` ({type_name(field.type)}): {field.desc}{_about(field)}{bounds}")
     return "\n".join(lines).strip()
+
+
+def _about(field: Field) -> str:
+    """Return what the types inside a field's annotation say of themselves, one a line."""
+    said = []
+    for kind in itertools.chain(leaves(field.type), field.metadata):
+        codec = codec_for(kind)
+        about = codec.about(kind) if codec and codec.about else ""
+        if about:
+            said.append(f"\n    Type description of {type_name(kind)}: {about}")
+    return "".join(said)
 
 
 def objective(signature: Signature) -> str:
@@ -66,11 +79,16 @@ def _type_first(part: Any) -> Any:
 
 def type_reminder(field: Field) -> str:
     """Return the note behind an output's name in the closing request."""
+    codec = codec_for(field.type)
+    if codec and codec.reminder is not None:
+        return codec.reminder
     return "" if field.type is str else f" (must be formatted as a valid Python {type_name(field.type)})"
 
 
 def value_text(field: Field, value: Any) -> str:
     """Return a value as prompts show it: text as it is, lists given for text numbered, everything else as JSON."""
+    if type(value) is str:
+        return value
     if isinstance(value, list) and field.type is str:
         return _enumerated(value)
     plain = jsonable(value)

@@ -1,5 +1,6 @@
 """The façade users hold: thin classes and functions that join the rooms below, in the session in force."""
 
+from dspex_nb.api.accelerating import accelerate
 from dspex_nb.api.cards import show_signature, signature_bundle
 from dspex_nb.api.evaluations import Comparison, Evaluation, evaluate
 from dspex_nb.api.lms import LM, client_of
@@ -33,6 +34,7 @@ __all__ = [
     "Run",
     "Signature",
     "Study",
+    "accelerate",
     "as_public",
     "as_signature",
     "cache_status",

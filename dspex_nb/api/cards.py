@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex_nb.adapters import get_adapter
+from dspex_nb.adapters import DSPY_ADAPTERS, get_adapter
+from dspex_nb.adapters.features import role
 from dspex_nb.ambient import current
 from dspex_nb.api.displays import show
 from dspex_nb.errors import DSPexError
@@ -47,10 +48,13 @@ def _field(field: Field) -> FieldInfo:
 
 
 def _messages(signature: Signature, chosen: Any) -> list[dict[str, Any]]:
-    """Return the prompt with `{name}` in each input's place."""
+    """Return the prompt with `{name}` in each input's place; a conversation's turns have no place of their own."""
+    if isinstance(chosen, str) and chosen in DSPY_ADAPTERS:
+        return [{"role": "note", "content": f"DSPy's {chosen} adapter writes this prompt"}]
     try:
         adapter = get_adapter(chosen) if isinstance(chosen, str) else chosen
-        return list(adapter.messages(signature, [], {name: f"{{{name}}}" for name in signature.inputs}))
+        shown = [name for name, field in signature.inputs.items() if role(field.type) != "history"]
+        return list(adapter.messages(signature, [], {name: f"{{{name}}}" for name in shown}))
     except (DSPexError, AttributeError) as error:
         return [{"role": "note", "content": f"DSPy writes this prompt: {error}"}]
 

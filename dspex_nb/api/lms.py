@@ -18,7 +18,7 @@ class LM:
     Args:
         model: `"provider/model"` as in DSPy and LiteLLM, or `"local"` for the embedded model.
         api_key: The provider's key; by default its environment variable. Never shown or stored.
-        api_base: Address of an OpenAI-compatible server, e.g. `"http://127.0.0.1:8000/v1"`.
+        api_base: Address of another server that speaks the provider's format, e.g. `"http://127.0.0.1:8000/v1"`.
         cache: Whether answers are kept and served again.
         temperature: Sampling temperature; None leaves it to the provider.
         max_tokens: Longest answer in tokens; None leaves it to the adapter or the provider.
@@ -27,7 +27,10 @@ class LM:
         max_concurrency: Requests in flight at once; None means 64, and 4 for the embedded model.
         rpm: Requests a minute, None for no limit.
         tpm: Tokens a minute, None for no limit.
-        **provider: Further request options under the provider's names; for `"local"` also `path=`, another GGUF file.
+        **provider: Further request options under OpenAI's names (each provider gets them in its own; what it has no form for is
+            refused by name), `extra_body={…}` for what goes as it is, `model_type="responses"` for OpenAI's responses API; for
+            `"local"` also `path=`, another GGUF file. `price={"input": 0.15, "output": 0.6}`, US dollars a million tokens (also
+            `"cached_input"`, `"cache_write"`), tells what a server of your own costs; without it its cost is unknown.
 
     Raises:
         LMNotConfiguredError: The model string names nothing known.

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from dspex_nb import modules
-from dspex_nb.adapters import get_adapter
+from dspex_nb.adapters import check_adapter
+from dspex_nb.ambient import Session
+from dspex_nb.api.lms import client_of
 from dspex_nb.api.mapping import check_choice, iter_mapped, run_rows
 from dspex_nb.api.programs import program_of, refuse_unnamed
 from dspex_nb.api.sessions import session
 from dspex_nb.api.signatures import as_signature
+from dspex_nb.api.streams import AsyncStream, Stream
+from dspex_nb.datasets import rows_of
+from dspex_nb.modules import streaming
 from dspex_nb.predictions import Prediction
 from dspex_nb.scopes import Scope, new_run_id
 
-_OPTIONS = ("config", "demos", "lm", "adapter", "rollout_id", "temperature", "max_tokens", "n")
+_OPTIONS = ("config", "demos", "lm", "adapter", "rollout_id", "temperature", "max_tokens", "n", "cache", "ttl_s")
 
 
 class _Callable:
@@ -26,25 +31,49 @@ class _Callable:
         """Run on one row of inputs, each given by its name.
 
         DSPy's call options are taken too where no input has their name: `config`, `demos`, `rollout_id`,
-        `temperature`, `max_tokens`, `n`.
+        `temperature`, `max_tokens`, `n`, `cache` (False asks anew); and `ttl_s`, how many seconds the answer is kept.
 
         Raises:
             MissingInputError: An input without a default is not given, or one is given without its name.
             LMError: The call failed.
             AdapterParseError: The answer does not hold the output fields.
         """
-        refuse_unnamed(type(self).__name__, unnamed, list(self.signature.inputs))
-        now, options = session(), self._options(inputs)
-        prediction: Prediction = self.call(inputs, session=now, scope=Scope(new_run_id(), now.bus), **options)  # type: ignore[attr-defined]
+        now, scope, options = self._begin(unnamed, inputs)
+        prediction: Prediction = self.call(inputs, session=now, scope=scope, **options)  # type: ignore[attr-defined]
         return prediction
 
     async def acall(self, *unnamed: Any, **inputs: Any) -> Prediction:
         """Run on one row of inputs without blocking the running event loop."""
-        refuse_unnamed(type(self).__name__, unnamed, list(self.signature.inputs))
-        now, options = session(), self._options(inputs)
-        scope = Scope(new_run_id(), now.bus)
+        now, scope, options = self._begin(unnamed, inputs)
         prediction: Prediction = await self.acall_in(inputs, session=now, scope=scope, **options)  # type: ignore[attr-defined]
         return prediction
+
+    def stream(self, *unnamed: Any, **inputs: Any) -> Stream:
+        """Return the answer while it is written: `dx.FieldEvent`s, and last the prediction that a call returns.
+
+        As the last expression of a cell, `p.stream(question="…")` shows the fields as they grow. In code:
+
+            for event in p.stream(question="…"):
+                if isinstance(event, dx.FieldEvent) and event.kind == "delta":
+                    print(event.text, end="")
+
+        Takes what a call takes, `n` excepted. A cached answer comes as one delta a field. If the answer cannot be read, its
+        fields are withdrawn and the call goes on, or fails, as it does without streaming. What only DSPy serves (see
+        `.route`) comes whole at the end.
+
+        Raises:
+            MissingInputError: An input without a default is not given, or one is given without its name.
+        """
+        now, scope, options = self._begin(unnamed, inputs)
+        return Stream(streaming.stream(self, inputs, session=now, scope=scope, **options), self.signature.outputs)  # type: ignore[arg-type]
+
+    def astream(self, *unnamed: Any, **inputs: Any) -> AsyncStream:
+        """Return the same on the running event loop: `async for event in p.astream(question="…")`.
+
+        Closing it early (`aclose`, or leaving an `aclosing` block) closes the connection.
+        """
+        now, scope, options = self._begin(unnamed, inputs)
+        return AsyncStream(streaming.astream(self, inputs, session=now, scope=scope, **options), self.signature.outputs)  # type: ignore[arg-type]
 
     def messages(self, *, adapter: Any = None, **inputs: Any) -> list[dict[str, Any]]:
         """Return the exact prompt for these inputs."""
@@ -87,8 +116,40 @@ class _Callable:
         values = (result.error if result.error is not None else result.prediction for result in results)
         return values if return_as == "generator" else list(values)
 
+    def map(
+        self, data: Any, n_jobs: int | None = None, on_error: Literal["raise", "keep"] = "keep", on_progress: Any = None
+    ) -> Any:
+        """Run on every row and return a DataFrame: the data's columns, the outputs, and `error`.
+
+        A column of the data named like an output is kept as `expected_…`, so that what was given never passes for what was
+        answered. Arguments and errors are those of `batch`, with `on_error="keep"`: a failed row has its error's message.
+        """
+        import pandas as pd
+
+        rows = [dict(row) for row in rows_of(data)]
+        results = run_rows(program_of(self), rows, n_jobs=n_jobs, on_error=on_error, on_progress=on_progress)
+        outputs = self.signature.outputs
+        records = [
+            {
+                **{f"expected_{name}" if name in outputs else name: value for name, value in row.items()},
+                **{name: None if result.prediction is None else result.prediction[name] for name in outputs},
+                "error": None if result.error is None else getattr(result.error, "message", str(result.error)),
+            }
+            for row, result in zip(rows, results, strict=True)
+        ]
+        index = data.index if hasattr(data, "index") and hasattr(data, "columns") else None
+        return pd.DataFrame(records, index=index)
+
+    def _begin(self, unnamed: Sequence[Any], inputs: dict[str, Any]) -> tuple[Session, Scope, dict[str, Any]]:
+        """Return what a call runs in, and its options, which are taken out of `inputs`."""
+        if unnamed:
+            refuse_unnamed(type(self).__name__, unnamed, list(self.signature.inputs))
+        now = session()
+        return now, Scope(new_run_id(), now.bus), self._options(inputs)
+
     def _options(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        return {name: inputs.pop(name) for name in _OPTIONS if name in inputs and name not in self.signature.inputs}
+        options = {name: inputs.pop(name) for name in _OPTIONS if name in inputs and name not in self.signature.inputs}
+        return {**options, "lm": client_of(options["lm"])} if "lm" in options else options
 
 
 class Predict(_Callable, modules.Predict):
@@ -113,5 +174,5 @@ class ChainOfThought(_Callable, modules.ChainOfThought):
 
 def _known(adapter: Any) -> Any:
     if isinstance(adapter, str):
-        get_adapter(adapter)  # a misspelt name is told here, not at the first call
+        check_adapter(adapter)  # a misspelt name is told here, not at the first call
     return adapter

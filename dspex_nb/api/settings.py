@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dspex_nb import ambient
-from dspex_nb.adapters import get_adapter
+from dspex_nb.adapters import check_adapter
 from dspex_nb.ambient import Session, home
 from dspex_nb.api.lms import client_of
 from dspex_nb.api.sessions import session
@@ -50,7 +50,7 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     if isinstance(changes.get("cache"), bool):
         changes["cache"] = Cache(directory=home() / "cache") if changes["cache"] else None
     if isinstance(changes.get("adapter"), str):
-        get_adapter(changes["adapter"])  # a misspelt name is told here, not at the first call
+        check_adapter(changes["adapter"])  # a misspelt name is told here, not at the first call
     cache, n_jobs = changes.get("cache"), changes.get("n_jobs")
     if cache is not None and not (hasattr(cache, "get") and hasattr(cache, "put")):
         raise DSPexError(f"cache={cache!r:.80} is no cache", hint="give a dx.Cache, True or False")

@@ -5,6 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from dspex_nb import signatures
+from dspex_nb.signatures.signature import recast
+
+
+def _dspy() -> Any:
+    from dspex_nb.bridge.conversion import dspy_module
+
+    return dspy_module()
+
+
+signatures.register_module(
+    "dspy",
+    _dspy,
+    bare=("Audio", "Citations", "Code", "Document", "File", "History", "Image", "Reasoning", "Tool", "ToolCalls"),
+)
 
 
 class Signature(signatures.Signature, as_class=True):
@@ -12,6 +26,8 @@ class Signature(signatures.Signature, as_class=True):
 
     `Signature("question -> answer: str", "Be brief.")`, or `class QA(Signature): …` with annotations as in DSPy.
     """
+
+    __slots__ = ()
 
     @property
     def dspy(self) -> Any:
@@ -30,10 +46,7 @@ class Signature(signatures.Signature, as_class=True):
 
 def as_public(signature: signatures.Signature) -> Signature:
     """Return `signature` with the public class's `.dspy`."""
-    if isinstance(signature, Signature):
-        return signature
-    public: Signature = Signature(list(signature.fields.values()), signature.instructions, name=signature.name)
-    return public
+    return signature if isinstance(signature, Signature) else recast(signature, Signature)
 
 
 def as_signature(signature: Any) -> signatures.Signature:

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dspex_nb.api.displays import show
 from dspex_nb.api.sessions import session
@@ -28,6 +28,7 @@ from dspex_nb.views import (
     status_text,
     table_text,
 )
+from dspex_nb.views.formats import plural
 from dspex_nb.views.markup import AMBER, GREEN
 from dspex_nb.widgets import LiveView
 
@@ -71,10 +72,23 @@ def status() -> Shown:
     return Shown(info, status_html(info), status_text(info))
 
 
-def cache_status() -> Shown:
-    """Return the cache's hits, size and savings."""
-    info = _cache_info() if session().cache is not None else CacheInfo()
-    return Shown(info, cache_html(info), cache_text(info))
+def cache_status(do: Literal["show", "trim", "clear"] = "show") -> Shown:
+    """Return the cache's hits, size and savings.
+
+    Args:
+        do: First `"trim"` what expired or is over the limit, or `"clear"` every answer.
+    """
+    cache, note = session().cache, ""
+    if cache is None:
+        return Shown(CacheInfo(), cache_html(CacheInfo(), "off"), cache_text(CacheInfo(), "off"))
+    if do == "trim":
+        note = f"trimmed: {plural(cache.trim(), 'response')} expired or over the limit"
+    elif do == "clear":
+        before = cache.stats().entries
+        cache.clear()
+        note = f"cleared: {plural(before, 'response')} forgotten"
+    info = _cache_info()
+    return Shown(info, cache_html(info, note), cache_text(info, note))
 
 
 def pool_status() -> Shown:
@@ -127,6 +141,8 @@ def _cache_info() -> CacheInfo:
         directory=stats.directory or "",
         memory_entries=stats.memory_entries,
         saved_cost=stats.saved_cost,
+        saved_tokens=stats.saved_tokens,
+        unpriced_hits=stats.unpriced_hits,
         faults=stats.faults,
     )
 

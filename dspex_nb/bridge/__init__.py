@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dspex_nb.bridge.accelerate import accelerate_predictors
     from dspex_nb.bridge.catalog import find_optimizer, make_optimizer, optimizers, option_names
     from dspex_nb.bridge.compact import CompactAdapter
     from dspex_nb.bridge.conversion import from_dspy, to_dspy
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from dspex_nb.bridge.programs import dspy_adapter, program_for
     from dspex_nb.bridge.running import ModuleResult, run_module
     from dspex_nb.bridge.studying import StudyOutcome, StudyRun
+    from dspex_nb.bridge.types import type_codec
 
 # DSPy and LiteLLM refresh price lists over the network at first use; offline that costs seconds and a warning.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -28,6 +30,7 @@ _HOMES = {
     "StudyOutcome": "studying",
     "StudyPlan": "plans",
     "StudyRun": "studying",
+    "accelerate_predictors": "accelerate",
     "dspy_adapter": "programs",
     "find_optimizer": "catalog",
     "from_dspy": "conversion",
@@ -38,6 +41,7 @@ _HOMES = {
     "recipe_of": "plans",
     "run_module": "running",
     "to_dspy": "conversion",
+    "type_codec": "types",
 }
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "StudyOutcome",
     "StudyPlan",
     "StudyRun",
+    "accelerate_predictors",
     "dspy_adapter",
     "find_optimizer",
     "from_dspy",
@@ -59,6 +64,7 @@ __all__ = [
     "recipe_of",
     "run_module",
     "to_dspy",
+    "type_codec",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any
 
 import dspy
@@ -11,29 +12,32 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dspex_nb.signatures import MISSING, Field, Signature
+from dspex_nb.signatures.annotations import as_rules, facts_of
+from dspex_nb.signatures.signature import rebuild
 
 _KIND = "__dspy_field_type"
-_BOUNDS = (
-    "gt", "ge", "lt", "le", "min_length", "max_length", "multiple_of", "pattern", "allow_inf_nan", "max_digits", "decimal_places",
-    "strict",
-)  # fmt: skip
-_FACTS = (
-    "title", "description", "examples", "alias", "validation_alias", "serialization_alias", "deprecated", "discriminator",
-    "frozen",
-)  # fmt: skip
+
+
+def dspy_module() -> Any:
+    """Return the `dspy` module, for types written `dspy.Image` in a signature's text."""
+    return dspy
 
 
 def to_dspy(signature: Signature) -> type[dspy.Signature]:
     """Return a fresh `dspy.Signature` subclass with the same fields, instructions and name."""
-    fields = {name: (_annotation(one), _info(one)) for name, one in signature.fields.items()}
-    made: type[dspy.Signature] = dspy.Signature(fields, signature.instructions, signature_name=signature.name)
+    body: dict[str, Any] = {name: _info(one) for name, one in signature.fields.items()}
+    body["__annotations__"] = {name: _annotation(one) for name, one in signature.fields.items()}
+    said = signature.instructions
+    # DSPy strips a docstring's indentation; below an empty first line it takes nothing from text that has none in common.
+    body |= {"__doc__": said if inspect.cleandoc(said) == said else f"\n{said}", "__module__": __name__}
+    made: type[dspy.Signature] = type(dspy.Signature)(signature.name, (dspy.Signature,), body)
     return made
 
 
 def from_dspy(cls: type[dspy.Signature]) -> Signature:
     """Return the value that a `dspy.Signature` subclass stands for."""
     fields = [_field(name, info) for name, info in cls.fields.items()]
-    return Signature(fields, cls.instructions, name=cls.__name__)
+    return rebuild(Signature, fields, cls.instructions, cls.__name__)
 
 
 def _annotation(one: Field) -> Any:
@@ -49,8 +53,8 @@ def _info(one: Field) -> FieldInfo:
     }
     if one.constraints:
         extra["constraints"] = one.constraints
-    if one.untyped:
-        extra[IS_TYPE_UNDEFINED] = True
+    if one.marked is not None:
+        extra[IS_TYPE_UNDEFINED] = one.marked
     given: dict[str, Any] = {**one.rules, "json_schema_extra": extra}
     if one.factory is not None:
         given["default_factory"] = one.factory
@@ -63,10 +67,8 @@ def _info(one: Field) -> FieldInfo:
 def _field(name: str, info: FieldInfo) -> Field:
     given: Any = info.json_schema_extra or {}
     kept = {key: value for key, value in given.items() if key not in {"desc", "constraints", _KIND, IS_TYPE_UNDEFINED}}
-    if given.get(IS_TYPE_UNDEFINED) is False:  # DSPy's string form says so, its class form does not
-        kept[IS_TYPE_UNDEFINED] = False
     prefix = kept.pop("prefix", None)
-    rules, metadata = _rules(info)
+    rules, metadata = as_rules(info.metadata, facts_of(info))
     one = Field(
         name=name,
         type=info.annotation,
@@ -75,22 +77,10 @@ def _field(name: str, info: FieldInfo) -> Field:
         constraints=given.get("constraints", ""),
         rules=rules,
         metadata=metadata,
-        extra=kept if prefix is None or prefix == Field(name=name).prefix else {**kept, "prefix": prefix},
+        extra=kept,
         factory=info.default_factory,  # type: ignore[arg-type]  # one that takes the validated data is not DSPy's
         untyped=bool(given.get(IS_TYPE_UNDEFINED)),
+        marked=given.get(IS_TYPE_UNDEFINED),
     )
-    return one.described(given.get("desc", f"${{{name}}}"))
-
-
-def _rules(info: FieldInfo) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """Read pydantic's bounds back into the keywords they were given as; what is none of them came from `Annotated`."""
-    rules: dict[str, Any] = {}
-    metadata: list[Any] = []
-    for item in info.metadata:
-        found = {key: getattr(item, key) for key in _BOUNDS if getattr(item, key, None) is not None}
-        if found:
-            rules |= found
-        else:
-            metadata.append(item)
-    facts = {key: value for key in _FACTS if (value := getattr(info, key, None)) is not None}
-    return rules | facts, tuple(metadata)
+    one = one.described(given.get("desc", f"${{{name}}}"))
+    return one if prefix is None else one.labelled(prefix)

@@ -21,7 +21,9 @@ from typing import Any
 import dspy
 from dspy.utils.callback import with_callbacks
 
-from dspex_nb.errors import Cancelled, LMInvalidRequestError
+from dspex_nb.adapters.schemas import strict
+from dspex_nb.bridge.errors import as_dspy
+from dspex_nb.errors import Cancelled, LMError, LMInvalidRequestError
 from dspex_nb.events import Bus
 from dspex_nb.messages import Message, Output, Request, Response, Usage
 from dspex_nb.scopes import Scope, new_run_id
@@ -77,9 +79,10 @@ class BridgeLM(dspy.BaseLM):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         merged = {**dict(getattr(client, "options", None) or {}), **options}
-        shown = {key: merged[key] for key in ("temperature", "max_tokens") if key in merged}
+        shown = {key: merged[key] for key in ("temperature", "max_tokens", "reasoning_effort") if key in merged}
+        model_type = getattr(client, "model_type", "chat")
         super().__init__(
-            model=client.model, model_type="chat", cache=False, num_retries=0, callbacks=callbacks, **{**options, **shown}
+            model=client.model, model_type=model_type, cache=False, num_retries=0, callbacks=callbacks, **{**options, **shown}
         )
         self._client, self._response_cache = client, cache
         self._scope = scope or Scope(run_id=new_run_id(), bus=Bus(keep=0))
@@ -125,6 +128,8 @@ class BridgeLM(dspy.BaseLM):  # type: ignore[misc]
                 responses = _at_once(lambda request: self._client.complete(request, scope=scope, cache=cache), requests)
         except Cancelled as stop:
             raise Stopped(str(stop)) from stop
+        except LMError as error:
+            raise as_dspy(error) from error.__cause__
         return self._finish(responses, prompt, messages, kwargs)
 
     @with_callbacks
@@ -137,6 +142,8 @@ class BridgeLM(dspy.BaseLM):  # type: ignore[misc]
             responses = await asyncio.gather(*(self._client.acomplete(request, scope=scope, cache=cache) for request in requests))
         except Cancelled as stop:
             raise Stopped(str(stop)) from stop
+        except LMError as error:
+            raise as_dspy(error) from error.__cause__
         return self._finish(responses, prompt, messages, kwargs)
 
     def __copy__(self) -> BridgeLM:
@@ -253,7 +260,8 @@ def _usage_dict(usage: Usage) -> dict[str, int]:
 def _plain_format(wanted: Any) -> Any:
     """Write a response format given as a pydantic class (DSPy's JSONAdapter does) as OpenAI's JSON."""
     if isinstance(wanted, type) and hasattr(wanted, "model_json_schema"):
-        schema = {"name": wanted.__name__, "schema": wanted.model_json_schema(), "strict": True}
+        plain = wanted.model_json_schema()
+        schema = {"name": wanted.__name__, "schema": strict(plain, plain), "strict": True}  # as plain DSPy puts it on the wire
         return {"type": "json_schema", "json_schema": schema}
     return wanted
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
+from dspy.primitives.prediction import Completions
 
 from dspex_nb.bridge.conversion import to_dspy
 from dspex_nb.bridge.lm import BridgeLM, Stopped
@@ -19,7 +20,7 @@ from dspex_nb.signatures import Signature
 
 _LM_OPTIONS = frozenset({
     "temperature", "max_tokens", "max_completion_tokens", "n", "top_p", "top_k", "stop", "seed", "rollout_id", "presence_penalty",
-    "frequency_penalty", "logprobs", "reasoning_effort", "response_format",
+    "frequency_penalty", "logprobs", "reasoning_effort", "response_format", "ttl_s",
 })  # fmt: skip
 
 _KINDS = {
@@ -39,12 +40,16 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class ModuleResult:
-    """What a DSPy module returned, and what its calls took. `cached` names a tier if no call was sent at all."""
+    """What a DSPy module returned, and what its calls took. `cached` names a tier if no call was sent at all.
+
+    `completions` holds each candidate's fields where the module asked for several.
+    """
 
     outputs: dict[str, Any]
     usage: Usage = field(default_factory=Usage)
     cost: float | None = None
     cached: str | None = None
+    completions: tuple[dict[str, Any], ...] = ()
 
 
 def run_module(
@@ -79,14 +84,15 @@ def run_module(
         _check_inputs(signature, inputs)
     lm_options, build_options = _split(options or {})
     lm = BridgeLM(client, scope=scope, cache=cache, **lm_options)
-    chosen = dspy_adapter(adapter or client.default_adapter)
+    chosen = dspy_adapter(adapter or client.default_adapter, lm)
     try:
         with dspy.context(lm=lm, adapter=chosen, callbacks=[], disable_history=True, trace=[]):
             call = _callable(module, signature, build_options)
-            outputs = _outputs(call(**inputs))
+            returned = call(**inputs)
     except Stopped as stop:
         raise Cancelled("stopped", hint="what was finished is kept; run again to go on") from stop
-    return ModuleResult(outputs, lm.ledger.usage, lm.ledger.cost, lm.ledger.cached)
+    ledger = lm.ledger
+    return ModuleResult(_outputs(returned), ledger.usage, ledger.cost, ledger.cached, _completions(returned))
 
 
 def _callable(module: Any, signature: Signature | None, options: dict[str, Any]) -> Callable[..., Any]:
@@ -184,6 +190,11 @@ def _check_inputs(signature: Signature, inputs: Mapping[str, Any]) -> None:
     missing = [name for name, one in signature.inputs.items() if name not in inputs and one.required]
     if missing:
         raise MissingInputError(f"missing input {missing[0]!r}", hint=f"inputs are: {', '.join(signature.inputs)}")
+
+
+def _completions(returned: Any) -> tuple[dict[str, Any], ...]:
+    found = getattr(returned, "completions", None)
+    return tuple(dict(found[index].items()) for index in range(len(found))) if isinstance(found, Completions) else ()
 
 
 def _outputs(returned: Any) -> dict[str, Any]:

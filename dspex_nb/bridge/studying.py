@@ -81,7 +81,7 @@ class StudyRun:
         lm = BridgeLM(self._client, scope=self._scope, cache=self._cache, trial_of=self.watch.trial)
         with dspy.context(
             lm=lm,
-            adapter=dspy_adapter(plan.adapter or self._client.default_adapter),
+            adapter=dspy_adapter(plan.adapter or self._client.default_adapter, lm),
             callbacks=[self.watch],
             disable_history=True,  # DSPy keeps every call for ever otherwise
             num_threads=plan.n_jobs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,26 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Savings:
+    """What hits made needless: US dollars as far as prices were known, tokens, and how many hits had no known price."""
+
+    cost: float = 0.0
+    tokens: int = 0
+    unpriced: int = 0
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Self:
+        """Return what one hit on `value` saves."""
+        usage, cost = value.get("usage"), value.get("cost")
+        counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")] if isinstance(usage, dict) else []
+        tokens = sum(count for count in counts if isinstance(count, int))
+        return cls(cost, tokens) if isinstance(cost, int | float) else cls(0.0, tokens, 1)
+
+    def __add__(self, other: Savings) -> Savings:
+        return Savings(self.cost + other.cost, self.tokens + other.tokens, self.unpriced + other.unpriced)
+
+
+@dataclass(frozen=True, slots=True)
 class CacheStats:
     """Counts since this cache was opened in this process; `entries` and `bytes` are the disk's, all processes together.
 
@@ -23,6 +43,7 @@ class CacheStats:
         faults: Entries skipped because unreadable, and writes that failed.
         saved_cost: US dollars that the hits would have cost, as far as prices were known.
         saved_tokens: Tokens that the hits would have used.
+        unpriced_hits: Hits on answers of unknown price, which `saved_cost` leaves out.
         memory_entries: Entries held in memory.
         directory: Where the disk tier lives, None without one.
         size_bytes: The disk tier's limit.
@@ -39,6 +60,7 @@ class CacheStats:
     memory_entries: int = 0
     directory: str | None = None
     size_bytes: int = 0
+    unpriced_hits: int = 0
 
     @property
     def hit_rate(self) -> float:

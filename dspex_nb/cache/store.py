@@ -1,256 +1,229 @@
-"""The disk tier: a joblib store backend whose items are JSON files.
+"""The disk tier: JSON files with a size index. `backend.py` makes a joblib store backend of it.
 
 On disk, under the cache's directory:
 
-    ab/abcdef….json      one item: {"v": 1, "key": "abcdef…", "expires": null | epoch seconds, "value": {…}}
-    ab/.abcdef….PID.N    an item while it is written; renamed onto its name when whole, swept when its writer was killed
-    index.sqlite         sizes and ages (see `index.py`); may be deleted at any time, is rebuilt from the items
+    ab/abcdef….json                  one item: {"v": 1, "key": "abcdef…", "expires": null | epoch seconds, "value": {…}}
+    half-written/abcdef….PID.N       an item while it is written; renamed when whole, swept when its writer was killed
+    index.sqlite                     sizes and ages (see `index.py`); may be deleted at any time, is rebuilt from the items
 
 An item is read without the index, so a hit is one open and one JSON parse. An item that is cut short, of another format or
 under another's name is deleted, counted as a fault and treated as absent; files that are not items are left alone.
+
+The index learns of an item before the item gets its name, and forgets it after it is gone. So a writer killed between the two
+leaves the index counting too much, never too little, and the limit holds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
 import re
+import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from joblib import register_store_backend
-from joblib._store_backends import CacheItemInfo, StoreBackendBase, StoreBackendMixin
+from dspex_nb.cache.index import Row, SizeIndex
 
-from dspex_nb.cache.index import SizeIndex
-
-BACKEND = "dspex_json"
 ITEM_VERSION = 1
-DEFAULT_SIZE_BYTES = 1 << 30
-_ITEM = re.compile(r"^[0-9a-f]{8,}\.json$")
-_HALF_WRITTEN = re.compile(r"^\.[0-9a-f]{8,}\.\d+\.\d+$")
+_ITEM = re.compile(r"[0-9a-f]{8,}\.json")
+_EXPIRES = re.compile(rb'^\{"v":\d+,"key":"[0-9a-f]+","expires":([0-9.]+),')
+_HEAD_BYTES = 200
+_HALF_WRITTEN = "half-written"
 _ABANDONED_S = 600.0
 _TOUCHES = 256
 _counter = itertools.count()
 
 
-class JsonStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # joblib is untyped
-    """Items as JSON files with a size index; joblib's interface, so `joblib.Memory(backend="dspex_json")` can use it too.
+class JsonStore:
+    """Items as JSON files in `directory`, together at most `size_bytes` large.
 
     Attributes:
         faults: Unreadable items met so far.
+
+    Raises:
+        OSError: The directory is not there and cannot be made.
     """
 
-    def configure(self, location: str, verbose: int = 0, backend_options: Mapping[str, Any] | None = None) -> None:
-        """Open the store at `location`; `backend_options` may set `size_bytes`."""
-        self.location = str(location)
-        self.verbose = verbose
-        self.compress, self.mmap_mode = False, None
-        self.size_bytes = int((backend_options or {}).get("size_bytes", DEFAULT_SIZE_BYTES))
-        self.faults = 0
+    def __init__(self, directory: Path, size_bytes: int) -> None:
+        self.directory, self.size_bytes, self.faults = directory, size_bytes, 0
+        self._root = str(directory)
         self._touched: dict[str, float] = {}
-        self._shards: set[str] = set()
-        root = Path(self.location)
-        root.mkdir(parents=True, exist_ok=True)
-        self._index = SizeIndex(root)
-        if self._index.fresh:
-            self.reconcile()
+        directory.mkdir(parents=True, exist_ok=True)
+        self._index = SizeIndex(directory, self.rows)
+        self._sweep()
 
-    # What the cache uses
-
-    def load_item(self, call_id: Sequence[str], verbose: int = 1, timestamp: float | None = None, metadata: Any = None) -> Any:
-        """Return an item's value.
+    def load(self, key: str) -> tuple[Any, float | None]:
+        """Return an item's value and when it expires.
 
         Raises:
             KeyError: There is none, it expired, or it is unreadable.
         """
-        del verbose, timestamp, metadata
-        return self.load(_key(call_id))[0]
-
-    def load(self, key: str) -> tuple[Any, float | None]:
-        """Return an item's value and when it expires. Raises `KeyError` as `load_item` does."""
-        path = self._path(key)
         try:
-            with open(path, "rb") as file:  # noqa: PTH123 - pathlib's open costs a fifth of a hit
+            with open(self.path(key), "rb") as file:  # noqa: PTH123 - pathlib's open costs a fifth of a hit
                 item = json.loads(file.read())
             if item["v"] != ITEM_VERSION or item["key"] != key:
                 raise ValueError("another's item")  # noqa: TRY301 - treated as the parse errors are
             value, expires = item["value"], item["expires"]
+            over = expires is not None and expires <= time.time()
         except FileNotFoundError:
             raise KeyError(key) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:  # e.g. no right to read, or too many open files: the item may be good
             self.faults += 1
-            self._discard([key])
             raise KeyError(key) from error
-        if expires is not None and expires <= time.time():
-            self._discard([key])
+        except (ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
+            self.faults += 1
+            self._try_to(self.discard, [key])
+            raise KeyError(key) from error
+        if over:
+            self._try_to(self.discard, [key])
             raise KeyError(key)
         self._touched[key] = time.time()
         if len(self._touched) >= _TOUCHES:
-            self._flush_touched()
+            self._try_to(self._flush_touched)
         return value, expires
 
-    def dump_item(self, call_id: Sequence[str], item: Any, verbose: int = 1) -> None:
-        """Write a JSON-able item; raises OSError where the disk refuses and TypeError where the item is not JSON-able."""
-        del verbose
-        self.dump(_key(call_id), item, None)
-
     def dump(self, key: str, value: Any, expires: float | None) -> None:
-        """Write an item whole or not at all, then make room if the limit is passed."""
+        """Write an item whole or not at all, then make room if the limit is passed.
+
+        Raises:
+            OSError, sqlite3.Error: The disk or the index refuses.
+            TypeError, ValueError: The value is not JSON-able.
+        """
         record = {"v": ITEM_VERSION, "key": key, "expires": expires, "value": value}
         content = json.dumps(record, separators=(",", ":")).encode()
         if len(content) > self.size_bytes:
+            self.discard([key])
             return
-        path = self._path(key)
-        self._write(key, path, content)
-        if self._index.add(key, len(content), expires) > self.size_bytes:
+        half = f"{self._root}/{_HALF_WRITTEN}/{key}.{os.getpid()}.{next(_counter)}"
+        try:
+            self._write_file(half, content)
+            total = self._index.add(key, len(content), expires)
+            self._rename(half, self.path(key))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(half)  # noqa: PTH108 - the hot path
+            raise
+        if total > self.size_bytes:
             self.make_room()
+        if not self._index.knows(key):  # another process made room between the two steps, and counted it out
+            self._recount([key])
 
-    def contains_item(self, call_id: Sequence[str]) -> bool:
-        """Say whether there is an item, without reading it."""
-        return Path(self._path(_key(call_id))).exists()
-
-    def clear_item(self, call_id: Sequence[str]) -> None:
-        """Delete an item."""
-        self._discard([_key(call_id)])
+    def discard(self, keys: Sequence[str]) -> None:
+        """Delete items."""
+        for key in keys:
+            self._touched.pop(key, None)
+            with contextlib.suppress(OSError):
+                os.unlink(self.path(key))  # noqa: PTH108 - the hot path
+        if keys:
+            self._index.remove(keys)
+            self._recount(keys)
 
     def clear(self) -> None:
         """Delete every item; files that are not items stay."""
-        self._discard([key for key, _ in self._index.sizes()])
         self.reconcile()
-        self._discard([key for key, _ in self._index.sizes()])
+        self.discard([key for key, _ in self._index.sizes()])
 
     def make_room(self) -> int:
         """Delete what expired, then what was used longest ago, until a tenth of the limit is free; return how many."""
         self._flush_touched()
-        gone = self._index.expired()
-        self._discard(gone)
-        size = self._index.totals()[0]
-        if size > self.size_bytes:
-            oldest = self._index.oldest(size - int(self.size_bytes * 0.9))
-            self._discard(oldest)
-            gone += oldest
-        return len(gone)
+        expired = self._index.expired()
+        self.discard(expired)
+        oldest = self._index.oldest_over(self.size_bytes, self.size_bytes * 9 // 10)
+        self.discard(oldest)
+        return len(expired) + len(oldest)
 
     def reconcile(self) -> None:
-        """Make the index agree with the files: after a killed writer, or when the index was lost."""
-        found: dict[str, tuple[int, float]] = {}
-        for path in self._files():
-            with contextlib.suppress(OSError):  # another process may delete it meanwhile
-                status = path.stat()
-                if _ITEM.match(path.name):
-                    found[path.stem] = (status.st_size, status.st_mtime)
-                elif _HALF_WRITTEN.match(path.name) and status.st_mtime < time.time() - _ABANDONED_S:
-                    path.unlink()
+        """Make the index agree with the files: after a killed writer, or when items came or went by other hands."""
+        self._sweep()
+        found = {row[0]: row for row in self.rows()}
         known = dict(self._index.sizes())
-        self._index.remove([key for key in known if key not in found and not Path(self._path(key)).exists()])
-        self._index.add_many([(key, size, used, None) for key, (size, used) in found.items() if known.get(key) != size])
+        self._index.remove([key for key in known if key not in found and not Path(self.path(key)).exists()])
+        self._index.add_many([row for key, row in found.items() if known.get(key) != row[1]])
 
     def totals(self) -> tuple[int, int]:
         """Return bytes and number of all items, those of other processes included."""
-        return self._index.totals()
+        try:
+            return self._index.totals()
+        except (sqlite3.Error, OSError):  # a folder that may only be read has no index to ask
+            sizes = [row[1] for row in self.rows()]
+            return (sum(sizes), len(sizes))
 
     def close(self) -> None:
         """Write what is pending and close the index."""
-        with contextlib.suppress(Exception):
-            self._flush_touched()
+        self._try_to(self._flush_touched)
         self._index.close()
 
-    # joblib's other methods
+    def path(self, key: str) -> str:
+        """Return where an item lies."""
+        return f"{self._root}/{key[:2]}/{key}.json"
 
-    def get_items(self) -> list[Any]:
-        """Return joblib's record (path, size, last access) of every item."""
-        import datetime as dt
-
-        rows = []
-        for path in self._files():
-            if _ITEM.match(path.name):
-                status = path.stat()
-                rows.append(CacheItemInfo(str(path), status.st_size, dt.datetime.fromtimestamp(status.st_mtime)))  # noqa: DTZ006 - joblib compares naive times
-        return rows
-
-    def create_location(self, location: str) -> None:
-        """Make a directory."""
-        Path(location).mkdir(parents=True, exist_ok=True)
-
-    def clear_location(self, location: str) -> None:
-        """Delete one item's file, or every item if it is the store's own place."""
-        if Path(location) == Path(self.location):
-            self.clear()
-        else:
-            self._discard([Path(location).stem])
-
-    def _open_item(self, f: str, mode: str) -> IO[Any]:
-        return open(f, mode)  # noqa: PTH123 - joblib's hook returns an open file
-
-    def _item_exists(self, location: str) -> bool:
-        return Path(location).exists()
-
-    def _move_item(self, src: str, dst: str) -> None:
-        os.replace(src, dst)  # noqa: PTH105 - both are strings here
+    def rows(self) -> Iterator[Row]:
+        """Read the index's row of every item from the files."""
+        for shard in self.directory.iterdir():
+            if len(shard.name) == 2 and shard.is_dir():  # noqa: PLR2004 - a key's first two digits
+                for path in shard.iterdir():
+                    if _ITEM.fullmatch(path.name) and path.name.startswith(shard.name) and (row := _row(path)) is not None:
+                        yield row
 
     # Files
 
-    def _path(self, key: str) -> str:
-        return f"{self.location}/{key[:2]}/{key}.json"
-
-    def _write(self, key: str, path: str, content: bytes) -> None:
-        shard = key[:2]
-        if shard not in self._shards:
-            os.makedirs(f"{self.location}/{shard}", exist_ok=True)  # noqa: PTH103 - the hot path
-            self._shards.add(shard)
-        half = f"{self.location}/{shard}/.{key}.{os.getpid()}.{next(_counter)}"
+    def _rename(self, half: str, path: str) -> None:
         try:
-            self._write_file(half, content)
             os.replace(half, path)  # noqa: PTH105 - the hot path
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                os.unlink(half)  # noqa: PTH108 - the hot path
-            if isinstance(error, FileNotFoundError):  # someone deleted the folder under us
-                self._shards.discard(shard)
-            raise
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - paths are strings here
+            os.replace(half, path)  # noqa: PTH105 - as above
+
+    def _write_file(self, path: str, content: bytes) -> None:
+        try:
+            self._write_new(path, content)
+        except FileNotFoundError:  # the first item, or someone deleted the folder under us
+            (self.directory / _HALF_WRITTEN).mkdir(parents=True, exist_ok=True)
+            self._write_new(path, content)
 
     @staticmethod
-    def _write_file(path: str, content: bytes) -> None:
+    def _write_new(path: str, content: bytes) -> None:
         with open(path, "wb", buffering=0) as file:  # noqa: PTH123 - the hot path
-            file.write(content)
+            written = file.write(content)
+        if written != len(content):  # the disk took what it had room for
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _discard(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            self._touched.pop(key, None)
-            with contextlib.suppress(OSError):
-                os.unlink(self._path(key))  # noqa: PTH108 - the hot path
-        if keys:
-            self._index.remove(keys)
+    def _recount(self, keys: Sequence[str]) -> None:
+        """Tell the index of those items that are there after all: another process wrote them at the same moment."""
+        back = [row for key in keys if (row := _row(Path(self.path(key)))) is not None]
+        if back:
+            self._index.add_many(back)
 
     def _flush_touched(self) -> None:
         touched, self._touched = self._touched, {}
         if touched:
             self._index.touch(touched)
 
-    def _files(self) -> Iterator[Path]:
-        for shard in Path(self.location).iterdir():
-            if len(shard.name) == 2 and shard.is_dir():  # noqa: PLR2004 - a key's first two digits
-                yield from shard.iterdir()
+    def _sweep(self) -> None:
+        """Delete what killed writers left half-written."""
+        with contextlib.suppress(OSError):
+            for half in (self.directory / _HALF_WRITTEN).iterdir():
+                with contextlib.suppress(OSError):
+                    if half.stat().st_mtime < time.time() - _ABANDONED_S:
+                        half.unlink()
+
+    @staticmethod
+    def _try_to(act: Callable[..., object], *args: Any) -> None:
+        """Do what only keeps the books: a hit stays a hit when the index or the disk refuses."""
+        with contextlib.suppress(OSError, sqlite3.Error):
+            act(*args)
 
 
-def _key(call_id: Sequence[str]) -> str:
-    """One name for joblib's path-like ids; our own calls have a single part."""
-    if len(call_id) == 1 and _ITEM.match(f"{call_id[0]}.json"):
-        return call_id[0]
-    import hashlib
-
-    return hashlib.sha256("/".join(call_id).encode()).hexdigest()
-
-
-register_store_backend(BACKEND, JsonStore)
-
-
-def open_store(directory: Path, size_bytes: int) -> JsonStore:
-    """Open the disk tier at `directory`."""
-    store = JsonStore()
-    store.configure(str(directory), backend_options={"size_bytes": size_bytes})
-    return store
+def _row(path: Path) -> Row | None:
+    try:
+        status = path.stat()
+        with path.open("rb") as file:
+            expires = _EXPIRES.match(file.read(_HEAD_BYTES))
+    except OSError:  # it went meanwhile, or may not be read
+        return None
+    return (path.stem, status.st_size, status.st_mtime, float(expires[1]) if expires else None)

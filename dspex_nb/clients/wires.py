@@ -30,6 +30,10 @@ class Wire(Protocol):
         """Ask and yield the chunks on the running loop."""
         ...
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no text may show: the key, and whatever else was given in confidence."""
+        ...
+
     def warm_up(self) -> None:
         """Make ready what the first call would wait for."""
         ...

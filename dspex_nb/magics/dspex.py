@@ -12,17 +12,17 @@ from dspex_nb.magics.namespace import literal
 
 USAGE = Usage(
     "%dspex",
-    "Set and see the session: lm MODEL, status, cache, pools, runs, optimizers, doctor.",
-    ("command", "[model]"),
+    "Set and see the session: lm MODEL, status, cache [trim|clear], pools, runs, optimizers, doctor.",
+    ("command", "[what]"),
     (
         Option("api-base", "lm: address of an OpenAI-compatible server", "URL"),
         Option("temperature", "lm: sampling temperature", "T"),
         Option("max-tokens", "lm: longest answer", "N"),
         Option("path", "lm local: another GGUF file", "FILE"),
-        Option("clear", "cache: forget every answer"),
-        Option("trim", "cache: drop what is over the limits"),
+        Option("clear", "cache: forget every answer; also: cache clear"),
+        Option("trim", "cache: drop what expired or is over the limit; also: cache trim"),
     ),
-    "%dspex lm local\n%dspex lm openai/gpt-5-mini\n%dspex status",
+    "%dspex lm local\n%dspex lm openai/gpt-5-mini\n%dspex status\n%dspex cache trim",
 )
 
 
@@ -36,7 +36,7 @@ def run(shell: Any, line: str, cell: str | None) -> Any:  # noqa: ARG001 - every
     if command not in COMMANDS:
         near = did_you_mean(command, COMMANDS)
         raise MagicUsageError(f"%dspex knows no {command!r}", hint=f"{near}commands: {', '.join(COMMANDS)}")
-    if len(given.words) > 1 and command != "lm":
+    if len(given.words) > 1 and command not in {"lm", "cache"}:
         raise MagicUsageError(f"%dspex {command} takes no {given.words[1]!r}", hint="see %dspex --help")
     return COMMANDS[command](given)
 
@@ -52,14 +52,18 @@ def _lm(given: Arguments) -> Any:
 
 
 def _cache(given: Arguments) -> Any:
-    cache = api.session().cache
-    if cache is not None and given.get("clear"):
-        cache.clear()
-    if cache is not None and given.get("trim"):
-        cache.trim()
-    return api.cache_status()
+    word = given.words[1] if len(given.words) > 1 else ""
+    if word not in {"", *_CACHE_ACTS}:
+        raise MagicUsageError(
+            f"%dspex cache takes no {word!r}", hint=f"{did_you_mean(word, _CACHE_ACTS)}write %dspex cache, trim or clear after it"
+        )
+    trim, clear = (bool(given.get(act)) or word == act for act in _CACHE_ACTS)
+    if trim and clear:
+        raise MagicUsageError("%dspex cache was told to trim and to clear", hint="clear alone forgets everything")
+    return api.cache_status("trim" if trim else "clear" if clear else "show")
 
 
+_CACHE_ACTS = ("trim", "clear")
 COMMANDS: dict[str, Callable[[Arguments], Any]] = {
     "lm": _lm,
     "status": lambda _: api.status(),

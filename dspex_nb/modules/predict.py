@@ -1,12 +1,14 @@
 """`Predict` and `ChainOfThought`: one prompt, one answer, typed fields; native where that is exact, else through DSPy.
 
-Model options come from four places, the later the stronger: the client's defaults (merged in by the client), what the adapter
-needs (`response_format`, `max_tokens`), the module's own options, the call's.
+Model options come from three places, the later the stronger: the client's defaults (merged in by the client), the module's own
+options, the call's. The adapter then has the last word: `chat` and `json` set what their format needs, as in DSPy, and `compact`
+only what is not given.
 """
 
 from __future__ import annotations
 
 import asyncio
+import operator
 import time
 import types
 import typing
@@ -32,7 +34,7 @@ _SAMPLING_TEMPERATURE = 0.7  # DSPy's, where several candidates are asked for an
 _STILL = 0.15
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would triple what making one costs, at every call
 class _Call:
     """One call, made ready: everything that options and session decide."""
 
@@ -68,6 +70,7 @@ class Predict:
         self.demos: list[dict[str, Any]] = []
         # What DSPy keeps beside these in a saved state; carried along so that nothing is lost on the way through.
         self._kept: dict[str, Any] = {"traces": [], "train": [], "lm": None}
+        self._last_route: tuple[tuple[Any, ...], tuple[Route, Any]] | None = None
 
     def _extend(self, signature: Signature) -> Signature:
         return signature
@@ -123,7 +126,9 @@ class Predict:
             MissingInputError: An input without a default is not given.
         """
         chosen = native_adapter(adapter or self.adapter, session) or get_adapter("chat")
-        return list(chosen.messages(self.signature, self.demos, self._values(inputs)))
+        if session.lm is None:
+            return list(chosen.messages(self.signature, self.demos, self._values(inputs)))
+        return prepare(chosen, self.signature, self.demos, self._values(inputs), session.lm, self.lm_options).messages
 
     def parse_in(self, text: str, *, session: Session, adapter: Any = None) -> dict[str, Any]:
         """Return the typed fields that an answer holds, read as `session` would.
@@ -179,21 +184,33 @@ class Predict:
         adapter = options.pop("adapter", None) or self.adapter
         engine = options.pop("engine", None)
         demos = options.pop("demos", None)
-        route = options.pop("route", None) or route_call(scope.step, self.signature, session, engine=engine, adapter=adapter)
-        config = {**self.lm_options, **options.pop("config", {}), **options}
-        chosen = native_adapter(adapter, session) if route.engine == "native" else adapter or session.adapter
+        route, chosen = self._routed(scope.step, session, adapter, engine, options.pop("route", None))
+        config = {**self.lm_options, **options.pop("config", {}), **options} if options or self.lm_options else {}
         kept = self.demos if demos is None else demos
         return _Call(self._values(inputs), kept, config, session, scope, route, chosen, started)
 
+    def _routed(self, step: str, session: Session, adapter: Any, engine: str | None, route: Route | None) -> tuple[Route, Any]:
+        """Return the route and the adapter of a call; the last answer stands while nothing that decides it has changed."""
+        asked = (route, step, engine, adapter, session.adapter, session.lm.default_adapter, self.signature)
+        last = self._last_route
+        if last is not None and all(map(operator.is_, last[0], asked)):
+            return last[1]
+        found = route or route_call(step, self.signature, session, engine=engine, adapter=adapter)
+        decided = (found, native_adapter(adapter, session) if found.engine == "native" else adapter or session.adapter)
+        self._last_route = (asked, decided)
+        return decided
+
     def _values(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        fields = self.signature.inputs
+        if inputs.keys() == fields.keys():
+            return {name: inputs[name] for name in fields}
         values: dict[str, Any] = {}
-        for name, one in self.signature.inputs.items():
+        for name, one in fields.items():
             if name in inputs:
                 values[name] = inputs[name]
             elif not one.required:
                 values[name] = one.default_value()
             elif not _allows_none(one.type):
-                fields = self.signature.inputs
                 near = did_you_mean(name, [given for given in inputs if given not in fields])
                 raise MissingInputError(
                     f"missing input {name!r}",
@@ -201,7 +218,7 @@ class Predict:
                 )
         for name in inputs:
             if name not in values:
-                known = ", ".join(self.signature.inputs)
+                known = ", ".join(fields)
                 warnings.warn(f"{name!r} is no input of {self.signature.name} and is ignored; inputs: {known}", stacklevel=5)
         return values
 
@@ -210,40 +227,40 @@ class Predict:
         own = {**call.options}
         count = int(own.pop("n", None) or client.options.get("n") or 1)
         rollout = own.pop("rollout_id", None)
-        temperature = own.get("temperature", client.options.get("temperature"))
+        if rollout is not None and own.get("temperature", client.options.get("temperature")) == 0:
+            warnings.warn("rollout_id has no effect on the answer at temperature=0; set temperature above 0", stacklevel=5)
+        temperature = own.get("temperature") or client.options.get("temperature")  # as DSPy: a 0 here lets the LM's own decide
         if count > 1 and (temperature is None or temperature <= _STILL):
             own["temperature"] = _SAMPLING_TEMPERATURE
-        prompt = prepare(adapter, self.signature, call.demos, call.values, client.capabilities, {**client.options, **own})
-        merged = {**prompt.options, **own}
-        options = {name: value for name, value in merged.items() if value is not None}
+        prompt = prepare(adapter, self.signature, call.demos, call.values, client, own)
+        options = {name: value for name, value in prompt.options.items() if value is not None}
         return prompt, [Request(prompt.messages, options, rollout, candidate) for candidate in range(count)]
 
     def _ask(self, call: _Call, adapter: Any) -> tuple[Prompt, list[Response]]:
-        complete = partial(call.session.lm.complete, scope=call.scope, cache=call.session.cache)
+        complete, cache = call.session.lm.complete, call.session.cache
         prompt, requests = self._requests(call, adapter)
         if len(requests) == 1:
-            return prompt, [complete(requests[0])]
-        return prompt, crew.at_once([partial(complete, request) for request in requests])
+            return prompt, [complete(requests[0], scope=call.scope, cache=cache)]
+        return prompt, crew.at_once([partial(complete, request, scope=call.scope, cache=cache) for request in requests])
 
     async def _ask_async(self, call: _Call, adapter: Any) -> tuple[Prompt, list[Response]]:
-        complete = partial(call.session.lm.acomplete, scope=call.scope, cache=call.session.cache)
+        complete, cache = call.session.lm.acomplete, call.session.cache
         prompt, requests = self._requests(call, adapter)
-        return prompt, list(await asyncio.gather(*(complete(request) for request in requests)))
+        if len(requests) == 1:  # gather would make a task of it
+            return prompt, [await complete(requests[0], scope=call.scope, cache=cache)]
+        return prompt, list(await asyncio.gather(*(complete(request, scope=call.scope, cache=cache) for request in requests)))
 
     def _read_all(self, adapter: Any, prompt: Prompt, responses: Iterable[Response]) -> list[dict[str, Any]]:
         outputs = (output for response in responses for output in response.outputs)
         return [read(adapter, self.signature, prompt, output) for output in outputs]
 
     def _prediction(self, call: _Call, responses: Sequence[Response], parsed: Sequence[Mapping[str, Any]]) -> Prediction:
-        facts = Facts(
-            usage=sum((response.usage for response in responses), Usage()),
-            cost=_cost(responses),
-            route=call.route,
-            run_id=call.scope.run_id,
-            elapsed_s=time.perf_counter() - call.started,
-            cached=responses[0].cached if all(response.cached for response in responses) else None,
-            completions=tuple(parsed),
-        )
+        first, elapsed_s = responses[0], time.perf_counter() - call.started
+        usage, cost, cached = first.usage, first.cost, first.cached
+        if len(responses) > 1:
+            usage, cost = sum((response.usage for response in responses), Usage()), _cost(responses)
+            cached = first.cached if all(response.cached for response in responses) else None
+        facts = Facts(usage, cost, call.route, call.scope.run_id, elapsed_s, cached, completions=tuple(parsed))
         return Prediction(parsed[0], facts)
 
     def _call_dspy(self, call: _Call) -> Prediction:
@@ -258,7 +275,8 @@ class Predict:
             module, None, call.values, client=session.lm, adapter=call.adapter, cache=session.cache, scope=call.scope
         )
         elapsed_s = time.perf_counter() - call.started
-        facts = Facts(done.usage, done.cost, call.route, call.scope.run_id, elapsed_s, done.cached, completions=(done.outputs,))
+        candidates = done.completions or (done.outputs,)
+        facts = Facts(done.usage, done.cost, call.route, call.scope.run_id, elapsed_s, done.cached, completions=candidates)
         return Prediction(done.outputs, facts)
 
     def _state_with(self, demos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -335,7 +353,8 @@ class ChainOfThought(Predict):
 
 def _fallback(adapter: Any) -> Adapter | None:
     """DSPy's rule: an answer in the chat format that cannot be read is asked for again as JSON."""
-    return get_adapter("json") if getattr(adapter, "name", "") == "chat" else None
+    found: Adapter | None = getattr(adapter, "fallback", None)
+    return found
 
 
 def _cost(responses: Sequence[Response]) -> float | None:

@@ -238,6 +238,8 @@ def _program(step: Step, around: Surroundings, scope: Scope, attempt: int, value
     programs: dict[str, Predict] = around.plan.compiled.setdefault("programs", {})
     program = programs.get(around.prefix + step.name)
     options = {name: value for name, value in step.options.items() if name != "demos"}
+    if step.ttl_s is not None:
+        options.setdefault("ttl_s", step.ttl_s)
     if program is None:
         program = programs[around.prefix + step.name] = _native_program(step)
     if attempt:
@@ -270,6 +272,8 @@ def _module(step: Step, around: Surroundings, scope: Scope, attempt: int, values
     from dspex_nb.bridge import run_module  # loads dspy
 
     options = dict(step.options)
+    if step.ttl_s is not None:
+        options.setdefault("ttl_s", step.ttl_s)
     if attempt:
         options["rollout_id"] = (options.get("rollout_id") or 0) + attempt
     session = around.session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dspex_nb.signatures.codecs import Codec, register_codec
+from dspex_nb.signatures.codecs import Codec, register_codec, register_package
 from dspex_nb.signatures.fields import MISSING, Field, InputField, OutputField
 from dspex_nb.signatures.signature import Signature, parse_cell
 from dspex_nb.signatures.types import read_type, register_module, type_text
@@ -18,5 +18,6 @@ __all__ = [
     "read_type",
     "register_codec",
     "register_module",
+    "register_package",
     "type_text",
 ]

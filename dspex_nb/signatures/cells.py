@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dspex_nb.signatures.fields import Field
-from dspex_nb.signatures.grammar import Piece, comment_start, find_arrows, marks, read_field, read_line, refuse_twice
+from dspex_nb.signatures.grammar import Piece, comment_start, find_arrows, marks, name_of, read_field, read_line, refuse_twice
 from dspex_nb.signatures.types import TypeReadError, read_type
 
 
@@ -120,8 +120,8 @@ def _take(line: Piece, fields: list[Field], seen: set[str], types: Mapping[str, 
     cut = comment_start(line.text)
     code = line.at(0, cut)
     if code.text.strip():
-        refuse_twice(code, seen)
         code, desc = _without_comments(line)
+        refuse_twice(code, name_of(code), seen)
         fields.append(read_field(code, types, is_input=is_input, desc=desc))
     elif cut > 0 and fields:
         more = line.text[cut:].lstrip("#").strip()
@@ -130,7 +130,7 @@ def _take(line: Piece, fields: list[Field], seen: set[str], types: Mapping[str, 
 
 def _without_comments(line: Piece) -> tuple[Piece, str]:
     """Return the code before the last comment, and every comment's text joined."""
-    starts = [mark.index for mark in marks(line.text) if mark.char == "#"]
+    starts = [mark.at for mark in marks(line.text) if mark.char == "#"]
     words = [line.text[start:].split("\n", 1)[0].lstrip("#").strip() for start in starts]
     # Comments between brackets stay in the code: Python's parser skips them there.
     end = starts[-1] if starts and "\n" not in line.text[starts[-1] :] else len(line.text)

@@ -36,14 +36,15 @@ _WORDING = {
 }
 _EXTRA = ("desc", "prefix", "format", "parser")
 _OTHER = """
-    alias alias_priority coerce_numbers_to_str decimal_places deprecated description discriminator examples exclude fail_fast
+    alias alias_priority coerce_numbers_to_str decimal_places deprecated description discriminator examples exclude exclude_if
+    fail_fast
     field_title_generator frozen init init_var kw_only max_digits pattern repr serialization_alias strict title union_mode
     validate_default validation_alias
 """
 _PYDANTIC = frozenset({*_WORDING, *_OTHER.split()})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
     """One field of a signature.
 
@@ -58,7 +59,8 @@ class Field:
         metadata: What `Annotated[...]` carried beside the type.
         extra: Further keys of DSPy's `json_schema_extra` (`prefix`, `format`, `parser`; `desc` if it was given and empty).
         factory: Makes the default, or None.
-        untyped: No annotation was written.
+        untyped: No annotation was written; such a field equals one written `str`, since every prompt is the same.
+        marked: What DSPy notes of this (`IS_TYPE_UNDEFINED`), or None where it notes nothing; equality ignores it too.
     """
 
     name: str = ""
@@ -72,6 +74,7 @@ class Field:
     extra: Mapping[str, Any] = field(default_factory=dict)
     factory: Callable[[], Any] | None = None
     untyped: bool = False
+    marked: bool | None = None
 
     @property
     def required(self) -> bool:
@@ -101,8 +104,31 @@ class Field:
             extra["desc"] = ""  # DSPy tells a description given empty from none, and its saved state shows it
         return replace(self, desc=desc, extra=extra)
 
+    def labelled(self, prefix: str) -> Field:
+        """Return the field with DSPy's prefix; the one made from the name needs no keeping."""
+        extra = {key: value for key, value in self.extra.items() if key != "prefix"}
+        plain = prefix == f"{infer_prefix(self.name)}:"
+        return replace(self, extra=extra if plain else {**extra, "prefix": prefix})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Field):
+            return NotImplemented
+        if self is other:
+            return True
+        # `Union[int, str] == Union[str, int]` and `True == 1`, but they read and show differently: texts and classes tell.
+        return (
+            _content(self) == _content(other)
+            and (self.type is other.type or str(self.type) == str(other.type))
+            and type(self.default) is type(other.default)
+        )
+
     def __hash__(self) -> int:
         return hash((self.name, self.desc, self.is_input, self.constraints))  # types and defaults need not be hashable
+
+
+def _content(one: Field) -> tuple[Any, ...]:
+    options = (one.constraints, one.rules, one.metadata, one.extra, one.factory)
+    return (one.name, one.is_input, one.desc, one.type, one.default, *options)
 
 
 def InputField(**options: Any) -> Field:  # noqa: N802 - DSPy's name

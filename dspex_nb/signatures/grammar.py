@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ast
 import enum
-import itertools
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, NoReturn
 
-from dspex_nb.errors import SignatureSyntaxError, did_you_mean
+from dspex_nb.errors import SignatureError, SignatureSyntaxError, did_you_mean
+from dspex_nb.signatures.annotations import check_type, with_type
 from dspex_nb.signatures.fields import MISSING, Field
-from dspex_nb.signatures.types import TypeReadError, is_type, read_type
+from dspex_nb.signatures.names import Names
+from dspex_nb.signatures.types import TypeReadError, is_type, read_type, type_text
 
 _CLOSERS = {")": "(", "]": "[", "}": "{"}
 
@@ -37,8 +39,9 @@ class Piece:
 
     def stripped(self) -> Piece:
         """Return the part without blanks at both ends."""
-        lead = len(self.text) - len(self.text.lstrip())
-        return Piece(self.source, self.start + lead, self.start + lead + len(self.text.strip()))
+        text = self.text
+        start = self.start + len(text) - len(text.lstrip())
+        return Piece(self.source, start, start + len(text.strip()))
 
     def fail(self, message: str, hint: str = "", offset: int = 0) -> NoReturn:
         """Raise a SignatureSyntaxError with the caret under `offset` of this piece."""
@@ -48,129 +51,159 @@ class Piece:
         raise SignatureSyntaxError(message, hint=hint.strip(), line=len(before), column=len(before[-1]), text=line)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A character outside strings: where it is, what it is, how deep in brackets."""
+class Mark(NamedTuple):
+    """A sign outside strings: where it is, what it is, how deep in brackets (behind it)."""
 
-    index: int
+    at: int
     char: str
     depth: int
 
 
+# Strings whole (one without its end as far as its line goes), comments whole, and the signs that order a signature.
+_SIGNS = re.compile(
+    r"""'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|(?P<open>'(?:\\.|[^'\\\n])*|"(?:\\.|[^"\\\n])*)|\#[^\n]*|->|[()\[\]{},:=]""",
+    re.DOTALL,
+)
+
+
 def marks(text: str) -> Iterator[Mark]:
-    """Yield the characters of `text` outside string literals and comments; a comment itself shows as its `#`."""
-    depth, quote, comment, index = 0, "", False, 0
-    while index < len(text):
-        char = text[index]
-        if comment:
-            comment = char != "\n"
-        elif quote:
-            if char == "\\":
-                index += 1
-            elif char in (quote, "\n"):
-                quote = ""
-        elif char in "\"'":
-            quote = char
-        else:
-            comment = char == "#"
-            depth += (char in "([{") - (char in ")]}")
-            yield Mark(index, char, depth)
-        index += 1
+    """Yield brackets, commas, colons, `=` and `->` of `text` outside strings; a comment shows as its `#`."""
+    depth = 0
+    for found in _SIGNS.finditer(text):
+        char = found[0]
+        if char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+        elif char[0] == "#":
+            char = "#"
+        elif char[0] in "\"'":
+            continue
+        yield Mark(found.start(), char, depth)
 
 
 def comment_start(text: str) -> int:
     """Return where the comment begins (a `#` outside a string), or the text's length."""
-    return next((mark.index for mark in marks(text) if mark.char == "#"), len(text))
+    if "#" not in text:
+        return len(text)
+    return next((mark.at for mark in marks(text) if mark.char == "#"), len(text))
 
 
 def find_arrows(text: str) -> list[int]:
     """Return where `->` stands outside strings and comments."""
-    plain = [(mark.index, mark.char) for mark in marks(text)]
-    return [at for (at, char), (after, following) in itertools.pairwise(plain)
-            if char == "-" and following == ">" and after == at + 1]  # fmt: skip
+    return [mark.at for mark in marks(text) if mark.char == "->"]
 
 
-def depth_at_end(text: str) -> int:
-    """Return how many brackets are still open at the end of `text`."""
-    depth = 0
-    for mark in marks(text):
-        depth = mark.depth
-    return depth
-
-
-def read_line(piece: Piece, types: Mapping[str, Any]) -> list[Field]:
-    """Return the fields of DSPy's one-line form `a, b: int -> c: str`."""
+def read_line(piece: Piece, names: Names | Mapping[str, Any]) -> list[Field]:
+    """Return the fields of DSPy's one-line form `a, b: int -> c: str`; it may go over lines, with comments."""
+    if not isinstance(names, Names):
+        names = Names(names)
+    piece = _without_comments(piece)
     arrows = find_arrows(piece.text)
     if not arrows:
+        check_brackets(piece)
         piece.fail("expected '->' between the inputs and the outputs", "write e.g. 'question -> answer'", len(piece.text))
     if len(arrows) > 1:
         piece.fail("found a second '->'; a signature has one", "list the outputs after one '->', separated by commas", arrows[1])
-    sides = (piece.at(0, arrows[0]), piece.at(arrows[0] + 2))
-    fields = [read_field(part, types, is_input=side == 0) for side in (0, 1) for part in _split(sides[side])]
-    if not any(not field.is_input for field in fields):
+    inputs, outputs = _split(piece.at(0, arrows[0])), _split(piece.at(arrows[0] + 2))
+    fields = [read_field(part, names, is_input=True) for part in inputs]
+    fields += [read_field(part, names, is_input=False) for part in outputs]
+    if not outputs:
         piece.fail("no output field after '->'", "name at least one: 'question -> answer'", len(piece.text))
     seen: set[str] = set()
-    for side in sides:
-        for part in _split(side):
-            refuse_twice(part, seen)
+    for part, field in zip([*inputs, *outputs], fields, strict=True):
+        refuse_twice(part, field.name, seen)
     return fields
 
 
-def refuse_twice(piece: Piece, seen: set[str]) -> None:
+def _without_comments(piece: Piece) -> Piece:
+    """Return the piece with comments and continued lines blanked out, so that every place stays where it is."""
+    text = piece.text
+    if "#" not in text and "\\\n" not in text:
+        return piece
+    for found in _SIGNS.finditer(text):
+        if found[0][0] == "#" and found.end() == len(text):
+            piece.fail("the comment takes the rest of the text", "end its line, or leave it out", found.start())
+    blank = _SIGNS.sub(lambda found: " " * len(found[0]) if found[0][0] == "#" else found[0], text).replace("\\\n", "  ")
+    return Piece(piece.source[: piece.start] + blank + piece.source[piece.end :], piece.start, piece.end)
+
+
+def refuse_twice(piece: Piece, name: str, seen: set[str]) -> None:
     """Raise if the field's name was used above; else remember it."""
-    name = _name_of(piece)
     if name in seen:
         piece.stripped().fail(f"field {name!r} is declared twice", "inputs and outputs need distinct names")
     seen.add(name)
 
 
-def _name_of(piece: Piece) -> str:
+def name_of(piece: Piece) -> str:
+    """Return what stands where a field's name does."""
     return re.split(r"[:=]", piece.text, maxsplit=1)[0].strip()
 
 
 def _split(side: Piece) -> list[Piece]:
     """Split at top-level commas."""
-    cuts = [mark.index for mark in marks(side.text) if mark.char == "," and mark.depth == 0]
-    bounds = zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(side.text)], strict=True)
-    parts = [side.at(start, end) for start, end in bounds]
-    if len(parts) == 1 and not parts[0].text.strip():
+    text = side.text
+    if not text.strip():
         return []
-    if not parts[-1].text.strip() and len(parts) > 1:
+    cuts = [mark.at for mark in marks(text) if mark.char == "," and mark.depth == 0] if "," in text else []
+    parts = [side.at(start, end) for start, end in zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(text)], strict=True)]
+    if len(parts) > 1 and not parts[-1].text.strip():
         parts.pop()  # a trailing comma, as Python allows
     return parts
 
 
-def read_field(piece: Piece, types: Mapping[str, Any], *, is_input: bool, desc: str = "") -> Field:
+def read_field(piece: Piece, names: Names | Mapping[str, Any], *, is_input: bool, desc: str = "") -> Field:
     """Return the field written as `name`, `name: type` or `name: type = default`."""
+    if not isinstance(names, Names):
+        names = Names(names)
     piece = piece.stripped()
-    check_brackets(piece)
-    colon = next((mark.index for mark in marks(piece.text) if mark.char == ":" and mark.depth == 0), None)
-    equals = next((mark.index for mark in marks(piece.text) if mark.char == "=" and mark.depth == 0), None)
-    name = piece.at(0, min(cut for cut in (colon, equals, len(piece.text)) if cut is not None)).stripped()
-    check_name(name)
-    default: Any = MISSING
-    kind: Any = str
+    text = piece.text
+    if text.isidentifier():
+        return Field(name=check_name(piece), desc=desc, type=str, is_input=is_input, untyped=True, marked=is_input or None)
+    signs = check_brackets(piece)
+    colon = next((mark.at for mark in signs if mark.char == ":" and mark.depth == 0), None)
+    equals = next((mark.at for mark in signs if mark.char == "=" and mark.depth == 0), None)
+    if colon is not None and equals is not None and colon > equals:
+        colon = None  # it belongs to the default
+    name = check_name(piece.at(0, min(cut for cut in (colon, equals, len(text)) if cut is not None)).stripped())
+    kind = MISSING if colon is None else _type(piece.at(colon + 1, equals), names)
+    marked = (colon is None) if is_input else None
+    one = with_type(Field(name=name, type=kind, desc=desc, is_input=is_input, marked=marked))
     if colon is not None:
-        kind = _type(piece.at(colon + 1, equals), types)
-    if equals is not None:
-        default = _default(piece.at(equals + 1), Any if colon is None else kind, types)
-    return Field(name=name.text, type=kind, desc=desc, is_input=is_input, default=default, untyped=colon is None)
+        _check(piece.at(colon + 1, equals).stripped(), one)
+    if equals is None:
+        return one
+    return replace(one, default=_default(piece.at(equals + 1), Any if one.untyped else one.type, names))
 
 
-def check_brackets(piece: Piece) -> None:
-    """Raise at a bracket that is not closed or never opened, or a string without its end."""
-    stack: list[tuple[str, int]] = []
-    for mark in marks(piece.text):
+def _check(place: Piece, one: Field) -> None:
+    try:
+        check_type(one)
+    except SignatureError as error:
+        place.fail(error.message, error.hint)
+
+
+def check_brackets(piece: Piece) -> list[Mark]:
+    """Return the piece's signs; raise at a bracket that is not closed or never opened, or a string without its end."""
+    text = piece.text
+    if "'" in text or '"' in text:
+        unclosed = next((found for found in _SIGNS.finditer(text) if found["open"]), None)
+        if unclosed is not None:
+            piece.fail(f"the string that begins with {unclosed[0][0]} is never closed", "close its quotes", unclosed.start())
+    signs = list(marks(text))
+    stack: list[Mark] = []
+    for mark in signs:
         if mark.char in "([{":
-            stack.append((mark.char, mark.index))
-        elif mark.char in ")]}" and (not stack or stack.pop()[0] != _CLOSERS[mark.char]):
-            piece.fail(f"found {mark.char!r} without its opening bracket", "check the brackets of the type", mark.index)
+            stack.append(mark)
+        elif mark.char in ")]}" and (not stack or stack.pop().char != _CLOSERS[mark.char]):
+            piece.fail(f"found {mark.char!r} without its opening bracket", "check the brackets of the type", mark.at)
     if stack:
-        piece.fail(f"{stack[-1][0]!r} is never closed", "close the bracket, e.g. list[str]", stack[-1][1])
+        piece.fail(f"{stack[-1].char!r} is never closed", "close the bracket, e.g. list[str]", stack[-1].at)
+    return signs
 
 
-def check_name(name: Piece) -> None:
-    """Raise unless the text can name a field."""
+def check_name(name: Piece) -> str:
+    """Return the field's name as Python spells it (`ﬁ` is `fi`); raise unless the text can name a field."""
     text = name.text
     if not text:
         name.fail("expected a field name", "write e.g. 'question: str'")
@@ -183,23 +216,28 @@ def check_name(name: Piece) -> None:
         name.fail(f"{text!r} is a Python keyword, not a field name", f"write e.g. '{text}_'")
     if text.startswith("_"):
         name.fail(f"the field name {text!r} starts with an underscore", f"write e.g. '{text.lstrip('_') or 'field'}'")
+    if text == "model_config":
+        name.fail("'model_config' cannot name a field: pydantic keeps its settings there", "write e.g. 'config'")
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
-def _type(piece: Piece, types: Mapping[str, Any]) -> Any:
+def _type(piece: Piece, names: Names) -> Any:
     if not piece.text.strip():
         piece.fail("expected a type after ':'", "write e.g. 'urgency: int', or leave ':' out for text")
     try:
-        return read_type(piece.text, types)
+        kind = read_type(piece.text, names)
     except TypeReadError as error:
         piece.fail(error.message, error.hint, error.offset)
+    # DSPy reads a lone None as text, which is what prompts then say; NoneType is its way to write the other.
+    return str if kind is type(None) and piece.text.strip() == "None" else kind
 
 
-def _default(piece: Piece, kind: Any, types: Mapping[str, Any]) -> Any:
+def _default(piece: Piece, kind: Any, names: Names) -> Any:
     part = piece.stripped()
     if not part.text:
         part.fail("expected a default after '='", "write e.g. 'history: list[str] = []'")
     try:
-        value = _literal(part, types)
+        value = _literal(part, names)
     except SyntaxError as error:
         part.fail(
             f"expected a default value, found {part.text!r}",
@@ -210,18 +248,21 @@ def _default(piece: Piece, kind: Any, types: Mapping[str, Any]) -> Any:
     return value
 
 
-def _literal(part: Piece, types: Mapping[str, Any]) -> Any:
+def _literal(part: Piece, names: Names) -> Any:
     tree = ast.parse(part.text, mode="eval").body
     try:
         return ast.literal_eval(tree)
     except (ValueError, TypeError):
         pass
     if isinstance(tree, ast.Attribute) and isinstance(tree.value, ast.Name):
-        owner = types.get(tree.value.id)
+        owner = names.get(tree.value.id)
         if isinstance(owner, enum.EnumMeta):
             if tree.attr in owner.__members__:
                 return owner[tree.attr]
-            part.fail(f"{tree.value.id!r} has no member {tree.attr!r}", did_you_mean(tree.attr, owner.__members__).rstrip())
+            part.fail(
+                f"{tree.value.id!r} has no member {tree.attr!r}",
+                did_you_mean(tree.attr, owner.__members__) or f"members: {', '.join(owner.__members__)}",
+            )
     return part.fail(
         f"a default is a literal, not {part.text!r}", "write a value such as 3, 'text', [], None, or an enum's member"
     )
@@ -235,6 +276,4 @@ def _check_default(part: Piece, kind: Any, value: Any) -> None:
     try:
         validate(value, kind)
     except Exception:  # noqa: BLE001 - pydantic and user validators may raise anything; each means the default does not fit
-        from dspex_nb.signatures.types import type_text
-
         part.fail(f"the default {part.text} is not a {type_text(kind)}", "change the default or the type")

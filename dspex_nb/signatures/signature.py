@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import FrameType, MappingProxyType
 from typing import Any, Self, TypeVar
 
 from dspex_nb.errors import SignatureError, did_you_mean
+from dspex_nb.signatures.annotations import check_type, with_type
 from dspex_nb.signatures.cells import read_cell
+from dspex_nb.signatures.classes import read_body
+from dspex_nb.signatures.digests import digest_of, stable_hash
 from dspex_nb.signatures.fields import MISSING, Field
+from dspex_nb.signatures.forms import Form, read_form
 from dspex_nb.signatures.grammar import Piece, check_name
-from dspex_nb.signatures.specs import check_type, read_spec, type_from_text, with_type
-from dspex_nb.signatures.types import leaves, type_text
+from dspex_nb.signatures.names import Names
+from dspex_nb.signatures.specs import read_spec
+from dspex_nb.signatures.types import type_text
 
 
 class SignatureMeta(type):
@@ -28,7 +29,8 @@ class SignatureMeta(type):
         if base is None or as_class:
             space.pop("__orig_bases__", None)
             return super().__new__(mcs, name, bases, space)
-        return _declared(base, name, space, inspect.currentframe())
+        frame = inspect.currentframe()
+        return _declared(base, name, space, frame.f_back if frame else None)
 
 
 class Signature(metaclass=SignatureMeta):
@@ -37,10 +39,10 @@ class Signature(metaclass=SignatureMeta):
     Args:
         spec: DSPy's one-line form `question, context: list[str] -> answer: str`, or
             `{"inputs": {"question": str}, "outputs": {"answer": "int"}}` whose values are types, their text, or `Field`s,
-            or fields.
+            or DSPy's `{"question": (str, InputField())}`, or fields.
         instructions: What to do; DSPy's default wording if None or empty.
         name: What the signature is called; it appears in no prompt.
-        types: What the names in types mean beyond builtins and typing.
+        types: What the names in types mean; None means what they mean where the signature is written, as in DSPy.
 
     A class body works as in DSPy and gives a value too; a subclass of a value inherits its fields::
 
@@ -50,11 +52,12 @@ class Signature(metaclass=SignatureMeta):
             desk: Literal["billing", "tech"] = OutputField()
     """
 
-    __slots__ = ("__weakref__", "_digest", "_fields", "_instructions", "_name")
-    _fields: Mapping[str, Field]
+    __slots__ = ("__weakref__", "_digest", "_form", "_hash", "_instructions", "_name")
+    _form: Form
     _instructions: str
     _name: str
     _digest: str
+    _hash: int
 
     def __init__(
         self,
@@ -64,14 +67,14 @@ class Signature(metaclass=SignatureMeta):
         name: str = "StringSignature",
         types: Mapping[str, Any] | None = None,
     ) -> None:
-        fields = read_spec(spec.fields.values() if isinstance(spec, Signature) else spec, types or {})
-        for one in fields:
-            check_type(one)
-        ordered = {one.name: one for one in sorted(fields, key=lambda one: not one.is_input)}
-        _set(self, "_fields", MappingProxyType(ordered))
-        _set(self, "_name", name)
+        if isinstance(spec, str):
+            form = read_form(spec, Names(types))
+        elif isinstance(spec, Signature):
+            form = spec._form  # noqa: SLF001 - of its own kind
+        else:
+            form = Form.of(read_spec(spec, Names(types)))
         # DSPy takes empty instructions for none; only a docstring or a saved state can leave them empty.
-        _set(self, "_instructions", inspect.cleandoc(instructions) if instructions else _default_instructions(self))
+        _fill(self, form, inspect.cleandoc(instructions) if instructions else form.wording, name)
 
     @property
     def name(self) -> str:
@@ -85,18 +88,18 @@ class Signature(metaclass=SignatureMeta):
 
     @property
     def fields(self) -> Mapping[str, Field]:
-        """All fields by name, inputs first."""
-        return self._fields
+        """All fields by name, inputs first; read-only."""
+        return self._form.fields
 
     @property
     def inputs(self) -> Mapping[str, Field]:
-        """The input fields by name."""
-        return {name: one for name, one in self._fields.items() if one.is_input}
+        """The input fields by name; read-only."""
+        return self._form.inputs
 
     @property
     def outputs(self) -> Mapping[str, Field]:
-        """The output fields by name."""
-        return {name: one for name, one in self._fields.items() if not one.is_input}
+        """The output fields by name; read-only."""
+        return self._form.outputs
 
     @property
     def input_fields(self) -> Mapping[str, Field]:
@@ -114,22 +117,30 @@ class Signature(metaclass=SignatureMeta):
         return f"{_side(self.inputs)} -> {_side(self.outputs)}".strip()
 
     @property
+    def signature(self) -> str:
+        """DSPy's short form: the names alone, `question, context -> answer`."""
+        return f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
+
+    @property
     def digest(self) -> str:
         """A hex hash of all that a prompt depends on: instructions, fields, types, descriptions, defaults."""
         try:
             return self._digest
         except AttributeError:
-            content = [self._instructions, [_identity(one) for one in self._fields.values()]]
-            _set(self, "_digest", hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:32])
+            _set(self, "_digest", digest_of(self._instructions, self.fields.values()))
             return self._digest
 
     def with_instructions(self, instructions: str | None) -> Self:
         """Return the same fields under other instructions; None gives the default wording."""
-        return self._made(self._fields.values(), instructions)
+        return _made(self, self._form, instructions)
+
+    def append_instructions(self, instructions: str) -> Self:
+        """Return the same fields with `instructions` added after a blank line."""
+        return self.with_instructions(f"{self._instructions}\n\n{instructions}")
 
     def with_name(self, name: str) -> Self:
         """Return the same signature under another name."""
-        return _rebuild(type(self), list(self._fields.values()), self._instructions, name)
+        return _fill(type(self).__new__(type(self)), self._form, self._instructions, name)
 
     def append(self, name: str, field: Field, type_: Any = None) -> Self:
         """Return a signature with the field last among its kind."""
@@ -140,50 +151,54 @@ class Signature(metaclass=SignatureMeta):
         return self.insert(0, name, field, type_)
 
     def insert(self, index: int, name: str, field: Field, type_: Any = None) -> Self:
-        """Return a signature with the field at `index` among its kind; negative counts from the end, -1 appends."""
-        kind = type_ if type_ is not None else (str if field.type is MISSING else field.type)
-        rest = [one for one in self._fields.values() if one.name != name]
-        same = [one for one in rest if one.is_input == field.is_input]
+        """Return a signature with the field at `index` among its kind; negative counts from the end, -1 appends.
+
+        As in DSPy, the later of two fields of one name stays, in the earlier one's place.
+        """
+        if not isinstance(field, Field):
+            raise SignatureError(f"cannot insert {name!r}, a {type(field).__name__}", hint="use InputField() or OutputField()")
+        check_name(Piece(name, 0, len(name)))
+        same = list((self.inputs if field.is_input else self.outputs).values())
         place = index + len(same) + 1 if index < 0 else index
         if not 0 <= place <= len(same):
             raise SignatureError(
                 f"cannot insert {name!r} at {index}: there are {len(same)} such fields", hint=f"use 0 to {len(same)}, or -1"
             )
-        same.insert(place, replace(field, name=name, type=kind))
-        return self._made([*same, *(one for one in rest if one.is_input != field.is_input)], self._instructions)
+        kind = type_ if type_ is not None else (str if field.type is MISSING else field.type)
+        same.insert(place, _checked(replace(field, name=name, type=kind)))
+        both = [*same, *self.outputs.values()] if field.is_input else [*self.inputs.values(), *same]
+        return _made(self, Form.of({one.name: one for one in both}.values()), self._instructions)
 
     def delete(self, name: str) -> Self:
         """Return a signature without the field; the same one if it has no such field."""
-        return self._made([one for one in self._fields.values() if one.name != name], self._instructions)
+        return _made(self, Form.of(one for one in self.fields.values() if one.name != name), self._instructions)
 
     def with_updated_fields(self, name: str, type_: Any = None, **changes: Any) -> Self:
         """Return a signature whose field `name` has another type or description (`desc=`)."""
-        if name not in self._fields:
+        if name not in self.fields:
             raise SignatureError(
-                f"{self._name} has no field {name!r}", hint=f"{did_you_mean(name, self._fields)}fields: {', '.join(self._fields)}"
+                f"{self._name} has no field {name!r}", hint=f"{did_you_mean(name, self.fields)}fields: {', '.join(self.fields)}"
             )
-        one = self._fields[name]
+        one = self.fields[name]
         desc = changes.pop("desc", None)
         constraints = changes.pop("constraints", one.constraints)
         one = replace(one, extra={**one.extra, **changes}, constraints=constraints)
         one = one if desc is None else one.described(str(desc))
         one = one if type_ is None else replace(one, type=type_, untyped=False)
-        return self._made([one if old.name == name else old for old in self._fields.values()], self._instructions)
+        one = _checked(one)
+        return _made(self, Form.of(one if old.name == name else old for old in self.fields.values()), self._instructions)
 
     def dump_state(self) -> dict[str, Any]:
         """Return DSPy's saved state: instructions, and each field's prefix and description."""
-        fields = [{"prefix": one.prefix, "description": one.description} for one in self._fields.values()]
+        fields = [{"prefix": one.prefix, "description": one.description} for one in self.fields.values()]
         return {"instructions": self._instructions, "fields": fields}
 
     def load_state(self, state: Mapping[str, Any]) -> Self:
         """Return this signature with a saved state's instructions, prefixes and descriptions."""
-        fields = list(self._fields.values())
+        fields = list(self.fields.values())
         for at, saved in enumerate(state["fields"][: len(fields)]):
-            one = fields[at].described(saved["description"])
-            if saved["prefix"] != one.prefix:
-                one = replace(one, extra={**one.extra, "prefix": saved["prefix"]})
-            fields[at] = one
-        return _rebuild(type(self), fields, inspect.cleandoc(state["instructions"]), self._name)
+            fields[at] = fields[at].described(saved["description"]).labelled(saved["prefix"])
+        return rebuild(type(self), fields, inspect.cleandoc(state["instructions"]), self._name)
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the outputs, with bounds and descriptions.
@@ -195,8 +210,9 @@ class Signature(metaclass=SignatureMeta):
 
         return outputs_schema(self._name, list(self.outputs.values()))
 
-    def _made(self, fields: Iterable[Field], instructions: str | None) -> Self:
-        return type(self)(list(fields), instructions, name=self._name)
+    def equals(self, other: object) -> bool:
+        """DSPy's name for `==`."""
+        return self == other
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         # `class T(S)` for a value S: its class takes the base's place, and `_declared` finds S in __orig_bases__.
@@ -210,17 +226,27 @@ class Signature(metaclass=SignatureMeta):
         self.__setattr__(name, None)
 
     def __eq__(self, other: object) -> bool:
-        return (
+        return self is other or (
             isinstance(other, Signature)
             and self._instructions == other._instructions
-            and list(self._fields.items()) == list(other._fields.items())
+            and list(self.fields.values()) == list(other.fields.values())
         )
 
     def __hash__(self) -> int:
-        return hash((self._instructions, tuple(self._fields)))
+        try:
+            return self._hash
+        except AttributeError:
+            _set(self, "_hash", stable_hash(self._instructions, self.fields.values()))
+            return self._hash
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), list(self._fields.values()), self._instructions, self._name))
+        return (rebuild, (type(self), list(self.fields.values()), self._instructions, self._name))
 
     def __repr__(self) -> str:
         return f"Signature({self.spec!r}, instructions={self._instructions!r})"
@@ -239,21 +265,35 @@ def parse_cell(name: str, text: str, types: Mapping[str, Any] | None = None) -> 
     return Signature(cell.fields, cell.instructions, name=name)
 
 
-def _set(signature: Signature, name: str, value: Any) -> None:
-    object.__setattr__(signature, name, value)
+def rebuild(kind: type[_S], fields: Iterable[Field], instructions: str, name: str) -> _S:
+    """Return a signature with exactly these fields and instructions, empty ones included; nothing is checked again."""
+    return _fill(kind.__new__(kind), Form.of(fields), instructions, name)
 
 
-def _rebuild(kind: type[_S], fields: list[Field], instructions: str, name: str) -> _S:
-    """Return a signature with exactly these instructions, empty ones included."""
-    signature = kind(fields, instructions, name=name)
+def recast(signature: Signature, kind: type[_S]) -> _S:
+    """Return the signature as another class of signatures."""
+    return _fill(kind.__new__(kind), signature._form, signature._instructions, signature._name)  # noqa: SLF001 - of its own kind
+
+
+def _fill(signature: _S, form: Form, instructions: str, name: str) -> _S:
+    _set(signature, "_form", form)
     _set(signature, "_instructions", instructions)
+    _set(signature, "_name", name)
     return signature
 
 
-def _default_instructions(signature: Signature) -> str:
-    inputs = ", ".join(f"`{name}`" for name in signature.inputs)
-    outputs = ", ".join(f"`{name}`" for name in signature.outputs)
-    return f"Given the fields {inputs}, produce the fields {outputs}."
+_set = object.__setattr__
+
+
+def _made(like: _S, form: Form, instructions: str | None) -> _S:
+    said = inspect.cleandoc(instructions) if instructions else form.wording
+    return _fill(type(like).__new__(type(like)), form, said, like.name)
+
+
+def _checked(one: Field) -> Field:
+    one = with_type(one)
+    check_type(one)
+    return one
 
 
 def _side(fields: Mapping[str, Field]) -> str:
@@ -266,70 +306,14 @@ def _field_text(one: Field) -> str:
     return f"{text} = {one.default!r}" if literal and one.default is not MISSING else text
 
 
-def _identity(one: Field) -> list[Any]:
-    shapes = [_shape(leaf) for leaf in leaves(one.type)]
-    extras = sorted((key, repr(value)) for key, value in {**one.rules, **one.extra}.items())
-    said = [one.name, one.is_input, one.desc, one.constraints, repr(one.default), extras]
-    return [*said, type_text(one.type), shapes, [repr(item) for item in one.metadata]]
-
-
-def _shape(leaf: Any) -> Any:
-    """Return what tells two classes of one name apart: an enum's members, a model's schema."""
-    members = getattr(leaf, "__members__", None)
-    if members is not None:
-        return [[name, repr(member.value)] for name, member in members.items()]
-    if hasattr(leaf, "model_json_schema"):
-        try:
-            return leaf.model_json_schema()
-        except Exception:  # noqa: BLE001 - a model without JSON form is told apart by its name alone
-            return repr(leaf)
-    return getattr(leaf, "__module__", "")
-
-
-def _declared(base: SignatureMeta, name: str, space: dict[str, Any], frame: FrameType | None) -> Any:
+def _declared(base: Any, name: str, space: dict[str, Any], frame: Any) -> Any:
     """Return the value that a class body declares."""
-    parents = [parent for parent in space.get("__orig_bases__", ()) if isinstance(parent, Signature)]
-    fields: dict[str, Field] = {}
-    for parent in reversed(parents):
-        fields.update(parent.fields)
-    annotations = _annotations(space)
-    for key, value in space.items():
-        if isinstance(value, Field):
-            check_name(Piece(key, 0, len(key)))
-            kind = annotations.pop(key, value.type)
-            kind = _resolve(key, kind, space, frame)
-            fields[key] = with_type(replace(value, name=key, type=kind, untyped=kind is MISSING))
-    if annotations:
-        stray = next(iter(annotations))
-        raise SignatureError(
-            f"field {stray!r} of {name} is neither input nor output", hint=f"write {stray}: ... = InputField() or OutputField()"
-        )
-    doc = space.get("__doc__")
+    parents = [parent for parent in reversed(space.get("__orig_bases__", ())) if isinstance(parent, Signature)]
+    inherited = {key: one for parent in parents for key, one in parent.fields.items()}
+    fields = read_body(name, space, list(inherited.values()), frame)
+    form, doc = Form.of(fields), space.get("__doc__")
     if doc is None:
-        doc = next((parent.instructions for parent in reversed(parents) if parent.instructions), None)
-    made = base(list(fields.values()), doc, name=name)
-    if doc == "":  # an empty docstring is not the same as none
-        _set(made, "_instructions", "")
-    return made
-
-
-def _annotations(space: dict[str, Any]) -> dict[str, Any]:
-    if "__annotations__" not in space and sys.version_info >= (3, 14):
-        import annotationlib
-
-        annotate = annotationlib.get_annotate_from_class_namespace(space)
-        if annotate:
-            return dict(annotationlib.call_annotate_function(annotate, format=annotationlib.Format.FORWARDREF))
-    return dict(space.get("__annotations__", {}))
-
-
-def _resolve(field: str, kind: Any, space: Mapping[str, Any], frame: FrameType | None) -> Any:
-    """Return a written-as-text annotation (`from __future__ import annotations`) as the type it names in its module."""
-    if not isinstance(kind, str):
-        return kind
-    names = dict(vars(sys.modules[space["__module__"]])) if space.get("__module__") in sys.modules else {}
-    caller = frame.f_back if frame else None
-    if caller is not None:
-        names.update(caller.f_globals)
-        names.update(caller.f_locals)
-    return type_from_text(field, kind, names)
+        said = next((parent.instructions for parent in parents if parent.instructions), form.wording)
+    else:
+        said = inspect.cleandoc(doc)  # an empty docstring is not the same as none
+    return _fill(base.__new__(base), form, said, name)

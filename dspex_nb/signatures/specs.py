@@ -1,93 +1,89 @@
-"""A signature's `spec`, read: the one-line form, a map of inputs and outputs, or fields; and what types a field may have."""
+"""A signature's `spec` that is no text: a map of inputs and outputs, DSPy's map of fields, or fields."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 from dspex_nb.errors import SignatureError
-from dspex_nb.signatures.fields import MISSING, Field
-from dspex_nb.signatures.grammar import Piece, check_name, read_line
-from dspex_nb.signatures.types import TypeReadError, is_type, leaves, read_type, type_text
+from dspex_nb.signatures.annotations import check_type, with_type
+from dspex_nb.signatures.fields import MISSING, Field, InputField, OutputField
+from dspex_nb.signatures.grammar import Piece, check_name
+from dspex_nb.signatures.names import Names
+from dspex_nb.signatures.types import TypeReadError, read_type
+
+_SIDES = {"inputs": InputField, "outputs": OutputField}
 
 
-def read_spec(spec: str | Mapping[str, Any] | Iterable[Field], types: Mapping[str, Any]) -> list[Field]:
-    """Return the fields of a one-line form, of a map of inputs and outputs, or as they are.
+def read_spec(spec: Mapping[str, Any] | Iterable[Field], names: Names) -> list[Field]:
+    """Return the fields of a map, or as they are.
+
+    A map is `{"inputs": {...}, "outputs": {...}}`, whose values are types, their text, a `Field`, or the options of
+    one (`{"type": "int", "desc": "1 to 5"}`), or lists of such options with a `name`, as DSPex writes them; or it is
+    DSPy's `{"question": (str, InputField()), ...}`.
 
     Raises:
         SignatureError: It cannot be read, or a field is declared twice.
     """
-    if isinstance(spec, str):
-        return read_line(Piece(spec, 0, len(spec)), types)
-    if isinstance(spec, Mapping):
-        unknown = [key for key in spec if key not in ("inputs", "outputs")]
-        if unknown or "outputs" not in spec:
-            raise SignatureError(
-                "a signature's map has the keys 'inputs' and 'outputs'",
-                hint="write {'inputs': {'q': str}, 'outputs': {'a': str}}",
-            )
-        sides = [
-            _from_map(name, value, types, is_input=side == "inputs")
-            for side in ("inputs", "outputs")
-            for name, value in spec.get(side, {}).items()
-        ]
-        _refuse_repeats(sides)
-        return sides
-    fields = list(spec)
-    _refuse_repeats(fields)
-    return [with_type(one) for one in fields]
-
-
-def _from_map(name: str, value: Any, types: Mapping[str, Any], *, is_input: bool) -> Field:
-    check_name(Piece(name, 0, len(name)))
-    if isinstance(value, Field):
-        return with_type(replace(value, name=name, is_input=is_input))
-    if isinstance(value, str):
-        value = type_from_text(name, value, types)
-    return with_type(Field(name=name, type=value, is_input=is_input))
-
-
-def type_from_text(name: str, text: str, types: Mapping[str, Any]) -> Any:
-    """Return the type that a text names; its error names the field."""
-    try:
-        return read_type(text, types)
-    except TypeReadError as error:
-        raise SignatureError(f"field {name!r}: {error.message}", hint=error.hint) from None
-
-
-def with_type(one: Field) -> Field:
-    """Return the field with a type, and with what `Annotated[...]` carried set apart."""
-    if one.type is MISSING:
-        return replace(one, type=str, untyped=True)
-    if get_origin(one.type) is Annotated:
-        kind, *metadata = get_args(one.type)
-        return replace(one, type=kind, metadata=(*metadata, *one.metadata))
-    return one
-
-
-def _refuse_repeats(fields: list[Field]) -> None:
+    fields = [with_type(one) for one in (_from_map(spec, names) if isinstance(spec, Mapping) else spec)]
     seen: set[str] = set()
     for one in fields:
         if one.name in seen:
             raise SignatureError(f"field {one.name!r} is declared twice", hint="inputs and outputs need distinct names")
         seen.add(one.name)
+        check_type(one)
+    return fields
 
 
-def check_type(one: Field) -> None:
-    """Refuse what is no type, and classes that cannot cross a prompt, when the signature is made, not when it is called."""
-    if not is_type(one.type):
-        raise SignatureError(
-            f"field {one.name!r}: {one.type!r} is not a type", hint="write a class or e.g. list[str], Literal['a', 'b']"
-        )
-    if all(getattr(leaf, "__module__", "") in ("builtins", "typing", "collections.abc") for leaf in leaves(one.type)):
+def _from_map(spec: Mapping[str, Any], names: Names) -> Iterator[Field]:
+    if spec and all(isinstance(value, Field | tuple) for value in spec.values()):
+        yield from (_from_pair(name, value) for name, value in spec.items())
         return
-    from dspex_nb.signatures.codecs import type_adapter
-
-    try:
-        type_adapter(one.type)
-    except Exception as error:  # noqa: BLE001 - pydantic raises several kinds; each says the class has no schema
+    if "outputs" not in spec or any(key not in _SIDES for key in spec):
         raise SignatureError(
-            f"field {one.name!r}: values of {type_text(one.type)} cannot be written into a prompt ({type(error).__name__})",
-            hint="use builtins, enums, dataclasses or pydantic models",
-        ) from None
+            "a signature's map has the keys 'inputs' and 'outputs'", hint="write {'inputs': {'q': str}, 'outputs': {'a': str}}"
+        )
+    for side in _SIDES:
+        for name, value in _named(side, spec.get(side, {})):
+            yield _from_value(name, value, side, names)
+
+
+def _from_pair(name: str, value: Any) -> Field:
+    """Read DSPy's way: a field, or its type and it."""
+    check_name(Piece(name, 0, len(name)))
+    kind, one = value if isinstance(value, tuple) and len(value) == 2 else (MISSING, value)  # noqa: PLR2004 - a pair
+    if not isinstance(one, Field):
+        raise SignatureError(f"field {name!r}: expected (type, InputField()), found {value!r}", hint="or OutputField()")
+    kind = one.type if kind is MISSING else kind
+    return replace(one, name=name, type=str if kind in (MISSING, None) else kind)
+
+
+def _named(side: str, given: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(given, Mapping):
+        yield from given.items()
+        return
+    for one in given:
+        if not isinstance(one, Mapping) or "name" not in one:
+            raise SignatureError(f"{side}: expected a map with a 'name', found {one!r}", hint="{'name': 'q', 'type': 'str'}")
+        yield one["name"], {key: value for key, value in one.items() if key != "name"}
+
+
+def _from_value(name: str, value: Any, side: str, names: Names) -> Field:
+    check_name(Piece(name, 0, len(name)))
+    if isinstance(value, Field):
+        return replace(value, name=name, is_input=side == "inputs")
+    if isinstance(value, Mapping):
+        kind = value.get("type", MISSING)
+        one = _SIDES[side](**{key: item for key, item in value.items() if key != "type"})
+    else:
+        kind, one = value, _SIDES[side]()
+    return replace(one, name=name, type=type_from_text(name, kind, names) if isinstance(kind, str) else kind)
+
+
+def type_from_text(name: str, text: str, names: Names | Mapping[str, Any]) -> Any:
+    """Return the type that a text names; its error names the field and has the caret in the type."""
+    try:
+        return read_type(text, names)
+    except TypeReadError as error:
+        Piece(text, 0, len(text)).fail(f"field {name!r}: {error.message}", error.hint, error.offset)

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
+import orjson
+
 from dspex_nb.events import Event, RunEnded, RunStarted, TokenReceived, TrialEnded, to_json
 from dspex_nb.store.owners import Owner
 from dspex_nb.store.schema import connect
@@ -133,7 +135,7 @@ def _project(connection: sqlite3.Connection, event: Event, owner: Owner) -> None
 
 def dumps(value: object) -> str:
     """Return compact JSON; what JSON does not know is written as its text, for a log must not refuse an event."""
-    return _encoder.encode(value)
-
-
-_encoder = json.JSONEncoder(default=str, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a lone surrogate, a number of more than 64 bits
+        return json.dumps(value, default=str, separators=(",", ":"))

@@ -52,7 +52,7 @@ class ScriptedLM(Client):
         wire = _ScriptedWire(answers, delay_s)
         super().__init__(
             model, wire, provider="scripted", identity=model, options=options, capabilities=capabilities, price_zero=True,
-            settings=Settings(**{"num_retries": 0, **settings}),
+            settings=Settings(**{"num_retries": 0, **settings}), shared=False,
         )  # fmt: skip
         self.requests = wire.requests
 
@@ -95,6 +95,10 @@ class _ScriptedWire:
     def warm_up(self) -> None:
         """It is ready."""
 
+    def secrets(self) -> tuple[str, ...]:
+        """It has none."""
+        return ()
+
     def close(self) -> None:
         """It holds nothing."""
 
@@ -129,6 +133,8 @@ class _ScriptedWire:
 def _chunks(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Split an answer as servers do: a word at a time, then the reason and the usage."""
     choice = answer["choices"][0]
+    if reasoning := choice["message"].get("reasoning_content"):
+        yield {"choices": [{"delta": {"reasoning_content": reasoning}}]}
     words = str(choice["message"].get("content") or "").split(" ")
     for index, word in enumerate(words):
         yield {"choices": [{"delta": {"content": word if index == 0 else f" {word}"}}]}

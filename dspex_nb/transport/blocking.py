@@ -86,10 +86,10 @@ def stream_lines(
                 return
             while line := response.readline():
                 deadline.restart()
+                cancel.check()  # a socket that was hung up reads as an end
                 yield line.rstrip(b"\r\n")
-                cancel.check()
-            cancel.check()  # a socket that was hung up reads as an end
-            if response.length:
+            cancel.check()
+            if response.length or (response.chunked and response.chunk_left is not None):
                 raise http.client.IncompleteRead(b"", response.length)
         finally:
             unregister()

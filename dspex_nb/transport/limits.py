@@ -6,12 +6,23 @@ import asyncio
 import contextlib
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 
 from dspex_nb.scopes import CancelToken
 
 WINDOW_S = 60.0
+RECHECK_S = 0.25  # an answer may have used fewer tokens than were set aside for it
+
+
+class Start:
+    """A call that began at `at`; `tokens` is what was set aside for it, until its answer says what it used."""
+
+    __slots__ = ("at", "tokens")
+
+    def __init__(self, at: float, tokens: int) -> None:
+        self.at, self.tokens = at, tokens
 
 
 class Limiter:
@@ -30,63 +41,53 @@ class Limiter:
         self._lock = threading.Lock()
         self._free = max_concurrency
         self._waiting: deque[_Waiter] = deque()
-        self._starts: deque[tuple[float, int]] = deque()
+        self._starts: deque[Start] = deque()
         self._not_before = 0.0
 
-    @contextlib.contextmanager
-    def slot(self, cancel: CancelToken, tokens: int = 0) -> Iterator[None]:
-        """Hold one of the slots, blocking this thread until it is this call's turn; raises `Cancelled` when stopped."""
-        self._take_blocking(cancel)
-        try:
-            while (pause_s := self._reserve(tokens)) > 0:
-                sleep(pause_s, cancel)
-            yield
-        finally:
-            self._give_back()
+    def slot(self, cancel: CancelToken, tokens: int = 0) -> Slot:
+        """Return a turn to hold with `with` (blocks this thread) or `async with` (waits on the running loop).
 
-    @contextlib.asynccontextmanager
-    async def aslot(self, cancel: CancelToken, tokens: int = 0) -> AsyncIterator[None]:
-        """Hold one of the slots, waiting on the running loop; the async twin of `slot`."""
-        await self._take_async(cancel)
-        try:
-            while (pause_s := self._reserve(tokens)) > 0:
-                await asleep(pause_s, cancel)
-            yield
-        finally:
-            self._give_back()
+        It gives the `Start` that was counted against the rates, or None without them; put the tokens really used there.
+        Waiting raises `Cancelled` when stopped.
+        """
+        return Slot(self, cancel, tokens)
 
     def pause(self, seconds: float) -> None:
         """Let nobody start for `seconds`: a provider that asked one caller to slow down asked them all."""
         with self._lock:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
 
-    def _reserve(self, tokens: int) -> float:
-        """Count a start now and return 0, or return the seconds after which to ask again."""
+    def reserve(self, tokens: int) -> tuple[float, Start | None]:
+        """Count a start now and return 0 and the start, or return the seconds after which to ask again."""
         if self.rpm is None and self.tpm is None and not self._not_before:
-            return 0.0
+            return 0.0, None
         with self._lock:
             now = time.monotonic()
             if self._not_before > now:
-                return self._not_before - now
+                return self._not_before - now, None
             self._not_before = 0.0
-            while self._starts and self._starts[0][0] <= now - WINDOW_S:
+            if self.rpm is None and self.tpm is None:
+                return 0.0, None
+            while self._starts and self._starts[0].at <= now - WINDOW_S:
                 self._starts.popleft()
             wait_s = self._wait_s(now, tokens)
-            if wait_s <= 0 and (self.rpm is not None or self.tpm is not None):
-                self._starts.append((now, tokens))
-            return wait_s
+            if wait_s > 0:
+                return wait_s if self.tpm is None else min(wait_s, RECHECK_S), None
+            start = Start(now, tokens)
+            self._starts.append(start)
+            return 0.0, start
 
     def _wait_s(self, now: float, tokens: int) -> float:
         wait_s = 0.0
         if self.rpm is not None and len(self._starts) >= self.rpm:
-            wait_s = self._starts[-self.rpm][0] + WINDOW_S - now
+            wait_s = self._starts[-self.rpm].at + WINDOW_S - now
         if self.tpm is not None and self._starts:
-            spare = self.tpm - sum(used for _, used in self._starts)
-            for at, used in self._starts:
+            spare = self.tpm - sum(start.tokens for start in self._starts)
+            for start in self._starts:
                 if spare >= tokens:
                     break
-                spare += used
-                wait_s = max(wait_s, at + WINDOW_S - now)
+                spare += start.tokens
+                wait_s = max(wait_s, start.at + WINDOW_S - now)
         return wait_s
 
     def _join_queue(self, wake: Callable[[], None]) -> _Waiter | None:
@@ -99,7 +100,8 @@ class Limiter:
             self._waiting.append(waiter)
             return waiter
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Free the slot for the first who waits."""
         with self._lock:
             if not self._waiting:
                 self._free += 1
@@ -113,9 +115,10 @@ class Limiter:
             if not waiter.granted:
                 self._waiting.remove(waiter)
                 return
-        self._give_back()  # it was granted while its owner gave up
+        self.give_back()  # it was granted while its owner gave up
 
-    def _take_blocking(self, cancel: CancelToken) -> None:
+    def take_blocking(self, cancel: CancelToken) -> None:
+        """Take a slot, blocking this thread until one is free."""
         cancel.check()
         turn = threading.Event()
         waiter = self._join_queue(turn.set)
@@ -131,7 +134,8 @@ class Limiter:
         finally:
             unregister()
 
-    async def _take_async(self, cancel: CancelToken) -> None:
+    async def take_async(self, cancel: CancelToken) -> None:
+        """Take a slot, waiting on the running loop until one is free."""
         cancel.check()
         loop = asyncio.get_running_loop()
         turn = asyncio.Event()
@@ -152,6 +156,59 @@ class Limiter:
             raise
         finally:
             unregister()
+
+
+_limiters: weakref.WeakValueDictionary[tuple[object, ...], Limiter] = weakref.WeakValueDictionary()
+_making = threading.Lock()
+
+
+def limiter_of(key: tuple[object, ...], max_concurrency: int, rpm: int | None, tpm: int | None) -> Limiter:
+    """Return the limiter of a key (which account at which server) and these limits; all who ask for the same share it."""
+    with _making:
+        key = (*key, max_concurrency, rpm, tpm)
+        found = _limiters.get(key)
+        if found is None:
+            found = _limiters[key] = Limiter(max_concurrency, rpm, tpm)
+        return found
+
+
+class Slot:
+    """A turn among the calls of a limiter; one class for both kinds of `with`, as a generator each would cost more."""
+
+    __slots__ = ("_cancel", "_limiter", "_tokens")
+
+    def __init__(self, limiter: Limiter, cancel: CancelToken, tokens: int) -> None:
+        self._limiter, self._cancel, self._tokens = limiter, cancel, tokens
+
+    def __enter__(self) -> Start | None:
+        self._limiter.take_blocking(self._cancel)
+        try:
+            while True:
+                wait_s, start = self._limiter.reserve(self._tokens)
+                if wait_s <= 0:
+                    return start
+                sleep(wait_s, self._cancel)
+        except BaseException:
+            self._limiter.give_back()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._limiter.give_back()
+
+    async def __aenter__(self) -> Start | None:
+        await self._limiter.take_async(self._cancel)
+        try:
+            while True:
+                wait_s, start = self._limiter.reserve(self._tokens)
+                if wait_s <= 0:
+                    return start
+                await asleep(wait_s, self._cancel)
+        except BaseException:
+            self._limiter.give_back()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._limiter.give_back()
 
 
 class _Waiter:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -44,7 +44,7 @@ async def apost(
 
 async def astream_lines(
     url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float = 120.0, cancel: CancelToken | None = None
-) -> AsyncIterator[bytes | Reply]:
+) -> AsyncGenerator[bytes | Reply, None]:
     """Send `body` and yield the reply's lines as they come; the async twin of `stream_lines`."""
     import aiohttp
 
@@ -53,21 +53,41 @@ async def astream_lines(
     breaker = _Breaker(cancel)
     async with _translated(url, timeout_s, breaker):
         session = await _session()
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=timeout_s, sock_connect=timeout_s)
-        async with session.post(
-            url, data=body, headers=headers, timeout=timeout, proxy=_proxy(url), allow_redirects=False
-        ) as response:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s)
+        asked = session.post(url, data=body, headers=headers, timeout=timeout, proxy=_proxy(url), allow_redirects=False)
+        async with asyncio.timeout(timeout_s):
+            response = await asked
+        async with response:
             if response.status != 200:  # noqa: PLR2004 - HTTP's OK
-                reply = Reply(
-                    response.status, {name.lower(): value for name, value in response.headers.items()}, await response.read()
-                )
+                async with asyncio.timeout(timeout_s):
+                    content = await response.read()
+                reply = Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
                 with breaker.resting():
                     yield reply
                 return
-            while line := await response.content.readline():
-                with breaker.resting():
-                    yield line.rstrip(b"\r\n")
-                cancel.check()
+            pending = b""
+            while True:
+                # Not aiohttp's readline: it refuses long lines, and waits for ever on one that drips.
+                async with asyncio.timeout(timeout_s):
+                    lines, pending = await _more_lines(response.content, pending)
+                if not lines:
+                    return
+                for line in lines:
+                    with breaker.resting():
+                        yield line.rstrip(b"\r\n")
+                    cancel.check()
+
+
+async def _more_lines(content: aiohttp.StreamReader, pending: bytes) -> tuple[list[bytes], bytes]:
+    """Read on until a line is whole; return the whole lines and what was read of the next. No line means the end."""
+    pieces = [pending]
+    while piece := await content.readany():
+        pieces.append(piece)
+        if b"\n" in piece:
+            *lines, rest = b"".join(pieces).split(b"\n")
+            return lines, rest
+    last = b"".join(pieces)
+    return ([last] if last else []), b""
 
 
 @contextlib.asynccontextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 _KEY_SHAPES = re.compile(
     r"(?i)\b(bearer\s+|api[-_]?key[\"']?\s*[:=]\s*[\"']?)([^\s\"',}]+)|\b(?:sk|pk|gsk|xai|AIza|hf)[-_][\w-]{8,}"
@@ -19,6 +20,19 @@ def redact(text: str, secrets: Iterable[str] = (), *, limit: int = 300) -> str:
     text = _KEY_SHAPES.sub(lambda match: f"{match.group(1) or ''}***", text)
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def without_userinfo(url: str) -> str:
+    """Return a URL without user and password."""
+    head, slashes, rest = url.partition("//")
+    where, slash, path = rest.partition("/")
+    return f"{head}{slashes}{where.rpartition('@')[2]}{slash}{path}" if slashes else url.rpartition("@")[2]
+
+
+def basic_auth(url: str) -> dict[str, str]:
+    """Return the header that says a URL's user and password, or nothing where it has none."""
+    user, at, _ = urlsplit(url).netloc.rpartition("@")
+    return {"Authorization": f"Basic {b64encode(unquote(user).encode()).decode()}"} if at else {}
 
 
 def host_of(url: str) -> str:

@@ -32,6 +32,7 @@ from dspex_nb.views.status_views import (
     status_html,
     status_text,
 )
+from dspex_nb.views.stream_views import StreamInfo, StreamState, stream_html, stream_text
 from dspex_nb.views.study_states import StudyInfo, StudyState, TrialInfo
 from dspex_nb.views.study_views import (
     HistoryInfo,
@@ -68,6 +69,8 @@ __all__ = [
     "StatusInfo",
     "StepInfo",
     "StepMark",
+    "StreamInfo",
+    "StreamState",
     "StudyInfo",
     "StudyState",
     "TrialInfo",
@@ -117,6 +120,8 @@ __all__ = [
     "static",
     "status_html",
     "status_text",
+    "stream_html",
+    "stream_text",
     "study_html",
     "study_text",
     "table_html",

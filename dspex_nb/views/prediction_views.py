@@ -68,14 +68,15 @@ def prediction_html(prediction: Prediction | PredictionInfo) -> str:
     info = prediction if isinstance(prediction, PredictionInfo) else prediction_info(prediction)
     inner = details(f"All fields ({len(info.inner)} more)", facts_html(info.inner)) if info.inner else ""
     why = tag("div", muted(info.reason), style="font-size: 12px; margin: 2px 0 0 0;") if info.reason else ""
-    return frame(facts_html([(name, value) for name, value in info.fields]), tag("div", *_chips(info)), why, inner)
+    return frame(facts_html([(name, value) for name, value in info.fields]), tag("div", *prediction_chips(info)), why, inner)
 
 
 def _spent(info: PredictionInfo) -> str:
     return "free" if info.cost is None and not info.calls and info.cache_hits else cost_text(info.cost)
 
 
-def _chips(info: PredictionInfo) -> list[Html]:
+def prediction_chips(info: PredictionInfo) -> list[Html]:
+    """Return what a prediction took as small labels."""
     chips = [chip(mark("cached"), f" from cache ({info.cached})", color=VIOLET, strong=True)] if info.cached else []
     if info.engine:
         chips.append(chip(f"{info.engine} engine"))

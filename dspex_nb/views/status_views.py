@@ -24,9 +24,11 @@ class CacheInfo:
         limit_bytes: The most they may take, 0 for no limit.
         directory: Where they lie, empty if nothing is kept on disk.
         memory_entries: Responses in memory.
-        saved_cost: US dollars not spent, None if unknown.
+        saved_cost: US dollars not spent as far as prices were known, None if none was.
+        saved_tokens: Tokens not used.
+        unpriced_hits: Hits on answers of unknown price, which `saved_cost` leaves out.
         saved_s: Seconds not waited, None if unknown.
-        faults: Damaged or foreign files skipped.
+        faults: Damaged or foreign entries skipped, and writes that failed.
     """
 
     hits_memory: int = 0
@@ -40,6 +42,8 @@ class CacheInfo:
     saved_cost: float | None = None
     saved_s: float | None = None
     faults: int = 0
+    saved_tokens: int = 0
+    unpriced_hits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +102,60 @@ def _cache_facts(info: CacheInfo) -> list[tuple[str, str]]:
         ("in memory", plural(info.memory_entries, "response")),
         ("on disk", f"{plural(info.entries, 'response')}, {bytes_text(info.size_bytes)}{limit}" if info.directory else "off"),
     ]
-    facts += [("directory", info.directory)] if info.directory else []
-    facts += [("saved", cost_text(info.saved_cost))] if info.saved_cost else []
+    return [*facts, *_cache_rest(info)]
+
+
+def _cache_rest(info: CacheInfo) -> list[tuple[str, str]]:
+    """Facts that belong to no tier."""
+    facts = [("directory", info.directory)] if info.directory else []
+    facts += [("saved", _saved(info))] if info.hits_memory + info.hits_disk else []
     facts += [("time saved", f"{info.saved_s:,.0f} s")] if info.saved_s else []
-    return [*facts, ("skipped files", count_text(info.faults))] if info.faults else facts
+    return (
+        [*facts, ("faults", f"{count_text(info.faults)} (entries that could not be read, writes that were refused)")]
+        if info.faults
+        else facts
+    )
 
 
-def cache_html(info: CacheInfo) -> str:
-    """Draw a cache's statistics as HTML."""
+def _saved(info: CacheInfo) -> str:
+    hits, unknown = info.hits_memory + info.hits_disk, info.unpriced_hits
+    money = "unknown" if unknown >= hits else cost_text(info.saved_cost) if info.saved_cost else "nothing to pay"
+    rest = f", and {plural(unknown, 'hit')} of unknown price" if 0 < unknown < hits else ""
+    tokens = f"; {plural(info.saved_tokens, 'token')}" if info.saved_tokens else ""
+    return f"{money}{rest}{tokens}"
+
+
+def _cache_columns() -> list[Column]:
+    return [Column("Answered from"), *(number(name) for name in ("Requests", "Share", "Responses kept", "Size", "Limit"))]
+
+
+def _cache_rows(info: CacheInfo) -> list[tuple[str, ...]]:
+    asked = info.hits_memory + info.hits_disk + info.misses
+
+    def row(name: str, count: int, *kept: str) -> tuple[str, ...]:
+        return (name, count_text(count), f"{count / asked:.0%}" if asked else "", *kept)
+
+    disk = (count_text(info.entries), bytes_text(info.size_bytes), bytes_text(info.limit_bytes) if info.limit_bytes else "")
+    return [
+        row("memory", info.hits_memory, count_text(info.memory_entries), "", ""),
+        row("disk", info.hits_disk, *(disk if info.directory else ("off", "", ""))),
+        row("the model", info.misses, "", "", ""),
+    ]
+
+
+def cache_html(info: CacheInfo, note: str = "") -> str:
+    """Draw a cache's statistics as HTML; `note` says what was just done to it."""
     hits = info.hits_memory + info.hits_disk
     share = bar(hits / (hits + info.misses)) if hits + info.misses else ""
-    return frame(heading("cache"), share, facts_html(_cache_facts(info)))
+    table = table_html(_cache_columns(), _cache_rows(info))
+    return frame(heading("cache", muted(note) if note else ""), share, table, facts_html(_cache_rest(info)))
 
 
-def cache_text(info: CacheInfo) -> str:
+def cache_text(info: CacheInfo, note: str = "") -> str:
     """Write a cache's statistics as text."""
-    return f"cache\n{facts_text(_cache_facts(info))}"
+    rest = facts_text(_cache_rest(info))
+    parts = [f"cache {note}".rstrip(), table_text(_cache_columns(), _cache_rows(info)), *([rest] if rest else [])]
+    return "\n".join(parts)
 
 
 def _pool_rows(pools: Sequence[PoolInfo]) -> list[tuple[str, ...]]:
@@ -159,7 +201,7 @@ def status_html(info: StatusInfo) -> str:
 def status_text(info: StatusInfo) -> str:
     """Write the session's state as text."""
     parts = [f"dspex_nb {info.version}".rstrip(), facts_text(_facts(info))]
-    parts += [cache_text(info.cache)] if info.cache else []
+    parts += [f"cache\n{facts_text(_cache_facts(info.cache))}"] if info.cache else []
     parts += [pools_text(info.pools)] if info.pools else []
     return "\n".join([*parts, *info.notes])
 

@@ -19,7 +19,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CALLS, WIDTH, SINGLE = 4000, 64, 500
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-PAYLOAD = json.dumps({"model": "m", "messages": [{"role": "system", "content": "x" * 700}, {"role": "user", "content": "y" * 300}]})
+PAYLOAD = json.dumps(
+    {"model": "m", "messages": [{"role": "system", "content": "x" * 700}, {"role": "user", "content": "y" * 300}]}
+)
 
 
 def per_call_ms(count, work):
@@ -39,7 +41,9 @@ def raw(base):
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=WIDTH)) as http:
 
             async def one():
-                async with http.post(f"{base}/chat/completions", data=PAYLOAD, headers={"content-type": "application/json"}) as reply:
+                async with http.post(
+                    f"{base}/chat/completions", data=PAYLOAD, headers={"content-type": "application/json"}
+                ) as reply:
                     return await reply.json()
 
             await one()
@@ -144,16 +148,21 @@ def native_disk(base):
 
 
 def instant_engine(base):
-    """DSPy with an LM that answers at once: the most any engine below DSPy can reach."""
+    """DSPy with an engine that answers at once: the most any engine below `dspy.LM` can reach."""
     import dspy
+    from dspy.lm15 import Message, Response, TextPart, Usage
 
-    answer = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
+    text = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
 
-    class Instant(dspy.BaseLM):
-        def __call__(self, prompt=None, messages=None, **kwargs):
-            return [answer]
+    class Instant:
+        def complete(self, request):
+            usage = Usage(input_tokens=10, output_tokens=5, total_tokens=15)
+            return Response(id=None, model="m", message=Message.assistant([TextPart(text)]), finish_reason="stop", usage=usage)
 
-    dspy.configure(lm=Instant(model="instant", cache=False))
+        def close(self):
+            pass
+
+    dspy.configure(lm=dspy.LM("openai/m", engine=Instant(), cache=False))
     predict = dspy.Predict("question -> answer")
     predict(question="warm")
     return {"instant_engine_calls_per_s": _parallel(dspy, predict, CALLS // 2)}

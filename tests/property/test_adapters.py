@@ -1,6 +1,6 @@
 """chat and json against the installed DSPy: the same messages, request options and parse results on generated signatures and answers.
 
-About 2,300 cases under the profile 'ci'; each compares both adapters.
+2,300 cases under the profile 'ci', each for both adapters; `DSPEX_ADAPTER_CASES=10` takes ten times as many, and new ones.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import datetime as dt
 import enum
 import json
 import math
+import os
 from decimal import Decimal
 from typing import Any, Literal, Optional, Union
 
@@ -27,8 +28,9 @@ from dspex_nb.messages import Capabilities
 from dspex_nb.signatures import MISSING, Field, Signature
 from dspex_nb.signatures.fields import wording
 
+CASES = int(os.environ.get("DSPEX_ADAPTER_CASES", "1"))
 settings.register_profile(
-    "ci", max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+    "ci", max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=CASES == 1
 )
 CI = settings.get_profile("ci")
 
@@ -166,7 +168,7 @@ def same(first: Any, second: Any) -> bool:
     return first == second
 
 
-@settings(CI, max_examples=700)
+@settings(CI, max_examples=700 * CASES)
 @given(calls())
 def test_messages_are_dspys(call):
     theirs, ours, demos, inputs = call
@@ -176,7 +178,7 @@ def test_messages_are_dspys(call):
         assert got == want
 
 
-@settings(CI, max_examples=300)
+@settings(CI, max_examples=300 * CASES)
 @given(signatures())
 def test_response_format_and_state_are_dspys(pair):
     theirs, ours = pair
@@ -224,7 +226,7 @@ def answers(draw: st.DrawFn) -> tuple[Any, Signature, list[str]]:
     return theirs, ours, texts
 
 
-@settings(CI, max_examples=1100)
+@settings(CI, max_examples=1100 * CASES)
 @given(answers())
 def test_parse_results_are_dspys(answer):
     theirs, ours, texts = answer
@@ -238,7 +240,7 @@ def test_parse_results_are_dspys(answer):
             assert same(got, want[1]), (got, want[1])
 
 
-@settings(CI, max_examples=200)
+@settings(CI, max_examples=200 * CASES)
 @given(signatures(), st.data())
 def test_compact_reads_back_what_its_demos_show(pair, data):
     _, ours = pair

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, Literal, Optional, Union
 
-import dspy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -85,24 +84,6 @@ def test_cells_mean_what_their_lines_say(drawn, words):
     assert cell.instructions == "Do the task."
     assert [(field.name, field.type, field.default) for field in cell.fields.values()] == fields
     assert [field.desc for field in cell.fields.values()] == descs
-
-
-@QUICK
-@given(declarations())
-def test_dspy_reads_the_same(drawn):
-    fields, cut = drawn
-    texts = [
-        f"{name}: {type_text(kind)}" for name, kind, _ in fields if "->" not in type_text(kind) and "-" not in type_text(kind)
-    ]
-    if len(texts) < len(fields):
-        return  # DSPy refuses an arrow in a string and a negative number in a Literal; we read both
-    spec = f"{', '.join(texts[:cut])} -> {', '.join(texts[cut:])}"
-    theirs, ours = dspy.Signature(spec), Signature(spec)
-    assert {name: field.annotation for name, field in theirs.fields.items()} == {
-        name: field.type for name, field in ours.fields.items()
-    }
-    assert list(theirs.input_fields) == list(ours.inputs)
-    assert theirs.instructions == ours.instructions
 
 
 @QUICK

@@ -6,7 +6,7 @@ import dspy
 import pydantic
 import pytest
 
-from dspex_nb.adapters import Adapter, ChatAdapter, CompactAdapter, JSONAdapter, get_adapter
+from dspex_nb.adapters import Adapter, ChatAdapter, JSONAdapter, get_adapter
 from dspex_nb.errors import AdapterError, AdapterParseError
 from dspex_nb.messages import Capabilities
 from dspex_nb.signatures import Codec, InputField, OutputField, Signature, register_codec
@@ -15,10 +15,6 @@ from dspex_nb.signatures import codecs as codecs_module
 JSON_MODE = {"response_format": {"type": "json_object"}}
 PARAMS = frozenset({"response_format"})
 WITH_SCHEMA = Capabilities(response_schema=True, params=PARAMS)
-
-
-class Album(pydantic.BaseModel):
-    pictures: list[dspy.Image]
 
 
 def test_names_and_port():
@@ -30,18 +26,6 @@ def test_names_and_port():
     with pytest.raises(AdapterError, match="'compct'") as error:
         get_adapter("compct")
     assert "did you mean 'compact'" in error.value.hint
-
-
-@pytest.mark.parametrize(
-    "kind", [dspy.Image, list[dspy.Tool], dspy.History, dspy.ToolCalls, dict[str, dspy.Code], dspy.Image | None, Album]
-)
-@pytest.mark.parametrize("adapter", [ChatAdapter(), JSONAdapter(), CompactAdapter()])
-def test_dspys_own_types_go_to_dspy(kind, adapter):
-    signature = Signature({"inputs": {"x": kind}, "outputs": {"a": str}})
-    reason = adapter.unsupported(signature)
-    assert reason.endswith(".")
-    assert "'x'" in reason
-    assert adapter.unsupported(Signature("q -> a: list[int]")) is None
 
 
 def test_a_registered_codec_changes_writing_reading_and_naming(monkeypatch):

@@ -2,12 +2,15 @@
 
 import asyncio
 import threading
+import warnings
 
 import pandas as pd
 import pytest
 
 import dspex_nb as dx
 from dspex_nb.errors import AdapterParseError, Cancelled, DSPexError, MissingInputError
+from dspex_nb.messages import Capabilities
+from dspex_nb.scopes import Scope
 from dspex_nb.testing import ScriptedLM
 
 ROWS = [{"message": str(i)} for i in range(5)]
@@ -208,3 +211,77 @@ def test_ours_is_kept_by_its_methods():
     assert isinstance(longer, dx.Signature)
     assert longer.dspy.output_fields["c"].annotation is int
     assert set(longer.json_schema()["properties"]) == {"b", "c"}
+
+
+def test_a_dspy_served_call_has_its_candidates_too(lm):
+    done = dx.Predict("message -> size: int", n=3)
+    assert [
+        dict(one) for one in done.call({"message": "x"}, session=dx.session(), scope=Scope("r"), engine="dspy").completions
+    ] == [{"size": 7}] * 3
+
+
+def test_candidates(lm):
+    sizes = iter(range(9))
+    lm._wire._answer = lambda request: f'{{"size": {next(sizes)}}}'
+    done = dx.Predict("message -> size: int")(message="x", n=3)
+    assert sorted(one["size"] for one in done.completions) == [0, 1, 2]
+    assert done.size == done.completions[0]["size"]
+    assert done.usage.calls == 3
+    assert {request.options["temperature"] for request in lm.requests} == {0.7}
+
+
+@pytest.mark.parametrize("own", [None, 0, 0.1, 0.5])
+@pytest.mark.parametrize("of_lm", [None, 0, 0.1, 0.9])
+@pytest.mark.parametrize("count", [None, 2])
+def test_the_temperature_sent_is_dspys(fresh, own, of_lm, count):
+    import dspy
+
+    from dspex_nb.bridge import BridgeLM
+
+    given = {name: value for name, value in (("temperature", own), ("n", count)) if value is not None}
+    lm = ScriptedLM(
+        lambda request: "[[ ## size ## ]]\n7", **({} if of_lm is None else {"temperature": of_lm}), capabilities=Capabilities()
+    )
+    dx.configure(lm=lm, cache=False)
+    dx.Predict("message -> size: int", **given)(message="x")
+    ours = [lm.options | dict(request.options) for request in lm.requests]
+    lm.requests.clear()
+    with dspy.context(lm=BridgeLM(lm)):
+        dspy.Predict("message -> size: int", **given)(message="x")
+    theirs = [lm.options | dict(request.options) for request in lm.requests]
+    assert ours == theirs
+    assert len(ours) == (count or 1)
+
+
+def test_a_rollout_at_temperature_zero_is_told_of_as_dspy_does(predict, lm):
+    with pytest.warns(UserWarning, match="no effect"):
+        predict(message="x", rollout_id=1, temperature=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict(message="x", rollout_id=1, temperature=1.0)
+        predict(message="x", rollout_id=2)
+        assert predict(message="x", rollout_id=2).cached == "memory"
+    assert len(lm.requests) == 3
+
+
+def test_map_gives_the_data_back_with_the_outputs(predict, lm):
+    lm._wire._answer = lambda request: '{"size": "bad"}' if "two" in request.messages[-1]["content"] else '{"size": 7}'
+    data = pd.DataFrame({"id": [1, 2, 3], "message": ["one", "two", "three"], "size": [1, 2, 7]}, index=[10, 20, 30])
+    done = predict.map(data, n_jobs=2)
+    assert list(done.columns) == ["id", "message", "expected_size", "size", "error"]
+    assert list(done.index) == [10, 20, 30]
+    assert done["expected_size"].tolist() == [1, 2, 7]
+    assert done["size"].tolist()[::2] == [7, 7]
+    assert pd.isna(done["size"].tolist()[1])
+    assert "size" in done["error"].tolist()[1]
+    assert pd.isna(done["error"].tolist()[0])
+    with pytest.raises(AdapterParseError):
+        predict.map(data, on_error="raise")
+    with pytest.raises(DSPexError, match="'message'"):
+        predict.map([{"text": "x"}])
+
+
+def test_an_lm_for_one_call_in_every_form(predict, lm):
+    other = dx.LM("openai/m", api_base="http://127.0.0.1:1/v1", api_key="k", num_retries=0)
+    with pytest.raises(dx.DSPexError, match=r"127\.0\.0\.1"):
+        predict(message="x", lm=other)

@@ -11,7 +11,8 @@ from dspex_nb.adapters import CompactAdapter as NativeCompact
 from dspex_nb.ambient import Session
 from dspex_nb.bridge import BridgeLM, CompactAdapter, to_dspy
 from dspex_nb.cache import Cache
-from dspex_nb.messages import Request
+from dspex_nb.clients import connect
+from dspex_nb.messages import Capabilities, Request
 from dspex_nb.modules import Predict
 from dspex_nb.scopes import Scope
 from dspex_nb.signatures import InputField, OutputField, Signature
@@ -27,6 +28,13 @@ class Triage(Signature):
 
 DEMOS = [{"message": "charged twice", "desk": "billing", "urgency": 3}, {"message": "no sync", "desk": "tech", "urgency": 2}]
 SHARED = ("messages", "response_format", "temperature")
+
+
+@pytest.fixture
+def client(stub):
+    # Said here, because a model nobody knows has no capabilities, as in plain DSPy.
+    capable = Capabilities(response_schema=True, params=frozenset({"temperature", "max_tokens", "response_format"}))
+    return connect("openai/stub", api_base=stub.url, api_key="sk-secret-1234", temperature=0, capabilities=capable)
 
 
 @pytest.fixture

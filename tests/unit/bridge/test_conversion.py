@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal, Optional
 
+import annotated_types
 import dspy
 import pydantic
 import pytest
@@ -36,10 +37,43 @@ class Theirs(dspy.Signature):
     code: str = dspy.OutputField(pattern="x+", max_length=5)
 
 
+class Bare(dspy.Signature):
+    """"""
+
+    q: Annotated[int, annotated_types.Interval(ge=1, le=4), pydantic.Field(title="t", json_schema_extra={"k": 1})] = (
+        dspy.InputField()
+    )
+    a: Annotated[str, dspy.OutputField(desc="inside", validation_alias="v", serialization_alias="s")]
+    m: str | None = dspy.OutputField(default=None, description="told", examples=[1], json_schema_extra={"lost": 1})
+
+
+class Full(Signature):
+    """First line.
+    Indented more.
+    """
+
+    q: str = InputField(examples=["a"], title="T", alias="Q", prefix="P:", min_length=1, frozen=True, repr=False)
+    picture: dspy.Image = InputField(desc="${other}")
+    n: Annotated[int, annotated_types.Interval(ge=1, le=4), pydantic.AfterValidator(abs)] = InputField(ge=0, default=2)
+    tags: list[Annotated[str, "kept"]] = OutputField(default_factory=list, deprecated="old", format=str)
+    one: Annotated[float, pydantic.Field(gt=0.5, description="d")] = OutputField(desc="", exclude=True)
+
+
+class Blank(Signature):
+    """"""
+
+    q: str = InputField()
+    a: str = OutputField()
+
+
 @pytest.mark.parametrize(
     "signature",
     [
         Native,
+        Full,
+        Blank,
+        Full.append_instructions("  More,\n    indented."),
+        Signature("q: list = [1], n: Annotated[int, Field(ge=1), 'kept'] = 3 -> a: None, b: NoneType, c: dspy.Code | None"),
         Signature("q, n: int -> a: list[str], b"),
         Signature("q -> a", "Answer in verse."),
         Signature("q -> a").with_name("Poem"),
@@ -51,7 +85,17 @@ def test_ours_to_theirs_and_back(signature):
     assert (back.name, back.instructions, back.digest) == (signature.name, signature.instructions, signature.digest)
 
 
-@pytest.mark.parametrize("cls", [Theirs, dspy.Signature("q, n: int -> a: list[str], b"), Theirs.with_instructions("Other.")])
+@pytest.mark.parametrize(
+    "cls",
+    [
+        Theirs,
+        Bare,
+        Theirs.with_instructions("  "),
+        dspy.Signature("q: NoneType -> ", ""),
+        dspy.Signature("q, n: int -> a: list[str], b"),
+        Theirs.with_instructions("Other."),
+    ],
+)
 def test_theirs_to_ours_and_back(cls):
     back = to_dspy(from_dspy(cls))
     assert back.equals(cls)
@@ -85,3 +129,10 @@ def test_reading_a_class_leaves_it_alone():
     to_dspy(signature).instructions = "changed"
     assert Theirs.dump_state() == before
     assert isinstance(signature.fields["message"], Field)
+
+
+def test_the_text_form_is_dspys_own_class():
+    for text in ("q, n: int -> a: list[str], b", "question -> answer"):
+        assert to_dspy(Signature(text)).equals(dspy.Signature(text))
+        assert from_dspy(dspy.Signature(text)) == Signature(text)
+        assert from_dspy(dspy.Signature(text)).digest == Signature(text).digest

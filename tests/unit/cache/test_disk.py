@@ -87,7 +87,7 @@ def test_a_killed_writer_leaves_a_cache_that_works(tmp_path):
     assert writer.stdout.readline() == "going\n"
     writer.send_signal(signal.SIGKILL)
     writer.communicate()
-    half = tmp_path / key("k0")[:2] / f".{key('k0')}.999.7"
+    half = tmp_path / "half-written" / f"{key('k0')}.999.7"
     half.write_bytes(b'{"v":1,')
     os.utime(half, (time.time() - 3600,) * 2)
     cache = disk(tmp_path)
@@ -202,13 +202,13 @@ def test_a_full_disk_is_said_once_and_work_goes_on(tmp_path, monkeypatch):
 
     cache = Cache(directory=tmp_path)
     cache.put(key("before"), {"n": 0})
-    monkeypatch.setattr(JsonStore, "_write_file", staticmethod(full))
+    monkeypatch.setattr(JsonStore, "_write_new", staticmethod(full))
     with pytest.warns(RuntimeWarning, match="No space left.*Work goes on") as said:
         put_all(cache, range(5))
     assert len(said) == 1
     assert cache.get(key(4)).tier == "memory"
     assert cache.stats().faults == 5
-    assert not list(tmp_path.rglob(".*.*.*"))
+    assert not list((tmp_path / "half-written").iterdir())
     monkeypatch.undo()
     cache.put(key("after"), {"n": 9})  # space was freed: kept again
     assert disk(tmp_path).get(key("after")).value == {"n": 9}
@@ -275,7 +275,7 @@ def test_impossible_limits_are_refused(options):
 def test_it_is_a_joblib_store_backend(tmp_path):
     import joblib
 
-    import dspex_nb.cache.store  # noqa: F401 - registers the backend
+    import dspex_nb.cache.backend  # noqa: F401 - registers it
 
     calls = []
 

@@ -152,7 +152,7 @@ def test_a_child_uses_its_parents_server_and_finds_the_same_keys(monkeypatch):
     state = parent.dump_state()
     child = Client.from_state(state)
     assert child.key(ASK) == parent.key(ASK)
-    assert child._wire._url == f"{state['base_url']}/chat/completions"
+    assert child._wire._base == state["base_url"]
     assert child.complete(ASK, scope=Scope("t")).text == parent.complete(ASK, scope=Scope("t")).text
     monkeypatch.setenv("DSPEX_LOCAL_URL", state["base_url"])
     assert connect("local").key(ASK) == parent.key(ASK)

@@ -14,10 +14,10 @@ from dspex_nb.errors import (
     Cancelled,
     ContextWindowExceededError,
     LMAuthError,
+    LMBillingError,
     LMConnectionError,
     LMInvalidRequestError,
     LMInvalidResponseError,
-    LMRateLimitError,
     LMServerError,
 )
 from dspex_nb.events import Bus
@@ -87,7 +87,7 @@ def test_retries_end_and_say_how_many(bad, ask):
         (
             429,
             {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}},
-            LMRateLimitError,
+            LMBillingError,
             "credit",
         ),
         (302, b"", LMInvalidResponseError, "api_base"),

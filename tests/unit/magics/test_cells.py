@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+import time
 
 import pandas as pd
 import pytest
 
 import dspex_nb as dx
+from dspex_nb import api
 from dspex_nb.errors import MagicUsageError, PlanError
 from dspex_nb.testing import ScriptedLM
 
@@ -286,6 +288,30 @@ def test_the_session_at_a_glance(ready, lm):
     ready.run("%dspex cache --clear")
     ready.run("p(message='a')")
     assert len(lm.requests) == 2
+
+
+def test_the_cache_is_shown_trimmed_and_cleared(ready, lm):
+    ready.run("p(message='a')\np(message='a')\np(message='b', ttl_s=0.05)")
+    shown = ready.run("%dspex cache")
+    assert (shown.info.hits_memory, shown.info.misses, shown.info.entries) == (1, 2, 2)
+    assert "Answered from" in shown.text
+    assert "33%" in shown.text
+    time.sleep(0.06)
+    assert "trimmed: 1 response " in ready.run("%dspex cache trim").text
+    assert ready.run("%dspex cache").info.entries == 1
+    cleared = ready.run("%dspex cache clear")
+    assert "cleared: 1 response " in cleared.text
+    assert (cleared.info.entries, cleared.info.memory_entries, cleared.info.size_bytes) == (0, 0, 0)
+    ready.run("p(message='a')")
+    assert len(lm.requests) == 3
+    with dx.context(cache=None):
+        assert "cache off" in api.cache_status().text
+
+
+@pytest.mark.parametrize("line", ["cache trmi", "cache trim --clear", "status trim"])
+def test_a_cache_command_that_is_none_is_refused(shell, line):
+    with pytest.raises(MagicUsageError):
+        shell.run(f"%dspex {line}")
 
 
 def test_runs_are_listed(ready):

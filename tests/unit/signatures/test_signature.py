@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import enum
+import os
 import pickle
 import subprocess
 import sys
-from typing import Annotated, Any, Literal, Optional
+import types
+from typing import Annotated, Any, ClassVar, Literal, Optional
 
+import cloudpickle
 import dspy
 import pydantic
 import pytest
 
-from dspex_nb.errors import SignatureError
+from dspex_nb.errors import SignatureError, SignatureSyntaxError
 from dspex_nb.signatures import MISSING, Field, InputField, OutputField, Signature, read_type, register_module, type_text
 
 
@@ -215,6 +219,220 @@ def test_default_values_are_fresh():
     field.default_value().append("x")
     assert field.default_value() == []
     assert Field(name="a", factory=list).required is False
+
+
+# Names of the caller's
+
+
+def test_own_classes_are_found_where_the_signature_is_written():
+    class Local(pydantic.BaseModel):
+        n: int
+
+    assert Signature("doc: Local -> out: list[Local], item: Item").outputs["out"].type == list[Local]
+    assert Signature("q -> a: dict[str, Item]").outputs["a"].type == dict[str, Item]
+    with pytest.raises(SignatureSyntaxError, match="unknown type 'Local'"):
+        Signature("doc: Local -> out", types={})
+
+
+def test_a_class_defined_anew_is_never_answered_from_before():
+    seen = []
+    for _ in range(3):
+
+        class Again(pydantic.BaseModel):
+            label: str
+
+        made = Signature("q -> a: Again, b: list[Again]")
+        assert made.outputs["a"].type is Again
+        assert made.outputs["b"].type == list[Again]
+        seen.append(Again)
+        holder = type("Holder", (), {"Again": Again})
+        assert Signature("q -> a: Space.Again", types={"Space": holder}).outputs["a"].type is Again
+    assert len(set(seen)) == 3
+    assert Signature("q -> a: Again", types={"Again": seen[0]}).outputs["a"].type is seen[0]
+    with pytest.raises(SignatureSyntaxError):
+        Signature("q -> a: Again", types={})
+
+
+def test_the_module_of_a_dotted_name_may_change_what_it_holds():
+    space = types.ModuleType("space")
+    space.Kind = int
+    assert Signature("q -> a: space.Kind").outputs["a"].type is int
+    space.Kind = float
+    assert Signature("q -> a: space.Kind").outputs["a"].type is float
+
+
+def test_builtins_and_typing_win_over_the_callers_names_but_not_over_given_ones():
+    Text, list = Item, Colour  # noqa: A001 - the point of the test
+    assert Signature("q -> a: Text, b: list").outputs["a"].type is str
+    assert Signature("q -> a: Text, b: list").outputs["b"].type is type([])
+    assert Signature("q -> a: Text", types={"Text": Text, "list": list}).outputs["a"].type is Item
+
+
+def test_dspys_types_by_dotted_name_and_bare_ones_once_it_is_there():
+    code = """
+import sys, dspex_nb as dx
+try:
+    dx.Signature("picture: Image -> a")
+except dx.DSPexError as error:
+    print(error.hint, "dspy" in sys.modules)
+print(dx.Signature("picture: dspy.Image -> a").inputs["picture"].type.__module__)
+print(dx.Signature("picture: list[Image], code: Code['python'] -> a: Reasoning").inputs["code"].type.language)
+import pydantic
+class Image(pydantic.BaseModel): pass
+print(dx.Signature("picture: Image -> a: Image").inputs["picture"].type is Image)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["write dspy.Image False", "dspy.adapters.types.image", "python", "True"]
+
+
+# What texts may say
+
+
+def test_annotated_as_text_and_its_bounds():
+    signature = Signature(
+        "n: Annotated[int, Field(ge=1, le=9, description='count'), 'note'] = 3 -> a: list[Annotated[int, Field(gt=0)]]"
+    )
+    field = signature.inputs["n"]
+    assert (field.type, dict(field.rules), field.metadata, field.default) == (
+        int, {"description": "count", "ge": 1, "le": 9}, ("note",), 3
+    )  # fmt: skip
+    assert signature.json_schema()["properties"]["a"]["items"]["exclusiveMinimum"] == 0
+    assert type_text(signature.outputs["a"].type) == "list[Annotated[int, Field(gt=0)]]"
+    with pytest.raises(SignatureSyntaxError, match="does not fit int") as caught:
+        Signature("q -> a: Annotated[int, Field(union_mode='smart')]")
+    assert caught.value.column == 8
+
+
+def test_errors_of_texts_over_lines_show_the_line_and_a_caret():
+    with pytest.raises(SignatureSyntaxError) as caught:
+        Signature("question: str,\n  context: list[strr]\n-> answer")
+    assert (caught.value.line, caught.value.column) == (2, 16)
+    assert caught.value._render_traceback_() == [
+        "SignatureSyntaxError: line 2: unknown type 'strr'",
+        "      context: list[strr]",
+        "                    ^",
+        "→ did you mean 'str'? builtins, typing's names and your own classes are known",
+    ]
+
+
+def test_comments_and_line_ends_inside_a_text():
+    with pytest.raises(SignatureSyntaxError, match="takes the rest of the text"):
+        Signature("a -> b # a note")
+    assert Signature("a: int, # a -> note, with 'quotes\n b \\\n -> c: Literal['#1']").outputs["c"].type == Literal["#1"]
+
+
+def test_a_shared_text_shares_no_default():
+    first, second = Signature("q: list = [] -> a"), Signature("q: list = [] -> a")
+    first.inputs["q"].default.append("x")
+    assert second.inputs["q"].default == []
+    assert Signature("q: list = [] -> a").inputs["q"].default == []
+
+
+# Maps
+
+
+def test_maps_as_dspex_and_dspy_write_them():
+    expected = Signature("q: str, n: int = 3 -> a: list[str]").with_updated_fields("a", desc="all of them")
+    options = {"type": "list[str]", "description": "all of them"}
+    by_name = {"inputs": {"q": str, "n": {"type": "int", "default": 3}}, "outputs": {"a": options}}
+    as_list = {
+        "inputs": [{"name": "q", "type": "str"}, {"name": "n", "type": int, "default": 3}],
+        "outputs": [{"name": "a", **options}],
+    }
+    dspys = {"q": (str, InputField()), "n": (int, InputField(default=3)), "a": (list[str], OutputField(desc="all of them"))}
+    for spec in (by_name, as_list, dspys):
+        made = Signature(spec)
+        assert [(one.name, one.type, one.desc, one.default) for one in made.fields.values()] == [
+            (one.name, one.type, one.desc, one.default) for one in expected.fields.values()
+        ]
+    with pytest.raises(SignatureSyntaxError, match="field 'q': unknown type 'strr'") as caught:
+        Signature({"inputs": {"q": "list[strr]"}, "outputs": {"a": str}})
+    assert caught.value.column == 5
+    with pytest.raises(SignatureError, match="'name'"):
+        Signature({"inputs": ["q"], "outputs": {"a": str}})
+
+
+# Classes
+
+
+def test_class_bodies_take_annotated_fields_forward_references_and_class_variables():
+    class Mine(Signature):
+        q: Annotated[str, InputField(desc="what")]
+        items: "list[Item]" = OutputField()  # noqa: UP037 - quoted is the point
+        maybe: Optional["Colour"] = OutputField()  # noqa: UP037, UP045
+        limit: ClassVar[int] = 3
+
+    assert Mine.inputs["q"].desc == "what"
+    assert Mine.outputs["items"].type == list[Item]
+    assert Mine.outputs["maybe"].type == Optional[Colour]  # noqa: UP045
+
+
+def test_dspys_own_fields_and_unfit_bounds_are_refused_in_a_class():
+    with pytest.raises(SignatureError, match="DSPy's or pydantic's own function"):
+
+        class Theirs(Signature):
+            q = dspy.InputField()
+
+    with pytest.raises(SignatureError, match="does not fit str"):
+
+        class Unfit(Signature):
+            q: str = OutputField(pattern="(")
+
+    with pytest.raises(SignatureError, match="cannot insert 'q'"):
+        Base.append("q", dspy.InputField())
+
+
+# Values
+
+
+def test_mappings_are_read_only_and_made_once():
+    assert Base.inputs is Base.inputs
+    for mapping in (Base.fields, Base.inputs, Base.outputs):
+        with pytest.raises(TypeError):
+            mapping["x"] = 1
+    assert copy.deepcopy(Base) is Base
+
+
+def test_order_and_kind_tell_types_and_defaults_apart():
+    assert Signature("q -> a: Union[int, str]") != Signature("q -> a: Union[str, int]")
+    assert Signature("q -> a: Literal['x', 'y']") != Signature("q -> a: Literal['y', 'x']")
+    assert Signature("q = 1 -> a") != Signature("q = True -> a")
+    assert Signature("q -> a") == Signature("q: str -> a: str")
+
+
+def test_digest_and_hash_are_the_same_in_every_process():
+    code = """
+import enum, dspex_nb as dx
+class Mine(dx.Signature):
+    q: set[str] = dx.InputField(default={"a", "b", "c", "d"})
+    a: int = dx.OutputField(ge=1, default_factory=int)
+print(dx.Signature("q: int -> a: Literal['x', 'y']").digest, hash(dx.Signature("q: int -> a")), Mine.digest, hash(Mine))
+"""
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+    assert len(outputs.pop().split()) == 4
+
+
+def test_signatures_of_local_classes_cross_by_cloudpickle():
+    class Local(pydantic.BaseModel):
+        n: int
+
+    made = Signature("q: str = 'x' -> a: list[Local]", "Do.").with_updated_fields("a", desc="d")
+    again = cloudpickle.loads(cloudpickle.dumps(made))
+    assert (again.spec, again.dump_state(), again.digest) == (made.spec, made.dump_state(), made.digest)
+
+
+def test_dspys_names_are_here_too():
+    assert Base.append_instructions("Always.").instructions == "Answer briefly.\n\nAlways."
+    assert Base.signature == "question, context -> answer"
+    assert Base.equals(Signature(Base, Base.instructions))
+    # As in DSPy, a signature that has the field already keeps its own: dspy.ChainOfThought relies on it.
+    assert Signature("q -> reasoning: int, a").prepend("reasoning", OutputField()).outputs["reasoning"].type is int
 
 
 def test_import_loads_no_heavy_module():

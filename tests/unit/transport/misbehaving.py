@@ -97,6 +97,12 @@ def cut(peer):
     return "close"
 
 
+def cut_in_the_middle(peer):
+    """Promise more than is sent, in a form that a stream may have too."""
+    peer.sendall(GOOD.partition(b"\r\n\r\n")[0] + b"\r\n\r\n: ")
+    return "close"
+
+
 def silence(peer):
     """Say nothing until the client goes."""
     peer.settimeout(10)
@@ -130,3 +136,52 @@ def stream(*pieces, done=True):
         return "close"
 
     return script
+
+
+def late(seconds):
+    """Return a script that answers well after a while."""
+
+    def script(peer):
+        time.sleep(seconds)
+        peer.sendall(GOOD)
+
+    return script
+
+
+def dripped_line(peer):
+    """Stream one line a byte at a time, each in time, the line never done."""
+    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+    for _ in range(200):
+        peer.sendall(b"d")
+        time.sleep(0.02)
+    return "close"
+
+
+def cut_stream(*pieces):
+    """Return a script that streams text pieces in chunks and goes without the last chunk."""
+
+    def script(peer):
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in pieces:
+            line = b"data: " + json.dumps({"choices": [{"delta": {"content": piece}}]}).encode() + b"\n\n"
+            peer.sendall(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+            time.sleep(0.01)
+        return "close"
+
+    return script
+
+
+def events(*lines, content_type="text/event-stream"):
+    """Return the bytes of an event stream with these data lines."""
+    body = b"".join(b"data: " + (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n\n" for line in lines)
+    return http(200, body, content_type=content_type)
+
+
+def whole_stream(text, usage=None, **more):
+    """Return the bytes of a good stream: one piece, the end, the usage."""
+    return events(
+        {"choices": [{"delta": {"content": text}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": ANSWER["usage"] if usage is None else usage, **more},
+        b"[DONE]",
+    )

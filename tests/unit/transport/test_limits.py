@@ -29,7 +29,7 @@ def test_threads_and_tasks_share_the_slots():
             enter(-1)
 
     async def acall():
-        async with limiter.aslot(CancelToken()):
+        async with limiter.slot(CancelToken()):
             enter(1)
             await asyncio.sleep(0.005)
             enter(-1)
@@ -84,3 +84,42 @@ def test_redaction():
     text = redact("key sk-abcdefghijkl and Bearer xyz.123, also hunter2hunter2\n<b>", ["hunter2hunter2"])
     assert text == "key *** and Bearer ***, also *** <b>"
     assert len(redact("x" * 1000)) == 300
+
+
+def test_tokens_set_aside_are_replaced_by_those_used(monkeypatch):
+    monkeypatch.setattr(limits, "WINDOW_S", 30.0)
+    monkeypatch.setattr(limits, "RECHECK_S", 0.02)
+    limiter = Limiter(8, tpm=1000)
+    began = time.monotonic()
+    with limiter.slot(CancelToken(), 900) as start:
+        waiting = threading.Thread(target=lambda: limiter.slot(CancelToken(), 500).__enter__())
+        waiting.start()
+        time.sleep(0.1)
+        assert waiting.is_alive()  # 900 of 1000 are set aside
+        start.tokens = 30
+    waiting.join(2)
+    assert not waiting.is_alive()
+    assert time.monotonic() - began < 2
+    assert [start.tokens for start in limiter._starts] == [30, 500]
+    stopped = CancelToken()
+    threading.Timer(0.1, stopped.cancel).start()
+    with pytest.raises(Cancelled), limiter.slot(stopped, 471):  # 470 are left, and the minute is young
+        pass
+    with limiter.slot(CancelToken(), 470):
+        pass
+
+
+def test_a_slot_without_rates_counts_nothing():
+    limiter = Limiter(2)
+    with limiter.slot(CancelToken(), 5) as start:
+        assert start is None
+    assert not limiter._starts
+
+
+def test_limits_are_shared_by_key_and_let_go():
+    one, same = (limits.limiter_of(("k",), 4, 60, None) for _ in range(2))
+    assert one is same
+    assert limits.limiter_of(("k",), 4, 30, None) is not one
+    assert limits.limiter_of(("j",), 4, 60, None) is not one
+    del one, same
+    assert not [key for key in limits._limiters if key[0] in {"k", "j"}]
