@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+import orjson
+
 from dspex_nb.clients.dialects import Dialect, Reader
 from dspex_nb.clients.faults import error_of, invalid_response
 from dspex_nb.clients.settings import secret_words
@@ -104,7 +106,7 @@ class HTTPWire:
                 model=self._model,
             )
         written = self._dialect.write(self._model, body, streamed=streamed)
-        content = json.dumps({**written.body, **self._extra}, ensure_ascii=False).encode("utf-8", "replace")
+        content = _written_json({**written.body, **self._extra})
         headers = {**self._headers, **written.headers, **self._given, **(self._dialect.auth(key) if key else {})}
         return f"{base}{written.path}", headers, content
 
@@ -112,7 +114,7 @@ class HTTPWire:
         if reply.status != 200:  # noqa: PLR2004 - HTTP's OK
             raise self._error(url, reply)
         try:
-            data = json.loads(reply.body)
+            data = _read_json(reply.body)
             status = self._dialect.failure(data)
             answer = self._dialect.answer(data) if status is None else {}
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -135,7 +137,7 @@ class HTTPWire:
             reader.done = reader.over = True
             return
         try:
-            event = json.loads(line[5:])
+            event = _read_json(line[5:])
             status = self._dialect.failure(event)
             pieces = tuple(reader.read(event)) if status is None else ()
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -157,3 +159,17 @@ class HTTPWire:
     def secrets(self) -> tuple[str, ...]:
         """Return what no text may show."""
         return secret_words(self._key(), self._given, self._address)
+
+
+def _written_json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)  # a tenth of json's time on long prompts
+    except TypeError:  # a lone surrogate, a number of more than 64 bits, a key that is no text
+        return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _read_json(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:  # NaN and infinity, which some servers write; or no JSON at all
+        return json.loads(text)

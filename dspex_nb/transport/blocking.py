@@ -1,4 +1,4 @@
-"""The blocking transport: http.client connections, kept alive and shared by all threads of the process.
+"""The blocking transport: connections kept alive and shared by all threads of the process.
 
 A call blocks in its own thread, because crossing to an event loop costs 1.4 to 1.6 times as much. A connection is
 taken from the idle ones of its origin or opened, and put back only after a whole reply; every other way out closes it.
@@ -6,10 +6,7 @@ taken from the idle ones of its origin or opened, and put back only after a whol
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import http.client
-import io
 import os
 import select
 import socket
@@ -17,29 +14,26 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from dspex_nb.errors import LMInvalidResponseError
+import httptools
+
+from dspex_nb.errors import LMAuthError, LMInvalidResponseError
 from dspex_nb.scopes import CancelToken
 from dspex_nb.transport.dialing import dial, hang_up, proxy_for
+from dspex_nb.transport.exchange import BrokenOffError, Exchange, active, request_bytes
 from dspex_nb.transport.records import Deadline, Reply, connection_error, timeout_error
-from dspex_nb.transport.redaction import host_of
+from dspex_nb.transport.redaction import basic_auth, host_of
 
-MAX_BODY_BYTES = 256 * 1024 * 1024
-_idle: dict[_Origin, deque[http.client.HTTPConnection]] = {}
+_idle: dict[_Origin, deque[socket.socket]] = {}
 _guard = threading.Lock()
-_active: set[socket.socket] = set()
 
 
 class _Origin(NamedTuple):
     scheme: str
     host: str
     port: int
-
-
-class _Stale(Exception):  # noqa: N818 - a signal inside this module
-    """A kept-alive connection that the server had closed meanwhile; a fresh one decides."""
 
 
 def post(
@@ -77,33 +71,36 @@ def stream_lines(
     `timeout_s` limits each wait, not the whole stream. Leaving the iterator closes the socket. Raises as `post` does.
     """
     cancel = cancel or CancelToken()
-    deadline = Deadline(timeout_s)
     with _translated(url, timeout_s, cancel):
-        connection, response, unregister = _open("POST", url, headers, body, deadline, cancel)
+        exchange = _open("POST", url, headers, body, Deadline(timeout_s), cancel)
         try:
-            if response.status != http.HTTPStatus.OK:
-                yield _read(response)
+            while not exchange.headed:
+                exchange.read()
+            if exchange.status != 200:  # noqa: PLR2004 - HTTP's OK
+                yield exchange.whole()
                 return
-            while line := response.readline():
-                deadline.restart()
-                cancel.check()  # a socket that was hung up reads as an end
-                yield line.rstrip(b"\r\n")
-            cancel.check()
-            if response.length or (response.chunked and response.chunk_left is not None):
-                raise http.client.IncompleteRead(b"", response.length)
+            for line in exchange.lines():
+                cancel.check()
+                yield line
+            cancel.check()  # a socket that was hung up reads as an end
         finally:
-            unregister()
-            response.close()
-            connection.close()
+            exchange.leave()
+            exchange.sock.close()
 
 
 def close_idle() -> None:
     """Close every connection that waits for reuse."""
     with _guard:
-        waiting = [connection for idle in _idle.values() for connection in idle]
+        waiting = [sock for idle in _idle.values() for sock in idle]
         _idle.clear()
-    for connection in waiting:
-        connection.close()
+    for sock in waiting:
+        sock.close()
+
+
+def hang_up_all() -> None:
+    """Break off every call under way in this process; each ends with an error at once."""
+    for sock in tuple(active):
+        hang_up(sock)
 
 
 def _exchange(
@@ -111,97 +108,79 @@ def _exchange(
 ) -> Reply:
     cancel.check()
     with _translated(url, timeout_s, cancel):
-        connection, response, unregister = _open(method, url, headers, body, Deadline(timeout_s), cancel)
-        whole = False
+        exchange = _open(method, url, headers, body, Deadline(timeout_s), cancel)
+        reusable = False
         try:
-            reply = _read(response)
+            reply = exchange.whole()
             cancel.check()  # a socket that was hung up reads as an end
-            whole = True
+            reusable = True
             return reply
         finally:
-            unregister()
-            if whole and connection.sock is not None and not cancel.cancelled:
-                _idle.setdefault(_origin(url), deque()).append(connection)
+            if exchange.leave() and reusable:
+                _idle.setdefault(_origin(url), deque()).append(exchange.sock)
             else:
-                response.close()
-                connection.close()
+                exchange.sock.close()
 
 
 def _open(
     method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: Deadline, cancel: CancelToken
-) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, Any]:
-    kept = _take_idle(_origin(url))
+) -> Exchange:
+    """Return an exchange of which the request is sent and the reply has begun."""
+    origin = _origin(url)
+    request = request_bytes(_start(method, url, _proxy(origin)), headers, body)
+    kept = _take_idle(origin)
     if kept is not None:
-        with contextlib.suppress(_Stale):
-            return _ask(kept, method, url, headers, body, deadline, cancel, kept_alive=True)
-    return _ask(_connect(url, deadline, cancel), method, url, headers, body, deadline, cancel, kept_alive=False)
+        try:
+            return _sent(kept, request, deadline, cancel)
+        except ConnectionError as error:
+            # Nothing came back on a connection that had waited: the server closed it meanwhile, and a fresh one decides.
+            if cancel.cancelled or (isinstance(error, BrokenOffError) and error.begun):
+                raise
+    return _sent(_connect(origin, deadline, cancel), request, deadline, cancel)
 
 
-def hang_up_all() -> None:
-    """Break off every call under way in this process; each ends with an error at once."""
-    for sock in tuple(_active):
-        hang_up(sock)
-
-
-def _ask(
-    connection: http.client.HTTPConnection, method: str, url: str, headers: Mapping[str, str], body: bytes | None,
-    deadline: Deadline, cancel: CancelToken, *, kept_alive: bool,
-) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, Any]:  # fmt: skip
-    sock = connection.sock
-    _active.add(sock)
-    forget = cancel.on_cancel(lambda: hang_up(sock))
-
-    def unregister() -> None:
-        _active.discard(sock)
-        forget()
-
-    connection.response_class = functools.partial(_DeadlinedResponse, deadline=deadline)  # type: ignore[assignment]
+def _sent(sock: socket.socket, request: bytes, deadline: Deadline, cancel: CancelToken) -> Exchange:
+    exchange = Exchange(sock, deadline, cancel)
     try:
-        sock.settimeout(deadline.left_s())
-        connection.request(method, _target(connection, url), body, headers=dict(headers))
-        return connection, connection.getresponse(), unregister
-    except (ConnectionError, http.client.BadStatusLine) as error:
-        unregister()
-        connection.close()
-        if kept_alive and not cancel.cancelled and isinstance(error, ConnectionError):
-            raise _Stale from error
-        raise
+        exchange.send(request)
     except BaseException:
-        unregister()
-        connection.close()
+        exchange.leave()
+        sock.close()
         raise
+    return exchange
 
 
-def _read(response: http.client.HTTPResponse) -> Reply:
-    body = response.read(MAX_BODY_BYTES + 1) if response.length is None else response.read()
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    if len(body) > MAX_BODY_BYTES:
-        raise LMInvalidResponseError(f"the answer is larger than {MAX_BODY_BYTES >> 20} MB", hint="check what api_base points to")
-    if not response.isclosed():
-        response.close()
-    return Reply(response.status, headers, body)
+class _translated:  # noqa: N801 - used as a function; a generator's context manager would cost twice as much a call
+    """Turns the failures of the way into the errors users read."""
 
+    __slots__ = ("_cancel", "_timeout_s", "_url")
 
-@contextlib.contextmanager
-def _translated(url: str, timeout_s: float, cancel: CancelToken) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        cancel.check()
-        raise timeout_error(url, timeout_s) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        cancel.check()
-        if isinstance(error, ValueError | http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
+    def __init__(self, url: str, timeout_s: float, cancel: CancelToken) -> None:
+        self._url, self._timeout_s, self._cancel = url, timeout_s, cancel
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, OSError | httptools.HttpParserError | ValueError):
+            return
+        self._cancel.check()
+        if isinstance(error, TimeoutError):
+            raise timeout_error(self._url, self._timeout_s) from error
+        if isinstance(error, OSError):
+            raise connection_error(self._url, _plain(error)) from error
+        if isinstance(error, httptools.HttpParserError):
             raise LMInvalidResponseError(
-                f"{host_of(url)} does not speak HTTP as expected", hint="check scheme (http or https) and port of api_base"
+                f"{host_of(self._url)} does not speak HTTP as expected",
+                hint="check scheme (http or https) and port of api_base",
             ) from error
-        raise connection_error(url, _plain(error)) from error
+        raise LMAuthError(
+            f"a header for {host_of(self._url)} cannot be sent: it holds a line break or a character outside Latin-1",
+            hint="look at the API key and at headers=: a key copied with its line end must be stripped",
+        ) from None  # its words would show the key
 
 
 def _plain(error: BaseException) -> BaseException:
-    """`IncompleteRead(12 bytes read…)` and the like, in words."""
-    if isinstance(error, http.client.IncompleteRead):
-        return ConnectionError("the connection broke off in the middle of the answer")
     if isinstance(error, ssl.SSLError):
         return ConnectionError(f"no secure connection ({error.reason or error})")
     return error
@@ -216,25 +195,39 @@ def _origin(url: str) -> _Origin:
 
 
 @functools.lru_cache(maxsize=64)
-def _path(url: str) -> str:
+def _start(method: str, url: str, proxy: str | None) -> bytes:
+    """Return the request line and the headers that the address decides."""
     parts = urlsplit(url)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = parts.netloc.rpartition("@")[2]
+    through = proxy is not None and parts.scheme == "http"
+    lines = [
+        f"{method} {f'http://{host}{path}' if through else path} HTTP/1.1",
+        f"Host: {host}",
+        "Accept-Encoding: identity",
+        *(_proxy_auth(proxy) if through else ()),
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
 
 
-def _target(connection: http.client.HTTPConnection, url: str) -> str:
-    return url if getattr(connection, "through_proxy", False) else _path(url)
+def _proxy(origin: _Origin) -> str | None:
+    return proxy_for(origin.scheme, origin.host)
 
 
-def _take_idle(origin: _Origin) -> http.client.HTTPConnection | None:
+def _proxy_auth(proxy: str | None) -> list[str]:
+    return [f"Proxy-{name}: {value}" for name, value in basic_auth(proxy or "").items()]
+
+
+def _take_idle(origin: _Origin) -> socket.socket | None:
     idle = _idle.get(origin)
     while idle:
         try:
-            connection = idle.pop()
+            sock = idle.pop()
         except IndexError:  # another thread took the last one
             return None
-        if connection.sock is not None and not _readable(connection.sock):
-            return connection
-        connection.close()  # readable while idle means the server closed it
+        if not _readable(sock):
+            return sock
+        sock.close()  # readable while idle means the server closed it
     return None
 
 
@@ -246,24 +239,42 @@ def _readable(sock: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _connect(url: str, deadline: Deadline, cancel: CancelToken) -> http.client.HTTPConnection:
-    origin = _origin(url)
+def _connect(origin: _Origin, deadline: Deadline, cancel: CancelToken) -> socket.socket:
     proxy = _proxy(origin)
-    there = proxy or origin
-    secure = origin.scheme == "https"
-    connection: http.client.HTTPConnection = (
-        _HTTPSConnection(there.host, there.port, context=_tls()) if secure else _HTTPConnection(there.host, there.port)
-    )
-    if proxy and secure:
-        connection.set_tunnel(origin.host, origin.port)
-    connection.through_proxy = bool(proxy and not secure)  # type: ignore[attr-defined]
-    connection._create_connection = lambda address, *_: dial(address[0], address[1], deadline, cancel)  # type: ignore[attr-defined] # noqa: SLF001 - the hook http.client offers for this
+    there = urlsplit(proxy) if proxy else None
+    host, port = (there.hostname or "", there.port or 8080) if there else (origin.host, origin.port)
+    sock = dial(host, port, deadline, cancel)
+    if origin.scheme == "http":
+        return sock
+    unregister = cancel.on_cancel(functools.partial(hang_up, sock))
     try:
-        connection.connect()
+        if proxy:
+            _tunnel(sock, origin, proxy, deadline)
+        sock.settimeout(deadline.left_s())
+        return _tls().wrap_socket(sock, server_hostname=origin.host)
     except BaseException:
-        connection.close()
+        sock.close()
         raise
-    return connection
+    finally:
+        unregister()
+
+
+def _tunnel(sock: socket.socket, origin: _Origin, proxy: str, deadline: Deadline) -> None:
+    """Have a proxy connect this socket to the origin."""
+    where = f"{origin.host}:{origin.port}"
+    lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", *_proxy_auth(proxy)]
+    sock.settimeout(deadline.left_s())
+    sock.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1"))
+    head = b""
+    while b"\r\n\r\n" not in head:
+        sock.settimeout(deadline.left_s())
+        byte = sock.recv(1)  # no more than the head: what follows belongs to TLS
+        if not byte or len(head) > 65536:  # noqa: PLR2004 - far beyond any head
+            raise ConnectionError("the proxy broke the connection off")
+        head += byte
+    status = head.split(b"\r\n", 1)[0].decode("latin-1")
+    if status.split()[1:2] != ["200"]:
+        raise ConnectionError(f"the proxy {host_of(proxy)} answered {status!r}")
 
 
 @functools.lru_cache(maxsize=1)
@@ -271,80 +282,11 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _proxy(origin: _Origin) -> _Origin | None:
-    found = proxy_for(origin.scheme, origin.host)
-    if found is None:
-        return None
-    parts = urlsplit(found)
-    return _Origin("http", parts.hostname or "", parts.port or 8080)
-
-
-class _OneWrite(http.client.HTTPConnection):
-    """Sends head and body in one piece: two writes wake the server twice and cost a third of a short call."""
-
-    _pieces: list[bytes] | None = None
-
-    def send(self, data: Any) -> None:
-        if self._pieces is None:  # a proxy's CONNECT
-            super().send(data)
-        else:
-            self._pieces.append(data)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        self._pieces = []
-        try:
-            super().request(*args, **kwargs)
-            self.sock.sendall(b"".join(self._pieces))
-        finally:
-            self._pieces = None
-
-
-class _HTTPConnection(_OneWrite):
-    pass
-
-
-class _HTTPSConnection(_OneWrite, http.client.HTTPSConnection):
-    pass
-
-
-class _DeadlinedReader(io.RawIOBase):
-    """Reads a socket, giving each read only the time that is left in all."""
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock, self._deadline = sock, deadline
-        self._inner = sock.makefile("rb", buffering=0)  # counts as a user of the socket, so that it stays open while we read
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(self._deadline.left_s())
-        return self._inner.readinto(buffer) or 0
-
-    def close(self) -> None:
-        if not self.closed:
-            self._inner.close()
-        super().close()
-
-
-class _Deadlined:
-    """A socket as http.client's response wants it: something with `makefile`."""
-
-    __slots__ = ("_deadline", "_sock")
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock, self._deadline = sock, deadline
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlinedReader(self._sock, self._deadline), 65536)
-
-
-class _DeadlinedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, deadline: Deadline, **kwargs: Any) -> None:
-        super().__init__(_Deadlined(sock, deadline), *args, **kwargs)  # type: ignore[arg-type]
+def _after_fork() -> None:
+    # A forked child must not talk on its parent's sockets.
+    _idle.clear()
+    active.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    # A forked child must not talk on its parent's sockets.
-    os.register_at_fork(after_in_child=_idle.clear)
-    os.register_at_fork(after_in_child=_active.clear)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -90,6 +90,14 @@ class Limiter:
                 wait_s = max(wait_s, start.at + WINDOW_S - now)
         return wait_s
 
+    def _take_free(self) -> bool:
+        """Take a slot if one is free: the usual case, without the cost of what waits."""
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                return True
+            return False
+
     def _join_queue(self, wake: Callable[[], None]) -> _Waiter | None:
         """Take a free slot (None), or stand in the queue."""
         with self._lock:
@@ -120,6 +128,8 @@ class Limiter:
     def take_blocking(self, cancel: CancelToken) -> None:
         """Take a slot, blocking this thread until one is free."""
         cancel.check()
+        if self._take_free():
+            return
         turn = threading.Event()
         waiter = self._join_queue(turn.set)
         if waiter is None:
@@ -137,6 +147,8 @@ class Limiter:
     async def take_async(self, cancel: CancelToken) -> None:
         """Take a slot, waiting on the running loop until one is free."""
         cancel.check()
+        if self._take_free():
+            return
         loop = asyncio.get_running_loop()
         turn = asyncio.Event()
 
