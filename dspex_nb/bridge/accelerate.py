@@ -216,7 +216,12 @@ def _format_of(adapter: Any) -> Adapter | None:
     if kind is CompactAdapter:
         return get_adapter("compact") if adapter.response_schema is None else None
     make = ChatAdapter if kind is dspy.ChatAdapter else JSONAdapter
-    return make(use_native_function_calling=adapter.use_native_function_calling, parallel_tool_calls=adapter.parallel_tool_calls)
+    return _made(make, adapter.use_native_function_calling, adapter.parallel_tool_calls)
+
+
+@functools.lru_cache(maxsize=16)
+def _made(make: type[ChatAdapter | JSONAdapter], native_tools: bool, parallel: bool | None) -> Adapter:  # noqa: FBT001 - its key
+    return make(use_native_function_calling=native_tools, parallel_tool_calls=parallel)
 
 
 def _listens_to_adapters(callback: Any) -> bool:

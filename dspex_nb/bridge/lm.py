@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import datetime as dt
+import random
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -194,8 +195,8 @@ class BridgeLM(dspy.BaseLM):  # type: ignore[misc]
         for response in responses:
             self.ledger.add(response)
         outputs = _as_dspy([output for response in responses for output in response.outputs])
-        sent = sum((r.usage for r in responses if r.cached is None), Usage())
-        usage = _usage_dict(sent) if any(r.cached is None for r in responses) else {}
+        sent = [response.usage for response in responses if response.cached is None]
+        usage = _usage_dict(sent[0] if len(sent) == 1 else sum(sent, Usage())) if sent else {}
         if usage and dspy.settings.usage_tracker:
             dspy.settings.usage_tracker.add_usage(self.model, usage)
         if not dspy.settings.disable_history:
@@ -221,11 +222,14 @@ class BridgeLM(dspy.BaseLM):  # type: ignore[misc]
             "usage": usage,
             "cost": first.cost if first.cached is None else None,
             "timestamp": dt.datetime.now(tz=dt.UTC).isoformat(),
-            "uuid": str(uuid.uuid4()),
+            "uuid": str(uuid.UUID(int=_random.getrandbits(128), version=4)),  # uuid4 asks the system for its bits at every call
             "model": self.model,
             "response_model": first.model,
             "model_type": "chat",
         }
+
+
+_random = random.Random()  # noqa: S311 - tells entries apart, guards nothing
 
 
 def _at_once(complete: Callable[[Request], Response], requests: Sequence[Request]) -> list[Response]:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dspex_nb.errors import Cancelled, LMInvalidResponseError
@@ -27,19 +27,15 @@ async def apost(
     url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float = 120.0, cancel: CancelToken | None = None
 ) -> Reply:
     """Send `body` and return the whole reply, whatever its status; the async twin of `post`, with the same errors."""
-    import aiohttp
-
     cancel = cancel or CancelToken()
     cancel.check()
-    async with _translated(url, timeout_s, _Breaker(cancel)):
+    with _Guard(url, timeout_s, cancel):
         session = await _session()
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
         async with session.post(
-            url, data=body, headers=headers, timeout=timeout, proxy=_proxy(url), allow_redirects=False
+            url, data=body, headers=headers, timeout=_in_all(timeout_s), proxy=_proxy(url), allow_redirects=False
         ) as response:
             content = await response.read()
             return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
-    raise AssertionError("unreachable")  # pragma: no cover - the block above returns or raises
 
 
 async def astream_lines(
@@ -50,8 +46,7 @@ async def astream_lines(
 
     cancel = cancel or CancelToken()
     cancel.check()
-    breaker = _Breaker(cancel)
-    async with _translated(url, timeout_s, breaker):
+    with _Guard(url, timeout_s, cancel) as breaker:
         session = await _session()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s)
         asked = session.post(url, data=body, headers=headers, timeout=timeout, proxy=_proxy(url), allow_redirects=False)
@@ -90,28 +85,6 @@ async def _more_lines(content: aiohttp.StreamReader, pending: bytes) -> tuple[li
     return ([last] if last else []), b""
 
 
-@contextlib.asynccontextmanager
-async def _translated(url: str, timeout_s: float, breaker: _Breaker) -> AsyncIterator[None]:
-    import aiohttp
-
-    try:
-        with breaker:
-            yield
-    except asyncio.CancelledError:
-        if not breaker.fired:
-            raise
-        breaker.absorb()
-        raise Cancelled("stopped", hint="what was finished is kept; run again to go on") from None
-    except TimeoutError as error:
-        raise timeout_error(url, timeout_s) from error
-    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
-        raise connection_error(url, _plain(error)) from error
-    except (aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError) as error:
-        raise LMInvalidResponseError(
-            f"{host_of(url)} does not speak HTTP as expected", hint="check scheme (http or https) and port of api_base"
-        ) from error
-
-
 def _plain(error: Exception) -> BaseException:
     import aiohttp
 
@@ -121,24 +94,46 @@ def _plain(error: Exception) -> BaseException:
     return inner if isinstance(inner, OSError) else error
 
 
-class _Breaker:
-    """Cancels the task that entered it when the token is cancelled, from whichever thread."""
+class _Guard:
+    """Cancels the task that entered it when the token is cancelled, from whichever thread, and names what failed."""
 
-    __slots__ = ("_armed", "_cancel", "_loop", "_task", "_unregister", "fired")
+    __slots__ = ("_armed", "_cancel", "_fired", "_loop", "_task", "_timeout_s", "_unregister", "_url")
 
-    def __init__(self, cancel: CancelToken) -> None:
-        self._cancel = cancel
-        self.fired = self._armed = False
+    def __init__(self, url: str, timeout_s: float, cancel: CancelToken) -> None:
+        self._url, self._timeout_s, self._cancel = url, timeout_s, cancel
+        self._fired = self._armed = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._armed = True
         self._unregister = self._cancel.on_cancel(self._from_any_thread)
+        return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> Literal[False]:
         self._armed = False
         self._unregister()
+        if error is not None:
+            self._translate(error)
+        return False
+
+    def _translate(self, error: BaseException) -> None:
+        import aiohttp
+
+        if isinstance(error, asyncio.CancelledError):
+            if self._fired:
+                if self._task is not None:
+                    self._task.uncancel()  # the cancellation was ours: the task itself goes on, with `Cancelled`
+                raise Cancelled("stopped", hint="what was finished is kept; run again to go on") from None
+        elif isinstance(error, TimeoutError):
+            raise timeout_error(self._url, self._timeout_s) from error
+        elif isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
+            raise connection_error(self._url, _plain(error)) from error
+        elif isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL | ValueError):
+            raise LMInvalidResponseError(
+                f"{host_of(self._url)} does not speak HTTP as expected",
+                hint="check scheme (http or https) and port of api_base",
+            ) from error
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:
@@ -153,13 +148,15 @@ class _Breaker:
 
     def _on_loop(self) -> None:
         if self._armed and self._task is not None:
-            self.fired = True
+            self._fired = True
             self._task.cancel()
 
-    def absorb(self) -> None:
-        """The cancellation was ours: the task itself goes on, with `Cancelled`."""
-        if self._task is not None:
-            self._task.uncancel()
+
+@functools.lru_cache(maxsize=64)
+def _in_all(timeout_s: float) -> aiohttp.ClientTimeout:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=timeout_s)
 
 
 @functools.lru_cache(maxsize=64)
