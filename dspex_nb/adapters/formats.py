@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from dspex_nb.adapters import wording
 from dspex_nb.adapters.base import Demo, Prompt, Server, answer_readers, foreign, sort_demos
 from dspex_nb.adapters.features import TOOL_OPTIONS, Features, features, filled, native_view, role
+from dspex_nb.adapters.kept import once_per_signature
 from dspex_nb.adapters.markers import user_message
 from dspex_nb.adapters.turns import Turn
 from dspex_nb.errors import AdapterError, AdapterParseError
@@ -22,6 +24,8 @@ OPENING = "All interactions will be structured in the following way, with the ap
 _PARTIAL = "This is an example of the task, though some input or output fields are not supplied."
 _LACKING = ("Not supplied for this particular example. ", "Not supplied for this conversation history message. ")
 _RESULTS = Field(name="tool_call_results")
+_UNCHANGING = (str, int, float, bool)
+_SHORT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +139,17 @@ class Format(ABC):
         values: dict[str, Any] = {}
         try:
             if output.text and (not called or answer_readers(prompt.signature)):
-                values = self.parse(prompt.signature, output.text)
+                values = self._values(prompt.signature, output.text)
         except AdapterParseError:
             if not called:
                 raise
         return values if found is None else filled(signature, found, values, output)
+
+    def _values(self, signature: Signature, text: str) -> dict[str, Any]:
+        # Cached answers come again and again; values that nobody can change are read once.
+        return (
+            {**_read_before(self, signature, text)} if len(text) <= _SHORT and _plain(signature) else self.parse(signature, text)
+        )
 
     def unsupported(self, signature: Signature) -> str | None:
         """Return why DSPy must serve the signature, or None."""
@@ -193,6 +203,18 @@ class Format(ABC):
             message["tool_calls"] = [dict(call) for call in turn.calls]
         yield message
         yield from (dict(reply) for reply in turn.replies)
+
+
+@functools.lru_cache(maxsize=2048)
+def _read_before(written: Format, signature: Signature, text: str) -> dict[str, Any]:
+    return written.parse(signature, text)
+
+
+@once_per_signature
+def _plain(signature: Signature) -> bool:
+    """Return whether every output's values are such that nobody can change."""
+    kinds = [(field.type, field.factory) for field in signature.outputs.values()]
+    return all(factory is None and (kind in _UNCHANGING or get_origin(kind) is Literal) for kind, factory in kinds)
 
 
 def words_of(signature: Signature, system: str, request: str) -> Words:
