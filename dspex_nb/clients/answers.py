@@ -66,7 +66,7 @@ def to_record(response: Response) -> dict[str, Any]:
     }
 
 
-def from_record(record: Mapping[str, Any], model: str, tier: str) -> Response:
+def from_record(record: Mapping[str, Any], model: str, tier: str, elapsed_s: float) -> Response:
     """Rebuild a response; it used no tokens and cost nothing this time.
 
     Raises:
@@ -76,7 +76,7 @@ def from_record(record: Mapping[str, Any], model: str, tier: str) -> Response:
         Output(str(o["text"]), tuple(o.get("tool_calls") or ()), o.get("finish_reason"), o.get("reasoning"))
         for o in record["outputs"]
     ]
-    return Response(tuple(outputs), _NOTHING_SENT, model, 0.0, tier)
+    return Response(tuple(outputs), _NOTHING_SENT, model, 0.0, tier, {}, elapsed_s)
 
 
 _NOTHING_SENT = Usage(cache_hits=1)
@@ -135,7 +135,7 @@ class Gathered:
 
 def as_shared(response: Response) -> Response:
     """Return the same answer for one who waited for another's request: nothing was sent for it."""
-    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={})
+    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={}, elapsed_s=0.0)
 
 
 def merged(responses: Sequence[Response]) -> Response:

@@ -239,6 +239,8 @@ class Client:
         return _Call(request, key, usable, self.settings.ttl_s if ttl_s is None else ttl_s, started)
 
     def _merged(self, request: Request) -> Request:
+        if not self.options and not request.options:
+            return request
         options = {
             name: value for name, value in {**self.options, **request.options}.items() if value is not None and name not in _OURS
         }
@@ -256,7 +258,7 @@ class Client:
         if hit is None:
             return None
         try:
-            return from_record(hit.value, self.model, hit.tier)
+            return from_record(hit.value, self.model, hit.tier, time.perf_counter() - call.started)
         except (KeyError, TypeError):  # another version's record
             return None
 
@@ -397,6 +399,8 @@ class Client:
         )  # fmt: skip
         if response is None:
             return Response(())
+        if response.elapsed_s:  # from the cache, made a moment ago
+            return response
         return Response(
             response.outputs, response.usage, response.model, response.cost, response.cached, response.raw, elapsed_s
         )  # not `replace`, which takes three times as long
