@@ -19,7 +19,7 @@ _HOMES = {
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),
     "dspex_nb.examples": ("Example",),
-    "dspex_nb.messages": ("Response", "Usage"),
+    "dspex_nb.messages": ("Capabilities", "Response", "Usage"),
     "dspex_nb.pipelines": (
         "best_of_n", "chain_of_thought", "code_act", "field", "knn", "module", "multi_chain_comparison", "native",
         "parallel", "predict", "program_of_thought", "pure", "react", "react_v2", "refine", "rerank", "respond",
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dspex_nb.cache import Cache  # noqa: F401
     from dspex_nb.errors import Cancelled, DSPexError  # noqa: F401
     from dspex_nb.examples import Example  # noqa: F401
-    from dspex_nb.messages import Response, Usage  # noqa: F401
+    from dspex_nb.messages import Capabilities, Response, Usage  # noqa: F401
     from dspex_nb.predictions import Prediction  # noqa: F401
     from dspex_nb.signatures import InputField, OutputField  # noqa: F401
 

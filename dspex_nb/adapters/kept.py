@@ -19,10 +19,10 @@ def once_per_signature(make: Callable[Concatenate[Signature, _P], _T]) -> Callab
     Results are found by the signature's identity: equal signatures can read answers differently, for
     `Union[int, str] == Union[str, int]`. They are shared, so nobody may change them.
     """
-    kept: dict[tuple[Any, ...], tuple[Signature, _T]] = {}
+    kept: dict[Any, tuple[Signature, _T]] = {}
 
     def look_up(signature: Signature, /, *rest: _P.args, **named: _P.kwargs) -> _T:
-        key = (id(signature), *rest, *named.values())
+        key: Any = (id(signature), *rest, *named.values()) if rest or named else id(signature)
         try:
             return kept[key][1]
         except KeyError:

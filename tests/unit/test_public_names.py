@@ -10,6 +10,7 @@ import dspex_nb as dx
 PINNED = [
     "Cache",
     "Cancelled",
+    "Capabilities",
     "ChainOfThought",
     "Comparison",
     "DSPexError",
