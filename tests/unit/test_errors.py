@@ -10,7 +10,7 @@ from dspex_nb.errors import AdapterParseError, DSPexError, PlanError, SignatureS
 
 
 def crossed(error):
-    return pickle.loads(pickle.dumps(error))  # noqa: S301 - what we have just written
+    return pickle.loads(pickle.dumps(error))
 
 
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, Exception)]

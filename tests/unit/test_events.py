@@ -131,7 +131,7 @@ def test_predictions():
     done = Prediction({"a": 1, "usage": "much"}, Facts(cost=0.5))
     assert (done.a, done["a"], done["usage"], done.usage.calls) == (1, 1, "much", 0)
     assert done == Prediction({"a": 1, "usage": "much"})
-    again = pickle.loads(pickle.dumps(done))  # noqa: S301 - what we have just written
+    again = pickle.loads(pickle.dumps(done))
     assert (again, again.cost) == (done, 0.5)
     with pytest.raises(AttributeError, match="fields: a, usage"):
         done.b

@@ -47,5 +47,5 @@ def test_an_error_inside_the_values_own_code_is_told():
 
 def test_templates_are_values_that_pickle():
     template = Template("{{ a }}")
-    assert pickle.loads(pickle.dumps(template)) == template  # noqa: S301
+    assert pickle.loads(pickle.dumps(template)) == template
     assert hash(template) == hash(Template("{{ a }}"))

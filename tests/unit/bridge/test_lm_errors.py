@@ -34,7 +34,7 @@ def test_each_kind_is_of_both_trees_and_keeps_what_it_says(cls):
         type(both).default_code,
         cause,
     )
-    again = pickle.loads(pickle.dumps(both))  # noqa: S301 - what we have just written
+    again = pickle.loads(pickle.dumps(both))
     assert (type(again), vars(again)) == (type(both), vars(both))
     assert theirs.is_retryable_lm_error(both) is (error.retryable or cls is ours.LMUnavailableError)
 
