@@ -38,7 +38,7 @@ class Base(Signature):
 
 
 class Extended(Base):
-    score: Optional[int] = OutputField(ge=1, le=5)
+    score: Optional[int] = OutputField(ge=1, le=5)  # noqa: UP045 - DSPy users write it so
     item: Item = OutputField()
 
 
@@ -187,9 +187,9 @@ def test_json_schema_has_bounds_descriptions_and_defaults():
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("Optional[int]", Optional[int]),
+        ("Optional[int]", Optional[int]),  # noqa: UP045
         ("dict[str, list[float]]", dict[str, list[float]]),
-        ("Literal['a', -1, None, True]", Literal["a", -1, None, True]),
+        ("Literal['a', -1, None, True]", Literal["a", -1, None, True]),  # noqa: PYI061
         ("tuple[int, ...]", tuple[int, ...]),
         ("datetime.date", dt.date),
         ("typing.Any", Any),
@@ -262,7 +262,7 @@ def test_the_module_of_a_dotted_name_may_change_what_it_holds():
 
 
 def test_builtins_and_typing_win_over_the_callers_names_but_not_over_given_ones():
-    Text, list = Item, Colour
+    Text, list = Item, Colour  # noqa: A001 - the point of the test
     assert Signature("q -> a: Text, b: list").outputs["a"].type is str
     assert Signature("q -> a: Text, b: list").outputs["b"].type is type([])
     assert Signature("q -> a: Text", types={"Text": Text, "list": list}).outputs["a"].type is Item
@@ -358,13 +358,13 @@ def test_maps_as_dspex_and_dspy_write_them():
 def test_class_bodies_take_annotated_fields_forward_references_and_class_variables():
     class Mine(Signature):
         q: Annotated[str, InputField(desc="what")]
-        items: "list[Item]" = OutputField()
-        maybe: Optional["Colour"] = OutputField()
+        items: "list[Item]" = OutputField()  # noqa: UP037 - quoted is the point
+        maybe: Optional["Colour"] = OutputField()  # noqa: UP037, UP045
         limit: ClassVar[int] = 3
 
     assert Mine.inputs["q"].desc == "what"
     assert Mine.outputs["items"].type == list[Item]
-    assert Mine.outputs["maybe"].type == Optional[Colour]
+    assert Mine.outputs["maybe"].type == Optional[Colour]  # noqa: UP045
 
 
 def test_dspys_own_fields_and_unfit_bounds_are_refused_in_a_class():
