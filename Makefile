@@ -20,7 +20,7 @@ define install
 		     $(BIN)/python -m pip install -qq -U pip; $(BIN)/python -m pip install -q $(1); }
 endef
 
-.PHONY: help demo lab test test-services lint bench clean chromium
+.PHONY: help demo lab test test-services lint bench clean chromium postgresql
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r name what; do printf '  make %-15s %s\n' "$$name" "$$what"; done
@@ -57,6 +57,17 @@ demo: $(INSTALLED)  ## run the quickstart on the embedded model, end with a tabl
 lab: $(INSTALLED)  ## open the quickstart in JupyterLab
 	@PATH="$(abspath $(BIN)):$$PATH" jupyter lab notebooks/01_quickstart.ipynb $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
+postgresql:
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing PostgreSQL for the retrieval tests"; log=$$(mktemp); \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql; } >"$$log" 2>&1 \
+			|| { tail -n 20 "$$log" >&2; echo "apt-get could not install postgresql" >&2; exit 1; }; rm -f "$$log"; \
+	else \
+		echo "The retrieval tests need PostgreSQL's server (initdb)." >&2; \
+		echo "Install it, e.g. sudo apt-get install postgresql, and run make test again." >&2; exit 1; \
+	fi
+
 chromium:
 	@for name in $(BROWSERS); do if command -v "$$name" >/dev/null; then exit 0; fi; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -75,7 +86,7 @@ lint: $(TESTABLE)  ## ruff, mypy, import rules
 	@$(BIN)/lint-imports
 
 # Tests of the model run one at a time: two servers on two cores starve each other (a token took up to 0.5 s).
-test: $(TESTABLE) chromium lint  ## everything that needs no server
+test: $(TESTABLE) chromium postgresql lint  ## everything that needs no server
 	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; failed=0; \
 	$(BIN)/python -m pytest -m "not services and not model" -n 2 tests/unit tests/property tests/conformance || failed=1; \
 	$(BIN)/python -m pytest -m "model and not services" tests/unit tests/property tests/conformance || [ $$? = 5 ] || failed=1; \

@@ -13,19 +13,21 @@ __version__ = "0.1.0"
 _HOMES = {
     "dspex_nb.api": (
         "ChainOfThought", "Comparison", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
-        "accelerate", "configure", "context", "doctor", "evaluate", "load", "load_study", "optimize", "optimizers", "pool",
-        "session", "status", "studies",
+        "accelerate", "configure", "context", "doctor", "evaluate", "judge", "load", "load_run", "load_study", "optimize",
+        "optimizers", "pool", "retrievers", "run_list", "session", "status", "studies",
     ),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),
     "dspex_nb.examples": ("Example",),
     "dspex_nb.messages": ("Capabilities", "Response", "Usage"),
+    "dspex_nb.passages": ("Passage",),
     "dspex_nb.pipelines": (
         "best_of_n", "chain_of_thought", "code_act", "field", "knn", "module", "multi_chain_comparison", "native",
-        "parallel", "predict", "program_of_thought", "pure", "react", "react_v2", "refine", "rerank", "respond",
+        "parallel", "predict", "program_of_thought", "pure", "react", "react_v2", "reduce", "refine", "rerank", "respond",
         "retriever", "rlm", "template",
     ),
     "dspex_nb.predictions": ("FieldEvent", "Prediction"),
+    "dspex_nb.routing": ("routes",),
     "dspex_nb.signatures": ("InputField", "OutputField"),
 }  # fmt: skip
 _MODULES = ("datasets", "errors", "metrics", "testing")
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from dspex_nb.errors import Cancelled, DSPexError  # noqa: F401
     from dspex_nb.examples import Example  # noqa: F401
     from dspex_nb.messages import Capabilities, Response, Usage  # noqa: F401
+    from dspex_nb.passages import Passage  # noqa: F401
     from dspex_nb.predictions import Prediction  # noqa: F401
     from dspex_nb.signatures import InputField, OutputField  # noqa: F401
 

@@ -26,7 +26,8 @@ class Session:
     Attributes:
         lm: A `clients.Client`, or None while none is set.
         adapter: An adapter's name or an adapter; None means the LM's own default.
-        cache: A `cache.Cache`, or None for no caching.
+        cache: A `cache.Cache`, or None for no caching, of steps neither.
+        steps: A `runs.step_cache.StepCache` for the results of pure steps, or None.
         pools: A `pools.Pools` registry.
         store: A `store.Store`, or None for no record on disk.
         bus: Where the events of this session's runs go.
@@ -37,6 +38,7 @@ class Session:
     lm: Any = None
     adapter: Any = None
     cache: Any = None
+    steps: Any = None
     pools: Any = None
     store: Any = None
     bus: Bus = field(default_factory=Bus)

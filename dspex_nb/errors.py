@@ -28,9 +28,16 @@ DSPexError
 │   └── StepError                 a step that failed: step, cell line, cause
 ├── PoolError
 │   ├── PoolClosedError
+│   ├── PoolFullError             the queue is full, or every slot that a session could have is taken
+│   ├── TransferError             a call, a result or an item that cannot cross between processes
 │   ├── WorkerDiedError
+│   │   ├── SessionLostError      the worker of a session is gone, its state with it
+│   │   └── WorkerHungError       it gave no sign of life for `heartbeat_s`
+│   ├── MemoryLimitError
 │   └── TaskTimeoutError
 ├── DataError                     rows, files and columns
+├── RetrieverError                an index that cannot be reached, made or searched
+│   └── FilterError               a filter with a word or value that the language does not have
 ├── MetricError
 ├── OptimizerError
 ├── StudyError
@@ -218,8 +225,30 @@ class PoolClosedError(PoolError):
     """The pool was closed."""
 
 
+class PoolFullError(PoolError):
+    """The pool takes no more now: its queue is full, or as many sessions are open as it may have."""
+
+
+class TransferError(PoolError):
+    """A call, its result or an item of a stream cannot cross between this process and a worker."""
+
+
 class WorkerDiedError(PoolError):
-    """A worker process ended while it held a task."""
+    """A worker process ended while it held a task; `began` says whether the task had started."""
+
+    began = True
+
+
+class SessionLostError(WorkerDiedError):
+    """A session's worker ended or was given back, and the state kept in it is gone."""
+
+
+class WorkerHungError(WorkerDiedError):
+    """A worker gave no sign of life for `heartbeat_s` and was killed."""
+
+
+class MemoryLimitError(PoolError):
+    """A task's worker, with what it started, took more memory than `memory_bytes` and was killed."""
 
 
 class TaskTimeoutError(PoolError):
@@ -228,6 +257,14 @@ class TaskTimeoutError(PoolError):
 
 class DataError(DSPexError):
     """Rows, a file or a column that cannot be used."""
+
+
+class RetrieverError(DSPexError):
+    """An index that is unknown, cannot be reached, or cannot do what was asked."""
+
+
+class FilterError(RetrieverError):
+    """A metadata filter that cannot be read; nothing was searched."""
 
 
 class MetricError(DSPexError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dspex_nb.errors import PipelineError, PipelineSyntaxError, did_you_mean
+
+_DOT = "·"  # Jinja2 compiles a variable to a Python name, which takes this one and no full stop
 
 
 class Template:
@@ -14,28 +16,42 @@ class Template:
 
     Args:
         text: The template; `{{ name }}`, `{% if %}`, `{% for %}` and Jinja2's filters work, imports and includes find nothing.
+        reached: Parts that are values of their own: with `"gist.reasoning"`, `{{ gist.reasoning }}` is what `render` is given
+            under that key, whatever `gist` may be.
+
+    Attributes:
+        fields: The variables it needs, those of `reached` left out.
+        parts: For each variable the names that follow it after a dot.
 
     Raises:
         PipelineSyntaxError: The text is no template; `line` counts within the template.
     """
 
-    __slots__ = ("_compiled", "fields", "text")
+    __slots__ = ("_compiled", "fields", "parts", "reached", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, reached: Iterable[str] = ()) -> None:
         import jinja2
         from jinja2 import meta
 
         environment = _environment()
-        self.text = text
+        self.text, self.reached = text, tuple(reached)
         try:
             tree = environment.parse(text)
             found = meta.find_undeclared_variables(tree)
+            self.parts: dict[str, tuple[str, ...]] = _parts(tree, found)
+            if self.reached:
+                tree = _reached(tree, self.reached)
+                found = {name for name in meta.find_undeclared_variables(tree) if _DOT not in name}
             self.fields: tuple[str, ...] = tuple(sorted(found, key=lambda name: (text.find(name), name)))
-            self._compiled = environment.from_string(text)
+            self._compiled = environment.from_string(tree)
         except jinja2.TemplateSyntaxError as error:
             raise _located(text, error.lineno, error.message or "not a template") from None
         except (RecursionError, SyntaxError, ValueError, OverflowError) as error:  # Jinja2 compiles to Python, which has limits
             raise _located(text, 1, f"not a template: {error}") from None
+
+    def reaching(self, reached: Iterable[str]) -> Template:
+        """Return the template with these parts as values of their own."""
+        return Template(self.text, reached)
 
     def render(self, values: Mapping[str, Any]) -> str:
         """Return the text with `values` filled in.
@@ -46,7 +62,7 @@ class Template:
         import jinja2
 
         try:
-            return str(self._compiled.render(dict(values)))
+            return str(self._compiled.render({name.replace(".", _DOT): value for name, value in values.items()}))
         except jinja2.UndefinedError as error:
             missing = [name for name in self.fields if name not in values]
             hint = (
@@ -64,13 +80,52 @@ class Template:
         return f"Template({self.text!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Template) and self.text == other.text
+        return isinstance(other, Template) and (self.text, self.reached) == (other.text, other.reached)
 
     def __hash__(self) -> int:
         return hash(self.text)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Template, (self.text,))  # the compiled code does not cross processes; the text does
+        return (Template, (self.text, self.reached))  # the compiled code does not cross processes; the text does
+
+
+def _parts(tree: Any, names: set[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, dict[str, None]] = {}
+    for node in _dotted(tree):
+        if node.node.name in names:
+            found.setdefault(node.node.name, {})[_part(node)] = None
+    return {name: tuple(parts) for name, parts in found.items()}
+
+
+def _reached(tree: Any, reached: tuple[str, ...]) -> Any:
+    """Return the tree with `gist.reasoning` as one variable."""
+    from jinja2 import nodes
+    from jinja2.visitor import NodeTransformer
+
+    wanted = {id(node) for node in _dotted(tree) if f"{node.node.name}.{_part(node)}" in reached}
+
+    class Reaching(NodeTransformer):
+        def generic_visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+            if id(node) in wanted:
+                return nodes.Name(f"{node.node.name}{_DOT}{_part(node)}", "load", lineno=node.lineno)
+            return super().generic_visit(node, *args, **kwargs)
+
+    return Reaching().visit(tree)
+
+
+def _dotted(tree: Any) -> list[Any]:
+    """Return the nodes `name.part` and `name["part"]`."""
+    from jinja2 import nodes
+
+    return [
+        node
+        for node in tree.find_all((nodes.Getattr, nodes.Getitem))
+        if isinstance(node.node, nodes.Name) and isinstance(_part(node), str)
+    ]
+
+
+def _part(node: Any) -> Any:
+    return node.attr if hasattr(node, "attr") else getattr(node.arg, "value", None)
 
 
 @functools.cache

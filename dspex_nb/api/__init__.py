@@ -3,16 +3,19 @@
 from dspex_nb.api.accelerating import accelerate
 from dspex_nb.api.cards import show_signature, signature_bundle
 from dspex_nb.api.evaluations import Comparison, Evaluation, evaluate
+from dspex_nb.api.judges import judge
 from dspex_nb.api.lms import LM, client_of
 from dspex_nb.api.loading import load
+from dspex_nb.api.past_runs import PastRun, load_run
 from dspex_nb.api.pipelines import Pipeline
-from dspex_nb.api.pools import pool
+from dspex_nb.api.pools import pool, pool_status
 from dspex_nb.api.predictors import ChainOfThought, Predict
+from dspex_nb.api.retrievers import retrievers
 from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import session
 from dspex_nb.api.settings import configure, context
 from dspex_nb.api.signatures import Signature, as_public, as_signature
-from dspex_nb.api.status import cache_status, doctor, pool_status, run_list, status, warm_up
+from dspex_nb.api.status import cache_status, doctor, run_list, status, warm_up
 from dspex_nb.api.studies import (
     Study,
     load_study,
@@ -29,6 +32,7 @@ __all__ = [
     "ChainOfThought",
     "Comparison",
     "Evaluation",
+    "PastRun",
     "Pipeline",
     "Predict",
     "Run",
@@ -43,7 +47,9 @@ __all__ = [
     "context",
     "doctor",
     "evaluate",
+    "judge",
     "load",
+    "load_run",
     "load_study",
     "metric_names",
     "optimize",
@@ -52,6 +58,7 @@ __all__ = [
     "optimizers",
     "pool",
     "pool_status",
+    "retrievers",
     "run_list",
     "session",
     "show_signature",

@@ -27,6 +27,7 @@ class LM:
         max_concurrency: Requests in flight at once; None means 64, and 4 for the embedded model.
         rpm: Requests a minute, None for no limit.
         tpm: Tokens a minute, None for no limit.
+        capabilities: What a server of your own can do (`dx.Capabilities`); known for the providers' models.
         **provider: Further request options under OpenAI's names (each provider gets them in its own; what it has no form for is
             refused by name), `extra_body={…}` for what goes as it is, `model_type="responses"` for OpenAI's responses API; for
             `"local"` also `path=`, another GGUF file. `price={"input": 0.15, "output": 0.6}`, US dollars a million tokens (also
@@ -77,6 +78,13 @@ class LM:
 
         now = session()
         return BridgeLM(self.client, scope=Scope(new_run_id(), now.bus), cache=now.cache)
+
+    @property
+    def dspy_adapter(self) -> Any:
+        """The `dspy.Adapter` that suits the model: `compact` for the embedded one, which cannot follow DSPy's longer formats."""
+        from dspex_nb.bridge import dspy_adapter
+
+        return dspy_adapter(self.client.default_adapter)
 
     def __call__(self, prompt: str | None = None, *, messages: Sequence[Message] | None = None, **options: Any) -> Response:
         """Ask the model and return its response; give `messages`, or one user's `prompt`.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dspex_nb.api.displays import Watch
@@ -19,6 +20,23 @@ from dspex_nb.runs.mapping import RowResult, iter_rows, map_rows
 from dspex_nb.scopes import Scope, new_run_id
 from dspex_nb.views import ProgressState, progress_html, progress_text
 
+_WINDOW = 1000  # rows that may have ended while one before them has not
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row of the data: its number, all its columns, those that were given to the program, and its result."""
+
+    index: int
+    example: Example
+    inputs: Mapping[str, Any]
+    result: RowResult
+
+
+@dataclass(slots=True)
+class _Counter:
+    count: int = 0
+
 
 def checked_rows(program: Program, data: Any) -> list[Example]:
     """Return `data` as examples whose input keys are the program's inputs.
@@ -29,7 +47,9 @@ def checked_rows(program: Program, data: Any) -> list[Example]:
     return [_with_inputs(program, example) for example in _checked(program, rows_of(data))]
 
 
-def input_rows(program: Program, data: Any) -> tuple[int, Iterator[dict[str, Any]]]:
+def input_rows(
+    program: Program, data: Any, taking: Callable[[Iterable[Example]], Iterator[dict[str, Any]]] | None = None
+) -> tuple[int, Iterator[dict[str, Any]]]:
     """Return how many rows there are (0 if unknown) and each one's inputs, made as they are taken: many rows stay small.
 
     An iterator's rows are checked as they come, all other data before the first is run.
@@ -40,7 +60,8 @@ def input_rows(program: Program, data: Any) -> tuple[int, Iterator[dict[str, Any
     total = 0
     if not isinstance(data, Iterator):
         total = sum(1 for _ in _checked(program, iter_rows_of(data)))
-    return total, (_with_inputs(program, example).inputs() for example in _checked(program, iter_rows_of(data)))
+    examples = _checked(program, iter_rows_of(data))
+    return total, taking(examples) if taking else (_with_inputs(program, example).inputs() for example in examples)
 
 
 def _checked(program: Program, examples: Iterable[Example]) -> Iterator[Example]:
@@ -111,6 +132,53 @@ def iter_mapped(
     return results()
 
 
+def iter_table(
+    program: Program,
+    data: Any,
+    *,
+    n_jobs: int | None,
+    on_error: str,
+    on_progress: Any = None,
+    live: bool = True,
+    ordered: bool = True,
+    done: Callable[[int, dict[str, Any]], bool] | None = None,
+) -> Iterator[TableRow]:
+    """Yield each row of `data` with its result, in the rows' order or as they end; rows that `done` says are left out.
+
+    Only rows in flight are held: as far as `ordered` needs it, a row that takes long holds those behind it back.
+    """
+    taken: dict[int, tuple[int, Example]] = {}
+
+    def inputs(examples: Iterable[Example]) -> Iterator[dict[str, Any]]:
+        for index, example in enumerate(examples):
+            given = _with_inputs(program, example).inputs()
+            if done is None or not done(index, given):
+                taken[numbers.count] = (index, example)
+                numbers.count += 1
+                yield given
+
+    numbers = _Counter()  # of the rows that run: those left out have none
+    prepared = _prepared(program, data, n_jobs, on_error, on_progress, live, inputs)
+
+    def results() -> Iterator[TableRow]:
+        ready: dict[int, TableRow] = {}
+        following = 0
+        with prepared as (rows, options):
+            window = max(_WINDOW, 8 * options["n_jobs"]) if ordered else 0
+            for result in iter_rows(program.call, rows, **options, window=window):
+                index, example = taken.pop(result.index)
+                row = TableRow(index, example, _with_inputs(program, example).inputs(), result)
+                if not ordered:
+                    yield row
+                    continue
+                ready[result.index] = row
+                while following in ready:
+                    yield ready.pop(following)
+                    following += 1
+
+    return results()
+
+
 def check_choice(name: str, given: str, choices: Sequence[str]) -> None:
     """Raise if an option is none of its choices.
 
@@ -129,11 +197,12 @@ def _prepared(
     on_error: str,
     on_progress: Any,
     live: bool,  # noqa: FBT001 - handed on
+    taking: Callable[[Iterable[Example]], Iterator[dict[str, Any]]] | None = None,
 ) -> contextlib.AbstractContextManager[tuple[Iterator[dict[str, Any]], dict[str, Any]]]:
     """Check everything now, and return the context of the work: watched and recorded while it is open."""
     check_choice("on_error", on_error, ("keep", "raise"))
     now = session()
-    total, rows = input_rows(program, data)
+    total, rows = input_rows(program, data, taking)
     width = program.n_jobs if n_jobs is None else lm_width(now, n_jobs)
     scope = Scope(new_run_id(), now.bus)
     state = ProgressState(run_id=scope.run_id, title=program.name, total=total)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dspex_nb.ambient import Session
-from dspex_nb.api.displays import show
-from dspex_nb.api.mapping import run_rows
-from dspex_nb.api.programs import program_of, refuse_unnamed
+from dspex_nb.ambient import Session, current
+from dspex_nb.api.displays import Watch, show
+from dspex_nb.api.mapping import TableRow, check_choice, iter_table
+from dspex_nb.api.past_runs import resume_run
+from dspex_nb.api.programs import is_dspy_module, program_of, refuse_unnamed
 from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import session
-from dspex_nb.errors import MissingInputError, did_you_mean
+from dspex_nb.errors import DataError, MissingInputError, PipelineError, did_you_mean
+from dspex_nb.modules.state import jsonable
 from dspex_nb.pipelines import PipelineSpec, build, describe, to_python
+from dspex_nb.pipelines.saving import digest, to_saved, write_saved
 from dspex_nb.predictions import Prediction
 from dspex_nb.routing import Plan
 from dspex_nb.routing import plan as plan_routes
 from dspex_nb.runs.mapping import RowResult
+from dspex_nb.runs.row_files import RowFile
+from dspex_nb.runs.rows import RowCall, row_runner
 from dspex_nb.runs.scheduler import execute
+from dspex_nb.runs.step_cache import noted
+from dspex_nb.runs.tuning import GraphRunner, tunable_steps, with_state
 from dspex_nb.scopes import Scope, new_run_id
 from dspex_nb.views import PlanInfo, RouteInfo, pipeline_mermaid, plan_html, plan_text
 
@@ -55,8 +63,8 @@ class Pipeline:
         """Names of the inputs a call must give."""
         return [given.name for given in self.spec.inputs if given.required]
 
-    def __call__(self, *unnamed: Any, **inputs: Any) -> Prediction:
-        """Run on one row of inputs, each given by its name.
+    def __call__(self, *unnamed: Any, on_progress: Any = None, **inputs: Any) -> Prediction:
+        """Run on one row of inputs, each given by its name; `on_progress` is called with each event.
 
         Returns the fields of the steps nobody reads from; all fields are at `.fields`.
 
@@ -67,12 +75,25 @@ class Pipeline:
         """
         refuse_unnamed(f"pipeline {self.name!r}", unnamed, self.required)
         now = session()
-        return self.call_in(inputs, now, Scope(new_run_id(), now.bus))
+        scope = Scope(new_run_id(), now.bus)
+        if on_progress is None:
+            return self.call_in(inputs, now, scope)
+        with Watch(scope, None, str, str, live=False, on_progress=on_progress):
+            return self.call_in(inputs, now, scope)
 
     def call_in(self, inputs: Mapping[str, Any], now: Session, scope: Scope) -> Prediction:
         """Run on one row in a given session and scope, as a row of a map or a step of another pipeline."""
-        outcome = execute(self.spec, self._plan(now), self.checked(inputs), session=now, scope=scope)
+        outcome = execute(self.spec, self.planned(now), self.checked(inputs), session=now, scope=scope)
         return outcome.prediction(scope.run_id)
+
+    def for_rows(self, now: Session) -> tuple[Any, RowCall | None]:
+        """Return what runs a row of many in a thread, and its async twin where no step would hold up an event loop."""
+        planned = self.planned(now)
+
+        def call(row: dict[str, Any], scope: Scope) -> Prediction:
+            return execute(self.spec, planned, self.checked(row), session=now, scope=scope).prediction(scope.run_id)
+
+        return call, None if now.lm is None else row_runner(self.spec, planned, now)
 
     def run(self, *, on_progress: Any = None, **inputs: Any) -> Run:
         """Start in the background and return its handle; showing the handle shows the run live."""
@@ -80,63 +101,177 @@ class Pipeline:
 
     async def acall(self, **inputs: Any) -> Prediction:
         """Run on one row without blocking the running event loop; cancelling the task cancels the run."""
-        return await self.run(**inputs)
+        on_progress = inputs.pop("on_progress", None)
+        return await Run(
+            self, self.checked(inputs), session(), on_progress=on_progress, keep=False
+        )  # nobody holds it to resume it
 
     def map(
-        self, data: Any, n_jobs: int | None = None, on_error: str = "keep", on_progress: Any = None, *, live: bool = True
+        self,
+        data: Any,
+        n_jobs: int | None = None,
+        on_error: str = "keep",
+        on_progress: Any = None,
+        *,
+        live: bool = True,
+        return_as: str = "frame",
+        order: str = "rows",
+        out: str | Path | None = None,
     ) -> Any:
         """Run on every row and return a DataFrame: the data's columns, the result's fields, and `error`.
 
         A column of the data named like a field that the pipeline writes is kept as `expected_…`, so that what was
         given never passes for what was answered; the field itself is then shown even if a later step reads it.
 
+        A map that was stopped or killed is run again with the same call: answers that were received come from the cache, and
+        with `out=` rows that are in the file are not run again, as long as their inputs, the pipeline and the model are the same.
+
         Args:
-            data: Dicts, examples, a DataFrame, or the path of a CSV, JSONL or Parquet file.
+            data: Dicts, examples, a generator of them, a DataFrame, or the path of a CSV, JSONL or Parquet file; JSONL and
+                Parquet are read as they are needed.
             n_jobs: Rows in flight; None and -1 mean the LM's `max_concurrency`.
             on_error: `"keep"` notes a row's error in its `error` column; `"raise"` stops at the first.
             on_progress: Called with each event.
-            live: Whether a notebook shows the progress bar.
+            live: Whether a notebook shows the progress bar, with rate and time left.
+            return_as: `"frame"`; `"generator"` gives each row as a dict and holds only those in flight;
+                `"generator_unordered"` gives them as they end.
+            order: `"rows"`, or `"finished"`: as they end, with the row's number as `row` or, in a DataFrame, as its index.
+            out: A `.jsonl` or `.parquet` file that the rows are written to as they end; its path is returned.
 
         Raises:
             DataError: A column that the pipeline reads is missing.
+            LMNotConfiguredError: A step needs an LM and none is set.
             Cancelled: The user pressed ■; nothing runs on, answers already received are in the cache.
         """
+        check_choice("return_as", return_as, ("frame", "generator", "generator_unordered"))
+        check_choice("order", order, ("rows", "finished"))
+        now = session()
+        if self.planned(now).needs_lm:
+            now.require_lm()
+        ordered = order == "rows" and return_as != "generator_unordered"
+        options = {"n_jobs": n_jobs, "on_error": on_error, "on_progress": on_progress, "live": live, "ordered": ordered}
+        if out is not None:
+            return self._map_to(out, data, options, now)
+        records = self._records(iter_table(program_of(self), data, **options), numbered=not ordered)
+        if return_as != "frame":
+            return records
         import pandas as pd
 
-        from dspex_nb.datasets import rows_of
+        made = pd.DataFrame(list(records))
+        if not ordered and len(made):
+            made = made.set_index("row")
+        elif hasattr(data, "index") and hasattr(data, "columns"):
+            made.index = data.index
+        return made
 
-        rows = [dict(row) for row in rows_of(data)]
-        results = run_rows(
-            program_of(self),
-            rows,
-            n_jobs=n_jobs,
-            on_error=on_error,
-            on_progress=on_progress,
-            live=live,
-        )
-        given = {name: _column(self.spec, name) for row in rows[:1] for name in row}
+    def _records(self, rows: Iterator[TableRow], *, numbered: bool) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            yield {**({"row": row.index} if numbered else {}), **self._record(row)}
+
+    def _record(self, row: TableRow) -> dict[str, Any]:
+        given = {name: _column(self.spec, name) for name in row.example}
         shown = [*(name for name in given if given[name] != name), *self.spec.result]
-        records = [
-            {
-                **{given.get(name, name): value for name, value in row.items()},
-                **{name: _field(result, name) for name in dict.fromkeys(shown)},
-                "error": None if result.error is None else _short(result.error),
-            }
-            for row, result in zip(rows, results, strict=True)
-        ]
-        index = data.index if hasattr(data, "index") and hasattr(data, "columns") else None
-        return pd.DataFrame(records, index=index)
+        return {
+            **{given[name]: value for name, value in row.example.items()},
+            **{name: _field(row.result, name) for name in dict.fromkeys(shown)},
+            "error": None if row.result.error is None else _short(row.result.error),
+        }
+
+    def _map_to(self, out: str | Path, data: Any, options: dict[str, Any], now: Session) -> Path:
+        file = RowFile(out, _identity(self.spec, now))
+        count = 0
+
+        def done(index: int, inputs: dict[str, Any]) -> bool:
+            nonlocal count
+            count = index + 1
+            return file.has(index, inputs)
+
+        try:
+            for row in iter_table(program_of(self), data, **options, done=done):
+                file.add(row.index, row.inputs, self._record(row))
+        except BaseException:
+            file.close()
+            raise
+        return file.finish(count)
 
     def plan(self) -> Plan:
         """Return each step's route and why; runs nothing."""
-        return self._plan(session())
+        now = session()
+        found = self.planned(now)
+        return replace(found, routes=noted(self.spec, found.routes, on=now.steps is not None and now.cache is not None))
 
-    def _plan(self, now: Session) -> Plan:
-        return plan_routes(self.spec, now)
+    def planned(self, now: Session) -> Plan:
+        """Return the plan for a session, made once for as long as neither it nor the pipeline changes."""
+        found = getattr(self, "_planned", None)
+        if found is None or found[0] is not self.spec or found[1] is not now:
+            fixed = plan_routes(self.spec, now)
+            if any(step.pool is not None for step in self.spec.all_steps()):
+                return fixed  # a pool may be closed, or made anew, between two runs
+            found = self._planned = (self.spec, now, fixed)
+        return found[2]
+
+    def resume(self, run_id: str | None = None, /, *, on_progress: Any = None, **inputs: Any) -> Run:
+        """Continue a failed, stopped or killed run of this pipeline from its last finished step, in any kernel.
+
+        Steps whose definition is unchanged, with all before them, are not run again; what could not be kept is.
+
+        Args:
+            run_id: The run; None means the latest of this pipeline's name that did not get done.
+            on_progress: Called with each event.
+            **inputs: Its inputs, only where they could not be kept.
+
+        Raises:
+            DSPexError: There is no such run, it still runs, or it is done.
+            MissingInputError: Its inputs could not be kept and are not given.
+        """
+        return resume_run(self, run_id, session(), inputs, on_progress)
 
     def to_python(self) -> str:
         """Return plain Python that builds the same pipeline: no magics, no notebook."""
-        return to_python(self.spec)
+        return to_python(self.spec, _recipe)
+
+    def as_dspy(self) -> Any:
+        """Return a `dspy.Module` that DSPy's optimizers tune: each LM step is a named predictor of it.
+
+        Calling it runs the pipeline's graph, on DSPy's LM where one is set, else on the session's. What it learned comes back
+        with `adopt`.
+        """
+        from dspex_nb.bridge import RESERVED, Assembled, Part
+
+        session()  # makes the cache and the store, before a program looks at the session from elsewhere
+        parts = [
+            Part(one.name, one.path, one.program, one.step.signature, one.options, one.inner, one.step.state,
+                 one.step.adapter, one.step.cache)
+            for one in tunable_steps(self.spec, RESERVED)
+        ]  # fmt: skip
+        return Assembled(self.name, parts, GraphRunner(self.spec), current)
+
+    def adopt(self, tuned: Any) -> Pipeline:
+        """Take demos, instructions and descriptions from a tuned module of `as_dspy()`, or its state; returns this pipeline.
+
+        Raises:
+            DataError: It is of another pipeline. Nothing is changed.
+        """
+        return self.load_state(tuned if isinstance(tuned, Mapping) else tuned.dump_state())
+
+    def dump_state(self) -> dict[str, Any]:
+        """Return what `as_dspy().load_state` takes: the demos, instructions and descriptions of each LM step."""
+        state: dict[str, Any] = self.as_dspy().dump_state()
+        return state
+
+    def load_state(self, state: Mapping[str, Any]) -> Pipeline:
+        """Take demos, instructions and descriptions from a state; returns this pipeline.
+
+        Raises:
+            DataError: It is of another pipeline. Nothing is changed.
+        """
+        from dspex_nb.bridge import RESERVED
+
+        self.spec = with_state(self.spec, jsonable(dict(state)), RESERVED)
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Pipeline:
+        return Pipeline.of(self.spec)
 
     def checked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the inputs with defaults filled in.
@@ -156,19 +291,62 @@ class Pipeline:
         return {name: inputs.get(name, given.default) for name, given in known.items()}
 
     def save(self, path: str | Path) -> Path:
-        """Write the pipeline as readable Python, the same text as `to_python()`; `dx.load(path)` reads it back."""
+        """Write the pipeline to a file that `dx.load(path)` reads back.
+
+        A `.json` file holds inputs, steps and what was learned; functions by where they are imported from, those of the notebook
+        as source. A `.py` file holds the same text as `to_python()`.
+
+        Raises:
+            DataError: The path ends in neither.
+            PipelineError: The pipeline holds something that cannot be written, or a password.
+        """
         target = Path(path)
-        target.write_text(self.to_python(), encoding="utf-8")
+        if target.suffix == ".py":
+            target.write_text(self.to_python(), encoding="utf-8")
+        elif target.suffix == ".json":
+            write_saved(target, to_saved(self.spec, _recipe))
+        else:
+            hint = f"save to {target.with_suffix('.json').name!r}, or to {target.with_suffix('.py').name!r} as plain Python"
+            raise DataError(f"{target.name}: a pipeline is saved as JSON or as Python", hint=hint)
         return target
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self.spec.steps)} steps)"
 
+    def mermaid(self) -> str:
+        """Return the picture of the pipeline as a Mermaid flowchart's text."""
+        return pipeline_mermaid(describe(self.spec))
+
     def _ipython_display_(self) -> None:
+        self.display()
+
+    def display(self) -> None:
+        """Show the picture and the plan."""
         described = describe(self.spec)
-        routes = [RouteInfo(r.step, r.engine, r.pool, r.reason) for r in self.plan().routes]
-        info = PlanInfo(name=self.name, routes=routes, described=described)
+        found = self.plan()
+        routes = [RouteInfo(r.step, r.engine, r.pool, r.reason) for r in found.routes]
+        rounds = {name: str(number) for number, names in enumerate(found.levels, 1) for name in names}
+        calls = {name: str(calls) for name, calls in found.estimates.items()}
+        info = PlanInfo(self.name, routes, described, rounds, calls, found.summary)
         show(plan_html(info), plan_text(info), {"text/vnd.mermaid": pipeline_mermaid(described)})
+
+
+def _recipe(module: Any) -> Any:
+    """Say how a `dspy.Module` object is made again; None for anything else, and where it cannot be said."""
+    if not is_dspy_module(module):
+        return None
+    from dspex_nb.bridge import module_recipe
+
+    return module_recipe(module)
+
+
+def _identity(spec: PipelineSpec, now: Session) -> str:
+    """Return a text that is equal only for maps whose rows give the same results."""
+    try:
+        made = digest(spec, _recipe)
+    except PipelineError:  # it cannot be written down, so whether it is the same cannot be told
+        made = new_run_id()
+    return f"{made} {getattr(now.lm, 'model', '')} {getattr(now.adapter, 'name', now.adapter)}"
 
 
 def _column(spec: PipelineSpec, name: str) -> str:

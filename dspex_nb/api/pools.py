@@ -1,36 +1,173 @@
-"""`dx.pool`: named workers for the session, threads or supervised processes."""
+"""`dx.pool`: named workers for the session, threads or supervised processes; and how the session's settings reach them."""
 
 from __future__ import annotations
 
+import pickle
+import threading
+import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from dspex_nb import ambient
+from dspex_nb.ambient import Session
+from dspex_nb.api.displays import in_notebook, show
 from dspex_nb.api.sessions import session
-from dspex_nb.errors import PoolError
+from dspex_nb.pools import NAMED, Pool, Pools
+from dspex_nb.pools.carrying import settings as carried
+from dspex_nb.views.pool_views import PoolTableInfo, SlotInfo, pool_table_html, pool_table_text
+from dspex_nb.widgets import LiveView
+
+_LIVE_S = 0.5
 
 
-def pool(
+def pool(  # noqa: PLR0913 - a record would only hide the settings
     name: str,
     size: int | None = None,
-    backend: Literal["thread", "loky", "dask", "ray"] = "thread",
+    backend: Literal["thread", "loky", "dask", "ray"] | None = None,
     *,
     memory_bytes: int | None = None,
     timeout_s: float | None = None,
-    gpus: int = 0,
-) -> Any:
-    """Return the session's pool `name`, made if `size` is given.
+    gpus: int | bool | Sequence[str] | None = None,
+    cpu_threads: int | None = None,
+    max_tasks: int | None = None,
+    max_age_s: float | None = None,
+    heartbeat_s: float = 300.0,
+    queue_size: int = 10_000,
+    sessions: int | None = None,
+    python: str | None = None,
+    imports: Sequence[str] = (),
+    **backend_options: Any,
+) -> Pool:
+    """Return the session's pool `name`, made if `size`, `backend` or any setting is given, or if the name is a known one.
 
     Args:
-        name: Steps ask for it by `pool="name"`.
-        size: Slots; each slot of a process pool is one supervised process.
-        backend: `"thread"` or `"loky"`.
-        memory_bytes: Limit of one worker; not kept yet, so refused.
+        name: Steps ask for it by `pool="name"`. `modules` (8 slots), `optimizers` (2, 4 GB each), `retrievers` (4, GPUs) and
+            `multimodal` (2, 8 GB each) are made at first use, as large as the machine allows.
+        size: Slots; by default as many as the machine has processors.
+        backend: `"thread"`, the default, or `"loky"`: each slot is one supervised process. The four names use processes.
+        memory_bytes: Most memory of one worker and all it started; a task that takes more fails, its worker is killed.
         timeout_s: Seconds a task may run.
-        gpus: GPUs of the pool; not kept yet, so refused.
+        gpus: GPUs the workers see, dealt out over the slots: how many, True for all, ids, 0 for none.
+        cpu_threads: Threads of OpenMP and BLAS in one worker.
+        max_tasks: Tasks after which a worker is replaced.
+        max_age_s: Age at which a worker is replaced.
+        heartbeat_s: Seconds without a sign of life after which a worker with a task is killed; 0 never.
+        queue_size: Tasks that may wait; `submit` refuses one more.
+        sessions: Sessions open at once; by default one a slot.
+        python: Another interpreter for the workers, 3.11 or newer, with packages of its own; calls go by import path.
+        imports: Modules that a worker imports as it starts.
+        **backend_options: What a backend takes besides.
 
     Raises:
-        PoolError: There is no such pool, or a setting that this version does not keep.
+        PoolError: There is no such pool, or a setting that cannot be kept.
     """
-    pools = session().pools
-    if memory_bytes or gpus:
-        raise PoolError("memory_bytes and gpus are not in this version", hint="leave them out")
-    return pools.get(name) if size is None else pools.create(name, size, backend, timeout_s=timeout_s)
+    pools: Pools = session().pools
+    carried.pack = _pack
+    settings: dict[str, Any] = {
+        "memory_bytes": memory_bytes, "timeout_s": timeout_s, "gpus": gpus, "cpu_threads": cpu_threads, "max_tasks": max_tasks,
+        "max_age_s": max_age_s, "sessions": sessions, "python": python, "imports": tuple(imports) or None,
+        "heartbeat_s": None if heartbeat_s == 300.0 else heartbeat_s, "queue_size": None if queue_size == 10_000 else queue_size,  # noqa: PLR2004
+        **backend_options,
+    }  # fmt: skip
+    given = {setting: value for setting, value in settings.items() if value is not None}
+    if size is None and backend is None and not given and (name in pools.names() or name not in NAMED):
+        return pools.get(name)
+    return pools.create(name, size, backend, **given)
+
+
+class PoolTable:
+    """The pools and their slots: a table that follows them while tasks run, and then stays as it is.
+
+    Attributes:
+        info: The pools as they were when this was made.
+    """
+
+    def __init__(self) -> None:
+        self.info = _infos()
+
+    def __repr__(self) -> str:
+        return pool_table_text(self.info)
+
+    def _ipython_display_(self) -> None:
+        if not (in_notebook() and _at_work()):
+            show(pool_table_html(_infos()), pool_table_text(_infos()))
+            return
+        view = LiveView(lambda: pool_table_html(_infos()), lambda: pool_table_text(_infos()), tick_s=_LIVE_S).show()
+        threading.Thread(target=_follow, args=(view,), name="dspex-pool-table", daemon=True).start()
+
+
+def pool_status() -> PoolTable:
+    """Return the pools: slots, queue, memory, tasks done, failures."""
+    return PoolTable()
+
+
+def _follow(view: LiveView) -> None:
+    while _at_work():
+        time.sleep(_LIVE_S)
+    view.finish()
+
+
+def _at_work() -> bool:
+    return any(pool.running or pool.waiting for pool in _infos())
+
+
+def _infos() -> list[PoolTableInfo]:
+    pools: Pools = session().pools
+    found = [pools.get(name).stats() for name in pools.names()]
+    return [
+        PoolTableInfo(
+            s.name, s.backend, s.size, s.running, s.queued, s.queue_size, s.sessions, s.done, s.failed, s.broken_off, s.retried,
+            s.memory_bytes, s.limit_bytes,
+            [SlotInfo(o.name, o.task, o.running_s, o.session, o.memory_bytes, o.done, o.restarts) for o in s.slots],
+        )
+        for s in found
+    ]  # fmt: skip
+
+
+_packed: tuple[Session | None, bytes | None] = (None, None)
+
+
+def _pack() -> bytes | None:
+    """Return what a worker needs to have this session's LM, adapter and cache; None where nothing was set."""
+    global _packed  # noqa: PLW0603 - one packing serves until something is set anew
+    now = ambient.current()
+    if _packed[0] is not now:
+        _packed = (now, _state(now))
+    return _packed[1]
+
+
+def _state(now: Session) -> bytes | None:
+    client, cache = now.lm, now.cache
+    found: dict[str, Any] = {"adapter": now.adapter, "n_jobs": now.n_jobs}
+    if client is not None and hasattr(client, "dump_state"):
+        found["lm"] = (type(client), client.dump_state(), client.secrets())
+    if cache is not None and hasattr(cache, "ttl_s"):
+        directory = None if cache.directory is None else str(cache.directory)
+        found["cache"] = {
+            "memory_entries": cache.memory_entries, "directory": directory, "size_bytes": cache.size_bytes, "ttl_s": cache.ttl_s,
+        }  # fmt: skip
+    elif cache is None:
+        found["cache"] = None
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(found))
+    except Exception:  # noqa: BLE001 - an adapter or a client of the user's own that cannot cross: the worker has the rest
+        return bytes(cloudpickle.dumps({name: value for name, value in found.items() if name in {"n_jobs", "cache"}}))
+
+
+def take_settings(blob: bytes) -> None:
+    """In a worker: make the notebook's settings this process's; `pools.carrying` calls it."""
+    from dspex_nb.cache import Cache
+    from dspex_nb.pools import slot
+
+    found = pickle.loads(blob)  # noqa: S301 - the kernel packed it
+    changes = {name: found[name] for name in ("adapter", "n_jobs") if name in found}
+    if "lm" in found:
+        kind, state, secrets = found["lm"]
+        changes["lm"] = kind.from_state(state, secrets)
+    if "cache" in found:
+        changes["cache"] = None if found["cache"] is None else Cache(**found["cache"])
+    bus = ambient.configure(**changes).bus
+    bus.unsubscribe(slot.tell)
+    bus.subscribe(slot.tell)  # what happens here is told in the run whose task this is

@@ -157,19 +157,23 @@ class Predict(_Callable, modules.Predict):
 
     Args:
         signature: A `dx.Signature`, its string form, or a `dspy.Signature` class.
-        adapter: `"chat"`, `"json"`, `"compact"`; None means the session's, else the LM's own.
+        adapter: `"chat"`, `"json"`, `"compact"`, or DSPy's `"xml"`, `"two_step"`, `"baml"`; None means the session's, else the
+            LM's own.
+        lm: A `dx.LM` or a model string for this predictor alone; None means the session's.
         **lm_options: `temperature`, `max_tokens`, `n`, … for every call of this predictor.
     """
 
-    def __init__(self, signature: Any, adapter: Any = None, **lm_options: Any) -> None:
+    def __init__(self, signature: Any, adapter: Any = None, *, lm: Any = None, **lm_options: Any) -> None:
         super().__init__(as_signature(signature), _known(adapter), **lm_options)
+        self.lm = client_of(lm)
 
 
 class ChainOfThought(_Callable, modules.ChainOfThought):
     """A signature made callable that reasons first: adds a `reasoning` output before the others."""
 
-    def __init__(self, signature: Any, adapter: Any = None, **lm_options: Any) -> None:
+    def __init__(self, signature: Any, adapter: Any = None, *, lm: Any = None, **lm_options: Any) -> None:
         super().__init__(as_signature(signature), _known(adapter), **lm_options)
+        self.lm = client_of(lm)
 
 
 def _known(adapter: Any) -> Any:

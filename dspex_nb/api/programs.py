@@ -65,7 +65,8 @@ def program_of(program: Any, name: str = "") -> Program:
         )
     if hasattr(program, "spec") and hasattr(program, "call_in"):
         accepts = [given.name for given in program.spec.inputs]
-        return Program(label, program.required, accepts, lambda row, scope: program.call_in(row, now, scope), lm_width(now))
+        call, acall = program.for_rows(now)
+        return Program(label, program.required, accepts, call, lm_width(now), acall)
     if is_dspy_module(program):
         return Program(label, *_dspy_inputs(program), lambda row, scope: _run_dspy(program, row, now, scope), lm_width(now))
     if not callable(program):

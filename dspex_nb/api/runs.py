@@ -11,13 +11,14 @@ from typing import Any
 
 from dspex_nb.ambient import Session
 from dspex_nb.api.displays import Watch, in_notebook, show
+from dspex_nb.api.run_metrics import metric_frame, metric_rows, timings_of, usage_of
 from dspex_nb.errors import Cancelled, DSPexError
 from dspex_nb.events import Event, RunEnded, RunStarted
 from dspex_nb.messages import Usage
 from dspex_nb.pipelines import describe
 from dspex_nb.predictions import Prediction
-from dspex_nb.routing import plan as plan_routes
 from dspex_nb.runs.outcomes import Outcome
+from dspex_nb.runs.resuming import kept_of
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope, new_run_id
 from dspex_nb.views import RunState, run_html, run_text
@@ -33,19 +34,32 @@ class Run:
         inputs: Its inputs, checked.
         now: The session it runs in.
         on_progress: Called with each event.
+        run_id: The run that it continues; a new one without.
+        keep: Whether finished steps are kept on disk until it is done, so that it can be resumed.
     """
 
-    def __init__(self, pipeline: Any, inputs: Mapping[str, Any], now: Session, *, on_progress: Any = None) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        inputs: Mapping[str, Any],
+        now: Session,
+        *,
+        on_progress: Any = None,
+        run_id: str | None = None,
+        keep: bool = True,
+    ) -> None:
         self.pipeline, self.inputs = pipeline, dict(inputs)
-        self.id = new_run_id()
+        self.id = run_id or new_run_id()
         self.status = "running"
         self.events: list[Event] = []
         self._now, self._on_progress = now, on_progress
         self._scope = Scope(self.id, now.bus)
-        self._plan = plan_routes(pipeline.spec, now)
+        self._plan = pipeline.planned(now)
+        self._kept = kept_of(now, self.id) if keep else None
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
         self._done = threading.Event()
+        self._views: list[threading.Thread] = []
         self._state = RunState(self.id, describe(pipeline.spec), [_route(route) for route in self._plan.routes])
         self._unsubscribe = now.bus.subscribe(self._take)
         context = contextvars.copy_context()
@@ -60,22 +74,27 @@ class Run:
 
     def _work(self) -> None:
         started = time.perf_counter()
-        described = describe(self.pipeline.spec)
-        info = {**described, "routes": [_route(route) for route in self._plan.routes]}
-        self._scope.publish(
-            RunStarted(run_id=self.id, name=self.pipeline.name, of="pipeline", total=len(self.pipeline.spec.steps), info=info)
-        )
+        spec = self.pipeline.spec
+        info = {**describe(spec), "routes": [_route(route) for route in self._plan.routes]}
+        if self._kept is not None and (why := self._kept.save_inputs(spec, self.inputs)):
+            info["inputs_not_kept"] = why
+        self._scope.publish(RunStarted(run_id=self.id, name=self.pipeline.name, of="pipeline", total=len(spec.steps), info=info))
         error = None
         try:
-            self._outcome = execute(self.pipeline.spec, self._plan, self.inputs, session=self._now, scope=self._scope, apart=True)
+            self._outcome = execute(
+                spec, self._plan, self.inputs, session=self._now, scope=self._scope, apart=True, kept=self._kept
+            )
             status = "done"
+            if self._kept is not None:
+                self._kept.forget()
         except Cancelled as stopped:
             status, self._error = "cancelled", stopped
         except BaseException as failed:  # noqa: BLE001 - kept, and raised in whoever asks for the result
             status, self._error = "failed", failed
             error = str(failed)
         elapsed_s = time.perf_counter() - started
-        self._scope.publish(RunEnded(run_id=self.id, status=status, elapsed_s=elapsed_s, error=error))
+        metrics = {"metrics": metric_rows(self._state.snapshot())}
+        self._scope.publish(RunEnded(run_id=self.id, status=status, elapsed_s=elapsed_s, error=error, info=metrics))
         self.status = status
         self._unsubscribe()
         self._done.set()
@@ -92,13 +111,15 @@ class Run:
         except KeyboardInterrupt:
             self.cancel()
             raise Cancelled(
-                f"run of {self.pipeline.name!r} stopped", hint="what was finished is kept; run it again to go on"
+                f"run of {self.pipeline.name!r} stopped", hint="what was finished is kept: run.resume() goes on from there"
             ) from None
         if not finished:
             raise DSPexError(
                 f"run of {self.pipeline.name!r} is not done after {timeout_s} s",
                 hint="it goes on; call .result() again or .cancel()",
             )
+        for view in list(self._views):  # so that a cell that waits for the run ends with the view's last picture
+            view.join(_LAST_PICTURE_S)
         if self._error is not None:
             raise self._error
         if self._outcome is None:
@@ -109,9 +130,20 @@ class Run:
         """Stop it: its LM sockets close, its steps end or are abandoned; idempotent."""
         self._scope.cancel.cancel()
 
-    def resume(self) -> Run:
-        """Run again with the same inputs; answers already received come from the cache."""
-        return Run(self.pipeline, self.inputs, self._now, on_progress=self._on_progress)
+    def resume(self, pipeline: Any = None) -> Run:
+        """Go on from the last finished step: the same run, the same inputs; steps that were finished are not run again.
+
+        A step whose definition has changed since, and what depends on it, runs again; so does one whose result could not be
+        kept, which the run says in that step's note. In another kernel: `dx.load_run(id).resume()` or `pipe.resume(id)`.
+
+        Args:
+            pipeline: The pipeline in its present form, if its cell was run again; else the one that the run began with.
+
+        Raises:
+            DSPexError: It still runs, or is done.
+        """
+        refuse_resuming(self.pipeline.name, self.id, self.status)
+        return Run(pipeline or self.pipeline, self.inputs, self._now, on_progress=self._on_progress, run_id=self.id)
 
     @property
     def outputs(self) -> Mapping[str, Any]:
@@ -119,19 +151,26 @@ class Run:
         return self._outcome.outputs if self._outcome else {}
 
     @property
+    def metrics(self) -> Any:
+        """A DataFrame, a row a step: its state, seconds, calls, cache hits, tokens, cost, engine, pool, and why."""
+        return metric_frame(metric_rows(self._state.snapshot()))
+
+    @property
     def timings(self) -> dict[str, float]:
-        """Seconds each step took."""
-        return {name: step.elapsed_s for name, step in self._outcome.step_results.items()} if self._outcome else {}
+        """Seconds each step took, or has taken so far."""
+        if self._outcome is not None:
+            return {name: step.elapsed_s for name, step in self._outcome.step_results.items()}
+        return timings_of(self._state.snapshot())
 
     @property
     def usage(self) -> Usage:
         """Tokens and calls so far."""
-        return self._outcome.usage if self._outcome else Usage()
+        return self._outcome.usage if self._outcome else usage_of(self._state.snapshot())
 
     @property
     def cost(self) -> float | None:
-        """US dollars, None where a price is unknown."""
-        return self._outcome.cost if self._outcome else 0.0
+        """US dollars so far, None where a price is unknown."""
+        return self._outcome.cost if self._outcome else self._state.snapshot().cost
 
     def __await__(self) -> Generator[Any, None, Prediction]:
         return self._wait().__await__()
@@ -174,11 +213,24 @@ class Run:
         if self._done.is_set():
             watch.__exit__()
         else:
-            threading.Thread(target=self._finish_view, args=(watch,), name=f"dspex-view-{self.id}", daemon=True).start()
+            view = threading.Thread(target=self._finish_view, args=(watch,), name=f"dspex-view-{self.id}", daemon=True)
+            self._views.append(view)
+            view.start()
 
     def _finish_view(self, watch: Watch) -> None:
         self._done.wait()
         watch.__exit__()
+
+
+_LAST_PICTURE_S = 2.0
+
+
+def refuse_resuming(name: str, run_id: str, status: str) -> None:
+    """Raise unless a run has ended before it was done."""
+    if status == "running":
+        raise DSPexError(f"run {run_id} of {name!r} still runs", hint="wait for it, or cancel it first")
+    if status == "done":
+        raise DSPexError(f"run {run_id} of {name!r} is done: nothing is left to resume", hint=f"start another: {name}.run(…)")
 
 
 def _route(route: Any) -> dict[str, str]:

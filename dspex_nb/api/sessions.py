@@ -8,6 +8,9 @@ from dspex_nb import ambient
 from dspex_nb.ambient import Session, home
 from dspex_nb.cache import Cache
 from dspex_nb.pools import Pools
+from dspex_nb.pools.carrying import settings as carried
+from dspex_nb.runs.resuming import sweep
+from dspex_nb.runs.step_cache import StepCache
 from dspex_nb.store import Store
 
 _opening = threading.Lock()
@@ -28,4 +31,6 @@ def _open() -> None:
     now.bus.subscribe(now.ledger.take)
     store.attach(now.bus)
     store.mark_interrupted()
-    ambient.configure(store=store, cache=Cache(directory=home() / "cache"), pools=Pools())
+    sweep(home() / "unfinished")
+    ambient.configure(store=store, cache=Cache(directory=home() / "cache"), steps=StepCache(home() / "steps"), pools=Pools())
+    carried.open()  # in a worker of a pool: the notebook's LM, adapter and cache

@@ -22,8 +22,6 @@ from dspex_nb.views import (
     listing_html,
     message_html,
     number,
-    pools_html,
-    pools_text,
     status_html,
     status_text,
     table_text,
@@ -89,12 +87,6 @@ def cache_status(do: Literal["show", "trim", "clear"] = "show") -> Shown:
         note = f"cleared: {plural(before, 'response')} forgotten"
     info = _cache_info()
     return Shown(info, cache_html(info, note), cache_text(info, note))
-
-
-def pool_status() -> Shown:
-    """Return the pools and what they do."""
-    infos = _pool_infos()
-    return Shown(infos, pools_html(infos), pools_text(infos))
 
 
 def run_list(limit: int = 20) -> Shown:
@@ -205,4 +197,9 @@ def warm_up(lm: Any) -> None:
 
     with LiveView(lambda: message_html(text(), color=GREEN if done else AMBER), text, tick_s=0.1):
         lm.client.warm_up()
+        if missing := lm.client.missing_key():
+            done.append(
+                f"LM {lm.model} is set, but {missing} is not: os.environ['{missing}'] = getpass.getpass() before the first call"
+            )
+            return
         done.append(f"LM {lm.model} is ready · {time.perf_counter() - started:.1f} s · adapter {lm.client.default_adapter}")

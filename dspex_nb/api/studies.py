@@ -191,7 +191,7 @@ def optimize(
     """Tune `program` with a DSPy optimizer, in a child process that dies with the kernel.
 
     Args:
-        program: A `dx.Predict`, a `dx.ChainOfThought` or a `dspy.Module`; it is not changed (see `Study.adopt`).
+        program: A `dx.Predict`, a `dx.ChainOfThought`, a pipeline or a `dspy.Module`; it is not changed (see `Study.adopt`).
         optimizer: A name of `dx.optimizers()`.
         metric: A metric's name, or a function `metric(example, prediction, trace=None)`.
         trainset: Dicts, examples, a DataFrame, or a file's path.
@@ -211,15 +211,13 @@ def optimize(
     """
     now = session()
     limit = _dollars(budget)
-    if isinstance(program, Pipeline):
-        raise _not_a_pipeline(program)
     unit = program_of(program)
     known = catalog.find_optimizer(optimizer)
     if trainset is None and known.trainset == "needed":
         raise OptimizerError(f"{optimizer} needs a trainset", hint="pass trainset=, labelled rows")
     tuned = partial(
         running.start_study,
-        program,
+        _tunable(program) if isinstance(program, Pipeline) else program,
         optimizer=optimizer,
         metric=resolve_metric(metric) if metric is not None else None,
         trainset=_rows(unit, trainset),
@@ -240,12 +238,18 @@ def optimize(
     return made[0]
 
 
-def _not_a_pipeline(pipeline: Pipeline) -> OptimizerError:
-    """Return the error that names the step to tune instead, and the way back."""
-    step = next((s for s in pipeline.spec.all_steps() if s.kind in ("predict", "chain_of_thought")), None)
-    where = f"its step {step.name!r}" if step is not None else "one of its steps"
-    hint = f"tune {where} alone: p = dx.Predict(signature), %optimize p …, then {step.name if step else 'step'} = p in the cell"
-    return OptimizerError(f"pipeline {pipeline.name!r} cannot be tuned as a whole yet", hint=f"{hint}, after study.adopt()")
+def _tunable(pipeline: Pipeline) -> Any:
+    """Return the pipeline as a module.
+
+    Raises:
+        OptimizerError: It has no step that asks an LM.
+    """
+    module = pipeline.as_dspy()
+    if not module.predictors():
+        raise OptimizerError(
+            f"pipeline {pipeline.name!r} has no step to tune: none asks a language model", hint="add e.g. a predict step"
+        )
+    return module
 
 
 def _rows(unit: Program, data: Any) -> list[dict[str, Any]]:

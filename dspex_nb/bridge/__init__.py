@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspex_nb.bridge.accelerate import accelerate_predictors
+    from dspex_nb.bridge.assembling import RESERVED, Assembled, Part
     from dspex_nb.bridge.catalog import find_optimizer, make_optimizer, optimizers, option_names
     from dspex_nb.bridge.compact import CompactAdapter
     from dspex_nb.bridge.conversion import from_dspy, to_dspy
+    from dspex_nb.bridge.judges import Judge
     from dspex_nb.bridge.lm import BridgeLM, Stopped
-    from dspex_nb.bridge.plans import ProgramRecipe, StudyPlan, recipe_of
+    from dspex_nb.bridge.plans import Inner, ProgramRecipe, StudyPlan, recipe_of
     from dspex_nb.bridge.programs import dspy_adapter, program_for
+    from dspex_nb.bridge.recipes import module_recipe
     from dspex_nb.bridge.running import ModuleResult, run_module
     from dspex_nb.bridge.studying import StudyOutcome, StudyRun
     from dspex_nb.bridge.types import type_codec
@@ -24,17 +27,23 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 _HOMES = {
     "BridgeLM": "lm",
     "CompactAdapter": "compact",
+    "Inner": "plans",
+    "Judge": "judges",
     "ModuleResult": "running",
     "ProgramRecipe": "plans",
     "Stopped": "lm",
     "StudyOutcome": "studying",
     "StudyPlan": "plans",
     "StudyRun": "studying",
+    "Assembled": "assembling",
+    "Part": "assembling",
+    "RESERVED": "assembling",
     "accelerate_predictors": "accelerate",
     "dspy_adapter": "programs",
     "find_optimizer": "catalog",
     "from_dspy": "conversion",
     "make_optimizer": "catalog",
+    "module_recipe": "recipes",
     "option_names": "catalog",
     "optimizers": "catalog",
     "program_for": "programs",
@@ -45,9 +54,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "RESERVED",
+    "Assembled",
     "BridgeLM",
     "CompactAdapter",
+    "Inner",
+    "Judge",
     "ModuleResult",
+    "Part",
     "ProgramRecipe",
     "Stopped",
     "StudyOutcome",
@@ -58,6 +72,7 @@ __all__ = [
     "find_optimizer",
     "from_dspy",
     "make_optimizer",
+    "module_recipe",
     "optimizers",
     "option_names",
     "program_for",

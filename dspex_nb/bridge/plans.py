@@ -32,6 +32,15 @@ class ProgramRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Inner:
+    """The step inside `best_of_n` and `refine`: a kind, a `dspy.Module` or a native program, and its options."""
+
+    module: Any
+    signature: Signature | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class StudyPlan:
     """What to optimize, with what, on what. Rows are dicts or `dspy.Example`s.
 

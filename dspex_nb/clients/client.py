@@ -198,6 +198,10 @@ class Client:
         """Make ready what the first call would wait for: the embedded model is loaded."""
         self._wire.warm_up()
 
+    def missing_key(self) -> str:
+        """Return the variable that should hold the key and does not; empty where a key is there or none is needed."""
+        return self._wire.missing_key()
+
     def dump_state(self) -> dict[str, Any]:
         """Return what rebuilds this client in another process, as JSON without any key.
 

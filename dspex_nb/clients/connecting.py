@@ -13,8 +13,9 @@ from dspex_nb.clients.client import Client
 from dspex_nb.clients.dialects import Dialect
 from dspex_nb.clients.openai import ChatDialect
 from dspex_nb.clients.posting import HTTPWire
-from dspex_nb.clients.settings import Settings, without_secrets
+from dspex_nb.clients.settings import Settings, check_options, without_secrets
 from dspex_nb.clients.targets import LOCAL, Target, capabilities_of, is_reasoning, resolve
+from dspex_nb.errors import LMNotConfiguredError
 from dspex_nb.messages import Capabilities
 from dspex_nb.transport import without_userinfo
 
@@ -38,7 +39,8 @@ def connect(model: str, *, on_progress: Callable[[str], None] | None = None, **o
         MissingDependencyError: A package for it is not installed.
     """
     api_base, model_type = options.pop("api_base", None), options.pop("model_type", None) or "chat"
-    capabilities = options.pop("capabilities", None)
+    capabilities = _checked_capabilities(options.pop("capabilities", None))
+    check_options(options)
     given = {name: options.pop(name) for name in tuple(options) if name in _SETTING_NAMES}
     target = resolve(model, api_base, model_type)
     if target.provider == LOCAL:
@@ -64,6 +66,20 @@ def connect(model: str, *, on_progress: Callable[[str], None] | None = None, **o
         model, wire, provider=target.provider, identity=identity, options=shown, settings=settings,
         capabilities=capabilities or capabilities_of(target), origin=_with_capabilities(origin, capabilities), credentials=hidden,
     )  # fmt: skip
+
+
+def _checked_capabilities(given: Any) -> Capabilities | None:
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in Capabilities.__dataclass_fields__]
+        if not unknown:
+            return Capabilities(**{**given, "params": frozenset(given.get("params", ()))})
+        given = unknown[0]
+    elif given is None or isinstance(given, Capabilities):
+        return given
+    raise LMNotConfiguredError(
+        f"capabilities: {given!r:.80} is not known",
+        hint="write dx.Capabilities(response_schema=True, params=frozenset({'response_format'})), or the same as a dict",
+    )
 
 
 def _dialect_of(target: Target) -> Dialect:

@@ -114,6 +114,10 @@ class LiteLLMWire:
                 cancel.check()
                 yield chunk.model_dump()
 
+    def missing_key(self) -> str:
+        """Nothing: LiteLLM knows what each of its providers needs, and says so at the first call."""
+        return ""
+
     def warm_up(self) -> None:
         """Import LiteLLM, which takes seconds."""
         load()

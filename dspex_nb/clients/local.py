@@ -33,6 +33,7 @@ PIP = (
     " (the plain extra 'dspex_nb[local]' compiles llama-cpp-python for minutes)"
 )
 CONTEXT_TOKENS = 8192
+LONGEST_ANSWER_TOKENS = 1024  # where a request names no limit: a small model may never come to an end by itself
 PROMPT_CACHE_MIB = 512
 START_ATTEMPTS = 3
 
@@ -195,6 +196,7 @@ def _params(path: Path, threads: int) -> Any:
     params.port = 0  # the system picks a free one: no race to lose
     params.n_parallel = 1
     params.n_ctx = CONTEXT_TOKENS
+    params.n_predict = LONGEST_ANSWER_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.cache_prompt = True
     params.cache_ram_mib = PROMPT_CACHE_MIB  # prefixes of other programs are kept here while one holds the slot

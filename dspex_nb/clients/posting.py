@@ -87,6 +87,11 @@ class HTTPWire:
         if callable(self._base):
             self._base()
 
+    def missing_key(self) -> str:
+        """Return the variable that should hold the key and does not; a server on plain http is taken to need none."""
+        needed = isinstance(self._base, str) and self._base.startswith("https://") and self._key() is None
+        return self._key_env if needed else ""
+
     def close(self) -> None:
         """Nothing is held: connections belong to the transport."""
 
@@ -99,10 +104,10 @@ class HTTPWire:
 
     def _written(self, base: str, body: Mapping[str, Any], *, streamed: bool) -> tuple[str, dict[str, str], bytes]:
         key = self._key()
-        if key is None and self._key_env and base.startswith("https://"):
+        if key is None and (missing := self.missing_key()):
             raise LMAuthError(
-                f"no API key for {self._model}: the variable {self._key_env} is not set",
-                hint=f"run os.environ['{self._key_env}'] = getpass.getpass(), or pass api_key= to the LM",
+                f"no API key for {self._model}: the variable {missing} is not set",
+                hint=f"run os.environ['{missing}'] = getpass.getpass(), or pass api_key= to the LM",
                 model=self._model,
             )
         written = self._dialect.write(self._model, body, streamed=streamed)

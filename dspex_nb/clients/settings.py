@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -70,6 +71,25 @@ def _check_price(price: Any) -> None:
             f"price={price!r} is no price",
             hint="give US dollars a million tokens, e.g. price={'input': 0.15, 'output': 0.6, 'cached_input': 0.075}",
         )
+
+
+_NUMBERS = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "n", "seed", "presence_penalty", "frequency_penalty")
+_OPTIONS = (*_NUMBERS, "stop", "reasoning_effort", "response_format", "tools", "tool_choice", "rollout_id", "logprobs")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse what can only be a slip: a number that is none, a name that is nearly a known one. Other names are the provider's.
+
+    Raises:
+        LMNotConfiguredError: There is one; the hint names what was meant.
+    """
+    known = (*_OPTIONS, *Settings.__dataclass_fields__, "api_key", "api_base", "headers", "capabilities", "path", "threads")
+    for name, value in options.items():
+        if name in _NUMBERS and value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise LMNotConfiguredError(f"{name}={value!r:.80} is no number", hint=f"give {name} a number, or leave it out")
+        near = get_close_matches(name, known, 1, 0.85) if name not in known else []
+        if near and len(near[0]) > 3 and abs(len(near[0]) - len(name)) < 3:  # noqa: PLR2004 - a letter or two, in a word
+            raise LMNotConfiguredError(f"no option is called {name!r}", hint=f"did you mean {near[0]!r}?")
 
 
 def is_secret(name: str) -> bool:

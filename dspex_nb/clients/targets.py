@@ -138,6 +138,16 @@ def _resolve(model: str, api_base: str | None) -> Target:
     if model == LOCAL and api_base is None:
         return Target(LOCAL, LOCAL)
     provider, slash, name = model.partition("/")
+    if provider == LOCAL and api_base is None:
+        raise LMNotConfiguredError(
+            f"{model!r} is no model string: the embedded model is 'local'", model=model, hint="for another GGUF file add path="
+        )
+    if provider == "custom" and api_base is None:
+        raise LMNotConfiguredError(
+            f"{model!r} is served at an address of your own, and none is given",
+            model=model,
+            hint="add api_base='http://host:port/v1'",
+        )
     known = DIRECT.get(provider)
     if api_base is not None and known is None and not (slash and provider in THROUGH_LITELLM):
         strip = bool(slash) and provider in {LOCAL, "custom"}

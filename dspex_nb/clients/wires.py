@@ -34,6 +34,10 @@ class Wire(Protocol):
         """Return what no text may show: the key, and whatever else was given in confidence."""
         ...
 
+    def missing_key(self) -> str:
+        """Return the variable that should hold the key and does not, or an empty text."""
+        ...
+
     def warm_up(self) -> None:
         """Make ready what the first call would wait for."""
         ...

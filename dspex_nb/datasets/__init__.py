@@ -1,6 +1,7 @@
-"""Rows from whatever a user holds, and the small data set the tutorials use."""
+"""Rows from whatever a user holds, and the small data sets the tutorials use."""
 
 from dspex_nb.datasets.rows import rows_of
 from dspex_nb.datasets.support import support_messages
+from dspex_nb.datasets.topics import python_topics
 
-__all__ = ["rows_of", "support_messages"]
+__all__ = ["python_topics", "rows_of", "support_messages"]

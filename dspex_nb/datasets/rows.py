@@ -12,6 +12,8 @@ from typing import Any
 from dspex_nb.errors import DataError, MissingDependencyError, did_you_mean
 from dspex_nb.examples import Example
 
+_BATCH = 2000  # rows of a Parquet file in memory at once
+
 
 def rows_of(data: Any, inputs: Sequence[str] | None = None) -> list[Example]:
     """Return `data` as examples.
@@ -92,6 +94,8 @@ def _read_file(path: Path) -> Iterable[Any]:
         raise DataError(f"cannot read {path.name!r}: unknown kind {kind!r}", hint="use a .csv, .jsonl, .json or .parquet file")
     if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingDependencyError(f"{path.name}: Parquet needs the package 'pyarrow'", hint="pip install pyarrow")
+    if kind == "parquet":
+        return _read_parquet(path)
     try:
         frame = readers[kind](path)
     except Exception as error:
@@ -99,6 +103,21 @@ def _read_file(path: Path) -> Iterable[Any]:
             f"cannot read {path.name!r}: {error}", hint=f"open it with pandas.read_{kind} to see what is wrong"
         ) from error
     return [_plain(row) for row in frame.to_dict("records")]
+
+
+def _read_parquet(path: Path) -> Iterable[Any]:
+    """Yield the rows, a batch at a time in memory; pandas' own index columns are no columns of the user's."""
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
+            for batch in file.iter_batches(batch_size=_BATCH, columns=names):
+                yield from batch.to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+        raise DataError(
+            f"cannot read {path.name!r}: {error}", hint="open it with pandas.read_parquet to see what is wrong"
+        ) from error
 
 
 def _read_jsonl(path: Path) -> Iterable[Any]:

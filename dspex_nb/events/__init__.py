@@ -4,7 +4,9 @@ from dspex_nb.events.bus import Bus, Subscriber
 from dspex_nb.events.ledger import Ledger, watch_budget
 from dspex_nb.events.records import (
     Event,
+    ItemYielded,
     LMCalled,
+    LogWritten,
     Progress,
     RowScored,
     RunEnded,
@@ -21,8 +23,10 @@ from dspex_nb.events.records import (
 __all__ = [
     "Bus",
     "Event",
+    "ItemYielded",
     "LMCalled",
     "Ledger",
+    "LogWritten",
     "Progress",
     "RowScored",
     "RunEnded",

@@ -66,13 +66,27 @@ class StepStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnded(Event):
-    """A pipeline step ended; `status` is `"done"`, `"failed"`, `"skipped"`, `"cached"` or `"cancelled"`."""
+    """A pipeline step ended; `status` is `"done"`, `"failed"`, `"skipped"`, `"cached"` or `"cancelled"`.
+
+    `note` says what the user should know of a step that did not fail: why its result was not cached.
+    """
 
     kind: ClassVar[str] = "step_ended"
     step: str
     status: str
     elapsed_s: float = 0.0
     error: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemYielded(Event):
+    """A generator step gave item `index`, counted from 0; shown, never stored."""
+
+    kind: ClassVar[str] = "item"
+    step: str
+    index: int
+    item: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +112,26 @@ class TokenReceived(Event):
 
     kind: ClassVar[str] = "token"
     step: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogWritten(Event):
+    """A pool's worker printed, logged or warned while it ran a task of `step`.
+
+    Attributes:
+        step: The step or the function.
+        worker: The slot's name.
+        source: `"print"`, `"logging"` or `"warning"`.
+        level: As in `logging`: `"INFO"`, `"WARNING"`, …
+        text: One line, or one record.
+    """
+
+    kind: ClassVar[str] = "log"
+    step: str
+    worker: str
+    source: str
+    level: str
     text: str
 
 
@@ -137,7 +171,8 @@ class RowScored(Event):
 _KINDS: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
-        RunStarted, RunEnded, Progress, StepStarted, StepEnded, LMCalled, TokenReceived, TrialStarted, TrialEnded, RowScored,
+        RunStarted, RunEnded, Progress, StepStarted, StepEnded, ItemYielded, LMCalled, TokenReceived, TrialStarted, TrialEnded,
+        RowScored, LogWritten,
     )
 }  # fmt: skip
 

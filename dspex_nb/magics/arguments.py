@@ -70,7 +70,7 @@ class Usage:
         required = [name for name in self.positional if not name.startswith("[")]
         if "help" not in values and len(words) < len(required):
             hint = f"write e.g. {self.example.splitlines()[0]}" if self.example else f"see {self.magic} --help"
-            raise MagicUsageError(f"{self.magic} needs {required[len(words)]}", hint=hint)
+            raise MagicUsageError(f"{self.magic} needs a {required[len(words)]} after it", hint=hint)
         if len(words) > len(self.positional):
             raise MagicUsageError(
                 f"{self.magic} takes {len(self.positional)} word(s), got {' '.join(words)!r}", hint=f"see {self.magic} --help"

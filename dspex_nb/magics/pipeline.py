@@ -17,7 +17,8 @@ USAGE = Usage(
     "Declare a pipeline: inputs, steps, directives. Binds the name; runs it with --inputs or --map.\n\n"
     "Inputs:      name: type, or name: type = default\n"
     "Steps:       name = my_function, native(fn), predict(Signature), chain_of_thought('a -> b'), template('… {{ field }}'),\n"
-    "             parallel(x=…, y=…), react(…), any dspy.Module, another pipeline, a tuned program\n"
+    "             parallel(x=…, y=…), retriever('bm25', index=…), rerank(…), respond(…), reduce(fn, over=…), react(…),\n"
+    "             any dspy.Module, another pipeline, a tuned program\n"
     "             A signature's step writes its outputs; any other writes one field named after the step.\n"
     "Directives:  cache(ttl='1h'), retry(2), on_error('skip')",
     ("name",),
@@ -49,13 +50,19 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
         raise MagicUsageError(f"{name!r} is no Python name", hint="write e.g. %%pipeline support")
     pipeline = api.Pipeline.of(read_cell(name, cell, shell.user_ns))
     shell.user_ns[name] = pipeline
+    if given.get("wait") and given.get("background"):
+        raise MagicUsageError(
+            "--wait and --background exclude each other", hint="leave one out; a cell waits unless told otherwise"
+        )
     if given.get("export"):
         target = typed(given.get("export"), str, shell.user_ns)
         print(f"written: {pipeline.save(Path(target))}")  # noqa: T201 - the answer to --export
+    if given.get("plan"):
+        return pipeline  # its display shows the routes and why
     if given.get("map"):
         rows = typed(given.get("map"), str, shell.user_ns)
         return pipeline.map(lookup_data(rows, shell.user_ns, "--map"), n_jobs=given.number("n_jobs") or None)
-    if given.get("inputs") and not given.get("plan"):
+    if given.get("inputs"):
         return _run(pipeline, given, shell)
     return None if given.get("quiet") else pipeline
 
@@ -77,5 +84,5 @@ def _run(pipeline: Any, given: Arguments, shell: Any) -> Any:
         return None
     result = started.result()
     if given.get("redraw"):
-        return pipeline
+        pipeline.display()
     return result

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _Z = 1.959963984540054  # the normal distribution's 97.5% point
 
@@ -60,3 +61,24 @@ def paired_interval(before: Sequence[float], after: Sequence[float]) -> Interval
     up, down = ((sum(change == sign for change in changes) + 1) / (n + 2) for sign in (1, -1))
     half = _Z * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     return Interval(statistics.fmean(changes), max(-1.0, up - down - half), min(1.0, up - down + half), n)
+
+
+def bootstrap_interval(n: int, statistic: Callable[[Any], float], *, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Return a statistic of `n` rows and its 95% percentile interval over samples drawn from them with replacement.
+
+    The same seed draws the same samples (Efron 1979, "Bootstrap Methods: Another Look at the Jackknife").
+
+    Args:
+        n: The number of rows.
+        statistic: Takes an array of row numbers, in which one may occur more than once.
+        resamples: How many samples.
+        seed: Of the draws.
+    """
+    import numpy as np
+
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    draw = np.random.default_rng(seed)
+    values = [statistic(draw.integers(0, n, n)) for _ in range(resamples)]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Interval(float(statistic(np.arange(n))), float(low), float(high), n)

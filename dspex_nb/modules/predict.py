@@ -58,6 +58,7 @@ class Predict:
 
     Attributes:
         demos: Few-shot examples, dicts of input and output fields.
+        lm: The client asked where a call names none; None means the session's.
     """
 
     kind = "predict"
@@ -68,6 +69,7 @@ class Predict:
         self.adapter = adapter
         self.lm_options: dict[str, Any] = lm_options
         self.demos: list[dict[str, Any]] = []
+        self.lm: Any = None
         # What DSPy keeps beside these in a saved state; carried along so that nothing is lost on the way through.
         self._kept: dict[str, Any] = {"traces": [], "train": [], "lm": None}
         self._last_route: tuple[tuple[Any, ...], tuple[Route, Any]] | None = None
@@ -176,7 +178,7 @@ class Predict:
 
     def _ready(self, inputs: Mapping[str, Any], session: Session, scope: Scope, options: dict[str, Any]) -> _Call:
         started = time.perf_counter()
-        if (client := options.pop("lm", None)) is not None:
+        if (client := options.pop("lm", None) or self.lm) is not None:
             session = replace(session, lm=client)
         session.require_lm()
         if options.pop("cache", True) is False:

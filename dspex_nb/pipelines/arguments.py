@@ -40,10 +40,17 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Construct:
-    """A module class to be called with `options` once the whole cell was checked."""
+    """A module class, or what makes a retriever, to be called with `options` once the whole cell was checked."""
 
-    cls: type
+    cls: Callable[..., Any]
     options: Mapping[str, Argument]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """The children of `parallel` where they are written as a list or as a dict; the labels of a list are None."""
+
+    items: tuple[tuple[str | None, Argument], ...]
 
 
 @dataclass(frozen=True, slots=True)

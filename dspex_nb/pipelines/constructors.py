@@ -11,6 +11,7 @@ from dspex_nb.pipelines.drafting import as_draft, draft
 from dspex_nb.pipelines.drafts import StepDraft
 from dspex_nb.pipelines.fields import InputDraft
 from dspex_nb.pipelines.linking import link
+from dspex_nb.pipelines.options import STEP_OPTIONS
 from dspex_nb.pipelines.places import NOWHERE
 from dspex_nb.pipelines.records import Defaults, FieldRef, InputSpec, PipelineSpec
 from dspex_nb.pipelines.settings import directive
@@ -61,7 +62,11 @@ def predict(signature: Any, /, **arguments: Any) -> StepDraft:
 
 @_constructor
 def chain_of_thought(signature: Any, /, **arguments: Any) -> StepDraft:
-    """Make a step that lets the LM reason first; the reasoning is at `step.reasoning` only."""
+    """Make a step that lets the LM reason first; the reasoning is at `step.reasoning` only.
+
+    `reasoning_extraction=True` takes a reasoning model's own reasoning; `advanced=True` allows DSPy's `rationale_field=`.
+    Both are served by DSPy.
+    """
     return _draft("chain_of_thought", (signature,), arguments)
 
 
@@ -109,13 +114,17 @@ def refine(signature: Any, /, **arguments: Any) -> StepDraft:
 
 @_constructor
 def multi_chain_comparison(signature: Any, /, **arguments: Any) -> StepDraft:
-    """Make a step of several sampled chains: `chains=`, `aggregation="compare"|"majority"|"weighted_vote"`."""
+    """Make a step of several sampled chains of thought, `chains=3` unless said.
+
+    `aggregation="compare"` lets the model compare them (DSPy's module); `"majority"` counts equal answers; `"weighted_vote"`
+    counts them by the model's own confidence, which is at `step.confidence`, as the votes are at `step.votes`.
+    """
     return _draft("multi_chain_comparison", (signature,), arguments)
 
 
 @_constructor
 def knn(signature: Any, /, **arguments: Any) -> StepDraft:
-    """Make a step of DSPy's KNN: `k=`, `trainset=`, `vectorizer=`."""
+    """Make a step that asks with the nearest examples as demos: `k=`, `trainset=`, `vectorizer=` (a function of texts)."""
     return _draft("knn", (signature,), arguments)
 
 
@@ -127,7 +136,10 @@ def module(module: Any, signature: Any = None, /, **arguments: Any) -> StepDraft
 
 @_constructor
 def template(text: Any, /, **arguments: Any) -> StepDraft:
-    """Make a step that fills a Jinja2 template; its variables are the fields it reads, its text the one field it writes."""
+    """Make a step that fills a Jinja2 template; its variables are the fields it reads, its text the one field it writes.
+
+    With `call=True` the text is sent to the LM as a prompt (after `system=`, if given), and the answer is the field.
+    """
     return _draft("template", (text,), arguments)
 
 
@@ -141,27 +153,50 @@ def parallel(*steps: Any, **arguments: Any) -> StepDraft:
     A child may be a constructor call, a function, a `dspy.Module` or a pipeline. `step.label` reaches one child's value.
 
     Keywords that are step options (`timeout_s=`, …), `merge=` or `k=` are options; `query=`, `filter=` and every other value
-    binds the parameter of that name in each child that has it. `merge=function` is called with the dict and gives the value.
+    binds the parameter of that name in each child that has it. Children may also stand in a list or in a dict by label.
+    `merge="union"|"rrf"|"concat"` makes one list of the children's, at most `k=` long; `merge=function` is called with the dict
+    and gives the value.
     """
     return _draft("parallel", steps, arguments)
 
 
 @_constructor
-def retriever(*args: Any, **arguments: Any) -> StepDraft:
-    """Refuse: retrieval is not in this version."""
-    return _draft("retriever", args, arguments)
+def reduce(function: Callable[..., Any], /, **arguments: Any) -> StepDraft:
+    """Make a step that folds a list field: `reduce(fn, over=dx.field("counts"), initial=0)` calls `fn(so_far, item)`.
+
+    Without `initial=` the first element is what was found so far. Further parameters of the function are fields.
+    """
+    return _draft("reduce", (function,), arguments)
 
 
 @_constructor
-def rerank(*args: Any, **arguments: Any) -> StepDraft:
-    """Refuse: retrieval is not in this version."""
-    return _draft("rerank", args, arguments)
+def retriever(kind: Any, /, **arguments: Any) -> Any:
+    """Make a retriever, `retriever("bm25", index=texts)`, which is searched by hand or is a step as it is.
+
+    With a field (`query=dx.field("topic")`) or a step option it is a step at once, which reads `query` and `filter=`; several
+    queries are each searched and the results fused. `k=` says how many passages.
+    """
+    if isinstance(kind, str) and not any(name in _OF_STEPS or isinstance(value, FieldRef) for name, value in arguments.items()):
+        from dspex_nb.retrieval import retriever as make
+
+        return make(kind, **arguments)
+    return _draft("retriever", (kind,), arguments)
+
+
+_OF_STEPS = frozenset({"query", "filter", *STEP_OPTIONS}) - {"pool"}
+"""Arguments that say the retriever is a step; a store may have a pool of its own."""
 
 
 @_constructor
-def respond(*args: Any, **arguments: Any) -> StepDraft:
-    """Refuse: retrieval is not in this version."""
-    return _draft("respond", args, arguments)
+def rerank(passages: Any = MISSING, /, **arguments: Any) -> StepDraft:
+    """Make a step that puts passages into a better order: `rerank(dx.field("hits"), query=dx.field("query"), method="mmr")`."""
+    return _draft("rerank", () if passages is MISSING else (passages,), arguments)
+
+
+@_constructor
+def respond(answer: Any = MISSING, /, **arguments: Any) -> StepDraft:
+    """Make a step that formats an answer with citations: `respond(dx.field("answer"), passages=dx.field("ranked"))`."""
+    return _draft("respond", () if answer is MISSING else (answer,), arguments)
 
 
 def build(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
 from dspex_nb.errors import DSPexError
-from dspex_nb.pipelines.arguments import Argument, BareName, Call, Deferred
+from dspex_nb.pipelines.arguments import Argument, BareName, Call, Construct, Deferred
 from dspex_nb.pipelines.drafts import StepDraft, outputs_of, read_signature
-from dspex_nb.pipelines.functions import function_step
-from dspex_nb.pipelines.options import LATER, NEEDED, NOT_CHILDREN, OPTIONS, SIGNATURE_KINDS, STEP_OPTIONS, sort, unknown_option
+from dspex_nb.pipelines.functions import function_step, reduce_step
+from dspex_nb.pipelines.grouping import parallel_step
+from dspex_nb.pipelines.options import NEEDED, OPTIONS, SIGNATURE_KINDS, sort
 from dspex_nb.pipelines.programs import called_module, module_step, pipeline_step, program_step
+from dspex_nb.pipelines.retrieving import rerank_step, respond_step, retriever_step, searching
 from dspex_nb.pipelines.targets import Parameter, Parameters, kind_of, parameters_of_signature, spec_of
 from dspex_nb.signatures import MISSING
 
@@ -23,19 +25,14 @@ def draft(call: Call, types: Mapping[str, Any]) -> StepDraft:
         PipelineSyntaxError: Arguments missing or of the wrong kind.
         PlanError: An unknown option, or a constructor that this version does not have.
     """
-    if call.name in LATER:
-        raise call.place.plan_error(
-            f"{call.name}(...) is not in this version of dspex_nb: retrieval comes later",
-            "use a Python function that returns the passages, e.g. hits = search(query)",
-        )
-    if call.name == "parallel":
-        return _parallel(call)
-    if call.name == "template":
-        return _template(call)
+    if call.name in _MAKERS:
+        return _MAKERS[call.name](call)
     if call.name in SIGNATURE_KINDS:
         return _with_signature(call, types)
     call.refuse_more_than(2, f"a {'function' if call.name == 'native' else 'dspy.Module'} and a signature")
     target = call.first("a function" if call.name == "native" else "a dspy.Module class or instance")
+    if call.name == "module" and kind_of(target.user) == "pipeline":
+        return pipeline_step(target.user, replace(call, args=call.args[1:]))
     written, rest = call.take_signature(1)
     signature = None if written is None else read_signature(written, types)
     return function_step(target, signature, rest) if call.name == "native" else module_step(target, signature, rest)
@@ -53,6 +50,8 @@ def draft_of(target: Any, call: Call, types: Mapping[str, Any]) -> StepDraft:
         return called_module(target, call, types)
     if kind in ("predict", "chain_of_thought"):
         return program_step(target, kind, call)
+    if kind == "retriever":
+        return searching(target, call)
     if kind == "function":
         return function_step(Argument(target, call.place), None, call)
     if kind == "signature":
@@ -117,51 +116,13 @@ def _template(call: Call) -> StepDraft:
     except DSPexError as error:
         raise argument.place.syntax_error(getattr(error, "reason", error.message), error.hint) from None
     parameters = Parameters(tuple(Parameter(name) for name in template.fields))
-    return StepDraft(
-        "template", "template", target=template, parameters=parameters, gives=str, place=call.place, **sort(call, parameters)
-    )
-
-
-def _parallel(call: Call) -> StepDraft:
-    """Return the step that runs its children at once and writes one field, a dict from label to what the child wrote."""
-    children: list[tuple[str, StepDraft]] = []
-    keywords: dict[str, Argument] = {}
-    for argument in call.args:
-        child = as_draft(argument)
-        if child is None:
-            found = f"the name {argument.value.name!r}" if isinstance(argument.value, BareName) else "a value"
-            raise argument.place.syntax_error(
-                f"parallel(...) takes steps, found {found}",
-                'write constructors or functions: parallel(predict("message -> tone"), detect_language)',
-            )
-        label, known = label_of(child), {known for known, _ in children}
-        children.append((next(name for name in _numbered(label) if name not in known), child))
-    for name, argument in call.keywords.items():
-        child = None if name in NOT_CHILDREN else as_draft(argument)
-        if child is None:
-            keywords[name] = argument
-        elif any(name == label for label, _ in children):
-            raise argument.place.syntax_error(
-                f"parallel(...) has two children named {name!r}", "give each a name of its own: tone=predict(...)"
-            )
-        else:
-            children.append((name, child))
-    if not children:
-        raise call.place.syntax_error(
-            "parallel(...) has no step in it", 'write e.g. parallel(tone=predict("message -> tone"), words=count_words)'
+    parts = sort(call, parameters, OPTIONS["template"])
+    asked = "call" in parts["options"]
+    for name in () if asked else parts["options"]:
+        raise call.keywords[name].place.plan_error(
+            f"template(...) without call=True asks no model, so {name}= has no meaning", "add call=True, or leave it out"
         )
-    settings = {name: argument for name, argument in keywords.items() if name in STEP_OPTIONS}
-    options = {name: argument for name, argument in keywords.items() if name in OPTIONS["parallel"]}
-    made = StepDraft("parallel", "parallel", gives=Any if "merge" in options else dict, settings=settings, options=options,
-                     children=tuple(children), place=call.place)  # fmt: skip
-    for name, argument in keywords.items():
-        if name not in settings and name not in options:
-            bound = made.with_binding(name, argument)
-            if bound is None:
-                fields = sorted({field_ for _, child in made.children for field_ in child.parameters.names})
-                raise unknown_option(call, name, fields, OPTIONS["parallel"])
-            made = bound
-    return made
+    return StepDraft("template", "template", target=template, parameters=parameters, gives=str, place=call.place, **parts)
 
 
 def label_of(child: StepDraft) -> str:
@@ -169,14 +130,20 @@ def label_of(child: StepDraft) -> str:
     if child.kind == "function":
         name = getattr(child.target, "__name__", "function")
         return name if name.isidentifier() else "function"
+    if child.kind == "retriever":
+        found = child.target
+        name = found.cls.__name__.partition("'")[2].rstrip("'") if isinstance(found, Construct) else getattr(found, "name", "")
+        return str(name) if str(name).isidentifier() else "retriever"
     if child.kind == "pipeline" and (spec := spec_of(child.target)) is not None:
         return spec.name
     return next(iter(child.outputs)) if child.outputs and len(child.outputs) == 1 else child.kind
 
 
-def _numbered(label: str) -> Iterator[str]:
-    yield label
-    number = 2
-    while True:
-        yield f"{label}_{number}"
-        number += 1
+_MAKERS: dict[str, Callable[[Call], StepDraft]] = {
+    "parallel": lambda call: parallel_step(call, as_draft, label_of),
+    "template": _template,
+    "reduce": reduce_step,
+    "retriever": retriever_step,
+    "rerank": rerank_step,
+    "respond": respond_step,
+}

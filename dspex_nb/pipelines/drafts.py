@@ -21,7 +21,7 @@ _HIDDEN = {
     "rlm": ("trajectory", "final_reasoning"),
     "best_of_n": ("reasoning",),
     "refine": ("reasoning",),
-    "multi_chain_comparison": ("rationale", "reasoning"),
+    "multi_chain_comparison": ("rationale", "reasoning", "confidence", "votes"),
     "module": ("reasoning", "trajectory", "rationale", "history"),
 }
 

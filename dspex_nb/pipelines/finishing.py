@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dspex_nb.errors import DSPexError
 from dspex_nb.pipelines.arguments import Argument, BareName, Construct, Deferred
 from dspex_nb.pipelines.drafts import StepDraft
+from dspex_nb.pipelines.matching import reads_text
 from dspex_nb.pipelines.places import Place
 from dspex_nb.pipelines.records import Defaults, FieldRef, InputSpec, PipelineSpec, Predicate, Step
 from dspex_nb.pipelines.settings import check_setting, with_defaults
@@ -106,9 +107,16 @@ def _step(node: Node, defaults: Defaults, values: dict[int, Any]) -> Step:
         on_error=fallback or node.on_error or defaults.on_error,
         when=_predicate(node, values),
         over=tuple(name for name, ref in node.refs.items() if node.over is not None and ref.name == node.over),
+        texts=tuple(item.name for item in draft.parameters.items if _reads_text(item.type, draft)),
         sources=_sources(node),
+        made_with=_made_with(draft, values),
         **with_defaults(draft.kind, settings, defaults),
     )
+
+
+def _reads_text(annotation: Any, draft: StepDraft) -> bool:
+    """Return whether passages arrive there as their texts: a prompt's untyped field, and whatever is typed so."""
+    return reads_text(annotation) or (annotation is Any and draft.signature is not None and draft.kind != "function")
 
 
 def replace_writes(fallback: Node, node: Node) -> Node:
@@ -122,6 +130,11 @@ def _option(name: str, argument: Argument, values: dict[int, Any]) -> Any:
     return check_setting(name, _value(argument, values), argument.place)
 
 
+def _made_with(draft: StepDraft, values: dict[int, Any]) -> dict[str, Any]:
+    options = draft.target.options if isinstance(draft.target, Construct) else {}
+    return {name: _value(argument, values) for name, argument in options.items()}
+
+
 def _target(draft: StepDraft, place: Place, values: dict[int, Any]) -> Any:
     target = draft.target
     if draft.kind == "pipeline":
@@ -133,6 +146,8 @@ def _target(draft: StepDraft, place: Place, values: dict[int, Any]) -> Any:
     options = {name: _value(argument, values) for name, argument in target.options.items()}
     try:
         return target.cls(**options)
+    except DSPexError as error:
+        raise place.plan_error(f"making {target.cls.__name__}: {error.message}", error.hint) from error
     except Exception as error:  # the user's own constructor
         raise place.plan_error(
             f"making {target.cls.__name__} raised {type(error).__name__}: {_said(error)}", "try it in a cell of its own"
@@ -157,7 +172,7 @@ def _sources(node: Node) -> Mapping[str, str]:
     """Return the source of each argument that is more than a literal, which export may need."""
     making = node.draft.target.options if isinstance(node.draft.target, Construct) else {}
     made = ", ".join(f"{name}={given.place.text or repr(given.user)}" for name, given in making.items())
-    arguments = {**node.draft.options, **node.draft.settings, **node.draft.bindings}
+    arguments = {**making, **node.draft.options, **node.draft.settings, **node.draft.bindings}
     return ({"": made} if isinstance(node.draft.target, Construct) else {}) | {
         name: argument.value.text if isinstance(argument.value, Deferred) else argument.value.name
         for name, argument in arguments.items()

@@ -8,9 +8,10 @@ from typing import Any
 from dspex_nb.errors import did_you_mean
 from dspex_nb.pipelines.arguments import Argument, Call, Deferred
 from dspex_nb.pipelines.drafts import StepDraft, outputs_of
-from dspex_nb.pipelines.options import sort
+from dspex_nb.pipelines.options import OPTIONS, sort
 from dspex_nb.pipelines.places import Place
-from dspex_nb.pipelines.targets import Parameters, parameters_of_function, parameters_of_signature, return_type
+from dspex_nb.pipelines.records import FieldRef
+from dspex_nb.pipelines.targets import Parameter, Parameters, parameters_of_function, parameters_of_signature, return_type
 from dspex_nb.signatures import Signature
 
 
@@ -41,6 +42,50 @@ def function_step(target: Argument, signature: Signature | None, call: Call) -> 
         "native", "function", target=function, signature=signature, parameters=parameters, outputs=outputs,
         gives=return_type(function), place=call.place, **parts,
     )  # fmt: skip
+
+
+def reduce_step(call: Call) -> StepDraft:
+    """Return the step of `reduce(fn, over=field, initial=…)`: `fn(so_far, item)` for each element of a list field.
+
+    Further parameters of the function are fields, as in any step.
+
+    Raises:
+        PipelineSyntaxError: No function, or none of two parameters.
+        PlanError: No `over=`.
+    """
+    call.refuse_more_than(1, "a function of what was found so far and the next element")
+    target = call.first("a function of what was found so far and the next element")
+    function = target.user
+    described = getattr(function, "__name__", type(function).__name__)
+    if isinstance(function, Deferred) or not callable(function):
+        raise target.place.syntax_error(
+            f"expected a function, found {target.described}",
+            "write e.g. reduce(lambda total, n: total + n, over=counts, initial=0)",
+        )
+    own = parameters_of_function(function)
+    if own.known and not (own.open or len(own.items) >= _SO_FAR_AND_NEXT):
+        raise target.place.syntax_error(
+            f"{described}() takes {len(own.items)} arguments; reduce calls it with what was found so far and the next element",
+            "write e.g. def add(total, n): return total + n",
+        )
+    if "over" not in call.keywords:
+        raise call.place.plan_error("reduce(...) needs over=, the list field it goes through", "write e.g. over=counts")
+    parameters = Parameters((Parameter("over", list), *own.items[_SO_FAR_AND_NEXT:]))
+    return StepDraft(
+        "reduce", "reduce", target=function, parameters=parameters, gives=return_type(function), place=call.place,
+        **sort(_named_over(call), parameters, OPTIONS["reduce"]),
+    )  # fmt: skip
+
+
+_SO_FAR_AND_NEXT = 2
+
+
+def _named_over(call: Call) -> Call:
+    """Return the call with `over="counts"` as the field of that name, as in every `over=`."""
+    over = call.keywords["over"]
+    if not isinstance(over.value, str):
+        return call
+    return replace(call, keywords={**call.keywords, "over": replace(over, value=FieldRef(over.value))})
 
 
 def _described(function: Any, own: Parameters, signature: Signature, place: Place, call: Call) -> Parameters:

@@ -86,10 +86,19 @@ def _needs(node: Node) -> dict[str, FieldRef]:
 
 def _refuse_cycles(fields: Fields) -> None:
     needs = {node.name: _needs(node) for node in fields.nodes}
-    waiting = dict(needs)
-    while ready := [name for name, refs in waiting.items() if not refs.keys() & waiting.keys()]:
-        for name in ready:
-            del waiting[name]
+    feeds: dict[str, list[str]] = {}
+    for name, refs in needs.items():
+        for writer in refs:
+            feeds.setdefault(writer, []).append(name)
+    waiting = {name: len(refs) for name, refs in needs.items()}
+    ready = [name for name, count in waiting.items() if not count]
+    while ready:
+        done = ready.pop()
+        del waiting[done]
+        for name in feeds.get(done, ()):
+            waiting[name] -= 1
+            if not waiting[name]:
+                ready.append(name)
     if waiting:
         path = [next(iter(waiting))]
         while (following := next(one for one in needs[path[-1]] if one in waiting)) not in path:

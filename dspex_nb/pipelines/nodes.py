@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dspex_nb.errors import did_you_mean
-from dspex_nb.pipelines.arguments import Argument, BareName
+from dspex_nb.pipelines.arguments import Argument, BareName, Deferred
 from dspex_nb.pipelines.drafting import as_draft
 from dspex_nb.pipelines.drafts import StepDraft
 from dspex_nb.pipelines.places import Place
@@ -89,6 +89,11 @@ def _add_fallback(node: Node, steps: Mapping[str, StepDraft]) -> None:
     named = _fallback_name(node.draft, steps)
     draft = steps.get(named) if named else as_draft(argument)
     if draft is None or draft is node.draft:
+        if isinstance(argument.user, Deferred):
+            raise argument.place.plan_error(
+                f'on_error= is {argument.described}: expected "stop", "skip" or a fallback step',
+                "give the fallback a line of its own and its name here, or write native(function, ...)",
+            )
         found = argument.value.name if isinstance(argument.value, BareName) else argument.user
         hint = did_you_mean(str(found), ("stop", "skip", *steps))
         raise argument.place.plan_error(

@@ -9,16 +9,19 @@ from dspex_nb.errors import DSPexError, did_you_mean
 from dspex_nb.pipelines.arguments import Argument, Call
 from dspex_nb.pipelines.targets import Parameters
 
-STEP_OPTIONS = ("engine", "adapter", "pool", "cache", "ttl", "retry", "timeout_s", "on_error", "when", "over")
+STEP_OPTIONS = ("engine", "adapter", "pool", "cache", "ttl", "retry", "backoff", "timeout_s", "on_error", "when", "over", "state")
 """Options that every step takes."""
 
 LM_OPTIONS = (
     "temperature", "max_tokens", "n", "rollout_id", "config", "demos", "top_p", "stop", "seed", "presence_penalty",
     "frequency_penalty", "reasoning_effort",
 )  # fmt: skip
+ADVANCED = ("reasoning_extraction", "advanced", "rationale_field", "rationale_field_type")
+"""Options of a chain of thought that DSPy's module serves."""
+
 OPTIONS: dict[str, tuple[str, ...]] = {
     "predict": LM_OPTIONS,
-    "chain_of_thought": LM_OPTIONS,
+    "chain_of_thought": (*LM_OPTIONS, *ADVANCED),
     "react": ("tools", "max_iters"),
     "react_v2": ("tools", "max_iters"),
     "program_of_thought": ("max_iters", "interpreter_factory"),
@@ -29,12 +32,13 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "multi_chain_comparison": ("chains", "aggregation", *LM_OPTIONS),
     "knn": ("k", "trainset", "vectorizer"),
     "native": (),
+    "reduce": ("initial",),
     "module": (),
-    "template": (),
+    "template": ("call", "system", *LM_OPTIONS),
     "parallel": ("merge", "k"),
-    "retriever": (),
-    "rerank": (),
-    "respond": (),
+    "retriever": ("k",),
+    "rerank": ("method", "k", "lambda_mult", "embeddings", "query_embedding", "judge"),
+    "respond": ("format", "citations"),
 }
 """Each constructor, and the options it takes beside `STEP_OPTIONS`."""
 
@@ -42,9 +46,13 @@ NEEDED = {
     "react": ("tools",), "react_v2": ("tools",), "code_act": ("tools",), "best_of_n": ("N", "reward_fn", "threshold"),
     "refine": ("N", "reward_fn", "threshold"), "knn": ("k", "trainset"),
 }  # fmt: skip
-LATER = {"retriever", "rerank", "respond"}
-SIGNATURE_KINDS = frozenset(OPTIONS) - {"native", "module", "template", "parallel"} - LATER
+SIGNATURE_KINDS = frozenset(OPTIONS) - {
+    "native", "reduce", "module", "template", "parallel", "retriever", "rerank", "respond",
+}  # fmt: skip
 """Constructors whose first argument is a signature."""
+
+CODE_KINDS = frozenset({"program_of_thought", "code_act", "rlm"})
+"""Constructors whose steps run code that a model wrote, in Deno's sandbox."""
 
 NOT_CHILDREN = frozenset({"merge", "k", "query", "filter", *STEP_OPTIONS})
 """Keywords of `parallel` that never name a child."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
+import linecache
 import textwrap
 import types
 import warnings
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from dspex_nb.errors import DSPexError, did_you_mean
-from dspex_nb.pipelines.arguments import Argument, BareName, Call, Deferred
+from dspex_nb.pipelines.arguments import Argument, BareName, Call, Deferred, Group
 from dspex_nb.pipelines.drafting import draft, draft_of
 from dspex_nb.pipelines.drafts import StepDraft
 from dspex_nb.pipelines.fields import InputDraft
@@ -42,7 +44,8 @@ def read_cell(name: str, body: str, namespace: Mapping[str, Any]) -> PipelineSpe
             user's own is what raised.
     """
     try:
-        return _Reader(textwrap.dedent(body), namespace).spec(name)
+        # Python ends lines at a lone "\r" too; its line numbers and ours must be the same.
+        return _Reader(textwrap.dedent(body.replace("\r\n", "\n").replace("\r", "\n")), namespace).spec(name)
     except RecursionError:
         raise Place().syntax_error("the cell is nested too deeply to read", "split it into several steps") from None
 
@@ -137,8 +140,9 @@ class _Reader:
         try:
             return read_type(text.replace("\n", " "), self.namespace)
         except TypeReadError as error:
-            column = min(place.column + error.offset, len(self.lines[place.line - 1]))
-            raise Place(place.line, column, place.line, column, self.lines).syntax_error(error.message, error.hint) from None
+            line = min(place.line, len(self.lines))
+            column = min(place.column + error.offset, len(self.lines[line - 1]))
+            raise Place(line, column, line, column, self.lines).syntax_error(error.message, error.hint) from None
         except DSPexError:
             raise
         except Exception as error:  # noqa: BLE001 - a user's class may refuse to be indexed in its own way
@@ -257,12 +261,29 @@ class _Reader:
             if keyword.arg in keywords:
                 self.fail(keyword, f"{name}(...) is given {keyword.arg!r} twice", "keep one of the two")
             keywords[keyword.arg] = self.argument(keyword.value, step=children or keyword.arg == "on_error")
-        # The first argument of native and module is a function or module, lambdas among them.
+        # The first argument of native, reduce and module is a function or module, lambdas among them.
         args = tuple(
-            self.argument(one, step=children, function=name in ("native", "module") and at == 0)
+            self._group(one)
+            if name == "parallel" and isinstance(one, ast.List | ast.Tuple | ast.Dict)
+            else self.argument(one, step=children, function=name in ("native", "reduce", "module") and at == 0)
             for at, one in enumerate(node.args)
         )
         return Call(name, args, keywords, self.place(node))
+
+    def _group(self, node: ast.List | ast.Tuple | ast.Dict) -> Argument:
+        """Return the children of `parallel([...])` or `parallel({"label": ...})`."""
+        items: list[tuple[str | None, Argument]] = []
+        keys = node.keys if isinstance(node, ast.Dict) else [None] * len(node.elts)
+        for key, value in zip(keys, node.values if isinstance(node, ast.Dict) else node.elts, strict=True):
+            label = key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else None
+            if isinstance(node, ast.Dict) and not (label or "").isidentifier():
+                self.fail(
+                    key or value,
+                    "a label of parallel is a name in quotes",
+                    'write e.g. {"tone": predict("message -> tone")}',
+                )
+            items.append((label, self.argument(value, step=True)))
+        return Argument(Group(tuple(items)), self.place(node))
 
     def _steps_hint(self) -> str:
         return 'write e.g. name = predict("question -> answer"), name = my_function or name = template("...")'
@@ -339,11 +360,19 @@ class _Reader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                code = compile(ast.Expression(node), "<%%pipeline>", "eval")
+                code = compile(ast.Expression(node), self._file(), "eval")
         except _UNREADABLE as error:
             self.fail(node, f"not a Python expression: {error}", "compute the value in a cell above")
         space = self.namespace if isinstance(self.namespace, dict) and "__builtins__" in self.namespace else dict(self.namespace)
         return lambda: eval(code, space)  # noqa: S307 - the user's own cell, never a model's text
+
+    def _file(self) -> str:
+        """Return the name under which Python finds the cell's source: for lambdas that are asked for theirs, and for errors."""
+        name = f"<%%pipeline {hashlib.sha256(self.body.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}>"
+        if name not in linecache.cache:
+            lines = [f"{line}\n" for line in self.lines]
+            linecache.cache[name] = (len(self.body), None, lines, name)
+        return name
 
 
 _STATEMENTS: dict[type[ast.stmt], str] = {

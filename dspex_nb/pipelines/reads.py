@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dspex_nb.pipelines.arguments import Argument, BareName
+from dspex_nb.pipelines.bindings import reference
 from dspex_nb.pipelines.fields import Fields
 from dspex_nb.pipelines.nodes import Node
 from dspex_nb.pipelines.records import FieldRef, InputSpec
@@ -20,8 +22,10 @@ def read_parameters(fields: Fields) -> None:
     wanted: list[tuple[Node, Parameter]] = []
     for node in fields.all_nodes():
         _read_over(fields, node)
+        if node.draft.kind == "template":
+            _read_parts(fields, node)
         for item in node.draft.parameters.items:
-            if item.name in node.draft.bindings or item.name in node.refs:
+            if item.said or item.name in node.draft.bindings or item.name in node.refs:
                 continue
             if fields.written_outside(item.name, node):
                 node.refs[item.name] = FieldRef(item.name)
@@ -32,6 +36,27 @@ def read_parameters(fields: Fields) -> None:
             fields.infer(node, item.name, item.type)
             node.refs[item.name] = FieldRef(item.name)
     _infer_optional(fields, [(node, item) for node, item in wanted if not item.required])
+
+
+def _read_parts(fields: Fields, node: Node) -> None:
+    """`{{ gist.reasoning }}` in a template is the field `reasoning` of the step `gist`, where a step is called so."""
+    template = node.draft.target
+    reached: list[str] = []
+    for name, parts in template.parts.items():
+        step = fields.by_name.get(name)
+        if step is None or name in node.draft.bindings or name == node.name:
+            continue
+        for part in parts:
+            labels = [child.name.rpartition(".")[2] for child in step.children]
+            if (
+                part in (*step.writes, *step.draft.hidden, *labels) or name not in fields
+            ):  # else it is a part of the field's own value
+                node.refs[f"{name}.{part}"] = reference(fields, node, FieldRef(part, name), node.place_of(f"{name}.{part}"))
+                reached.append(f"{name}.{part}")
+    if reached:
+        template = template.reaching(reached)
+        kept = tuple(item for item in node.draft.parameters.items if item.name in template.fields)
+        node.draft = replace(node.draft, target=template, parameters=replace(node.draft.parameters, items=kept))
 
 
 def _read_over(fields: Fields, node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,17 +65,37 @@ class Predicate:
 
 
 @dataclass(frozen=True, slots=True)
+class Backoff:
+    """Seconds to wait before each retry: `wait_s`, then `factor` times as long each time, at most `max_s`.
+
+    `jitter` is the share of it that is left to chance, so that many rows do not try again at the same moment.
+    """
+
+    wait_s: float = 0.1
+    factor: float = 2.0
+    max_s: float = 30.0
+    jitter: float = 0.5
+
+    def longest_s(self, retry: int) -> float:
+        """Return the wait before retry number `retry`, counted from 0, without its jitter."""
+        try:
+            return float(min(self.max_s, self.wait_s * self.factor**retry))
+        except OverflowError:
+            return self.max_s
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step, resolved: what it runs, where each of its parameters comes from, and what it writes.
 
     Attributes:
         name: Unique in the pipeline; a child of `parallel` is `"parent.label"`, a fallback `"step.on_error"`.
-        kind: `"function"`, `"predict"`, `"chain_of_thought"`, `"module"`, a DSPy constructor's name (`"react"`, …), `"template"`,
-            `"parallel"` or `"pipeline"`.
+        kind: `"function"`, `"reduce"`, `"predict"`, `"chain_of_thought"`, `"module"`, a DSPy constructor's name (`"react"`, …),
+            `"template"`, `"parallel"`, `"retriever"`, `"rerank"`, `"respond"` or `"pipeline"`.
         line: Cell line, 0 if built in plain Python; `column` from 0; `text` is the statement.
         signature: Inputs and outputs where the step has a signature.
-        callable: The function, the `dspy.Module` instance (a class if it takes the signature), the `Template`, the inner
-            `PipelineSpec`, a native program (`dx.Predict`), or None.
+        callable: The function, the `dspy.Module` instance (a class if it takes the signature), the `Template`, the retriever,
+            the inner `PipelineSpec`, a native program (`dx.Predict`), or None.
         options: The constructor's options: `temperature`, `tools`, `merge`, …
         bindings: Every parameter the step is given: a resolved `FieldRef`, or a value. Parameters absent here use their default.
         positional: Parameters that the function takes by position only, in order.
@@ -85,6 +106,10 @@ class Step:
             `options["merge"]`, if given, is called with that dict); the inner step of `best_of_n` and `refine`.
         on_error: `"stop"`, `"skip"`, or the fallback step, which writes the same fields.
         over: Parameters that receive one element at a time of the list bound to them; every field written becomes a list.
+        texts: Parameters that read text: passages given to them arrive as their texts.
+        backoff: How long to wait before each retry.
+        made_with: The arguments that a `dspy.Module` instance written in the cell was made with.
+        state: What an optimizer found for it, in DSPy's saved form: demos, instructions, descriptions; None for an untuned step.
         cache: True or False if said, None if not (LM calls are cached all the same).
         pure: The function is marked `@dx.pure`, or the step says `cache=True`: its result may be reused.
     """
@@ -107,14 +132,18 @@ class Step:
     children: tuple[Step, ...] = ()
     on_error: str | Step = "stop"
     retry: int = 0
+    backoff: Backoff = Backoff()
     timeout_s: float | None = None
     when: Predicate | None = None
     over: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     cache: bool | None = None
     ttl_s: float | None = None
     pool: Any = None
     adapter: Any = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -181,13 +210,33 @@ class PipelineSpec:
 
     def order(self) -> list[Step]:
         """Return the steps so that each comes after those it reads from; cell order where data leaves it open."""
-        waiting = {step.name: {ref.step for ref in step.refs if ref.step} for step in self.steps}
+        place = {step.name: at for at, step in enumerate(self.steps)}
+        needs = {step.name: {ref.step for ref in step.refs if ref.step} for step in self.steps}
+        feeds: dict[str, list[str]] = {name: [] for name in place}
+        for name, writers in needs.items():
+            for writer in writers:
+                feeds[writer].append(name)
+        waiting = {name: len(writers) for name, writers in needs.items()}
+        ready = [place[name] for name, count in waiting.items() if not count]
         ordered: list[Step] = []
-        while len(ordered) < len(self.steps):
-            done = {step.name for step in ordered}
-            # Linking refused cycles, so each pass finds a step.
-            ordered.append(next(step for step in self.steps if step.name not in done and waiting[step.name] <= done))
+        while ready:  # linking refused cycles, so this reaches every step
+            step = self.steps[heapq.heappop(ready)]
+            ordered.append(step)
+            for name in feeds[step.name]:
+                waiting[name] -= 1
+                if not waiting[name]:
+                    heapq.heappush(ready, place[name])
         return ordered
+
+    def levels(self) -> list[tuple[str, ...]]:
+        """Return the steps in rounds: those of one round need nothing of each other and may run at once."""
+        depth: dict[str, int] = {}
+        for step in self.order():
+            depth[step.name] = max((depth[ref.step] + 1 for ref in step.refs if ref.step), default=0)
+        rounds: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+        for step in self.steps:
+            rounds[depth[step.name]].append(step.name)
+        return [tuple(names) for names in rounds]
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -198,7 +247,8 @@ class PipelineSpec:
     @property
     def result(self) -> dict[str, FieldRef]:
         """The fields of the result: what the steps nobody reads from write."""
-        return {name: FieldRef(name, step) for step in self.outputs for name in self[step].writes}
+        written = {step.name: step.writes for step in self.steps}
+        return {name: FieldRef(name, step) for step in self.outputs for name in written[step]}
 
     @property
     def fields(self) -> dict[str, FieldRef]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from dspex_nb.errors import did_you_mean
 from dspex_nb.pipelines.arguments import Argument, Call, Deferred
 from dspex_nb.pipelines.durations import read_duration
 from dspex_nb.pipelines.places import Place
-from dspex_nb.pipelines.records import Defaults
+from dspex_nb.pipelines.records import Backoff, Defaults
+from dspex_nb.pipelines.retrieving import check_method
 
 ENGINES = ("native", "dspy")
 AGGREGATIONS = ("compare", "majority", "weighted_vote")
+MERGES = ("union", "rrf", "concat")
 _DIRECTIVES = {"cache": ("ttl",), "retry": ("n",), "on_error": ("action",)}
 
 
@@ -45,6 +49,29 @@ def _retry(value: Any) -> int:
     return value
 
 
+def _backoff(value: Any) -> Backoff:
+    if isinstance(value, Backoff):
+        return value
+    if not isinstance(value, Mapping):
+        return Backoff(_seconds("wait_s", value))
+    known = {one.name: one.default for one in fields(Backoff)}
+    for name in value:
+        if name not in known:
+            raise ValueError(f"no option {name!r}; {did_you_mean(str(name), known)}it takes {', '.join(known)}")
+    made = Backoff(**{name: _seconds(name, given) for name, given in value.items()})
+    if not 0 <= made.jitter <= 1 or made.factor < 1:
+        raise ValueError("expected jitter from 0 to 1 and a factor from 1")
+    return made
+
+
+def _seconds(name: str, given: Any) -> float:
+    if name in ("wait_s", "max_s") and not (isinstance(given, int | float) and given == 0):
+        return read_duration(given)
+    if not isinstance(given, int | float) or isinstance(given, bool):
+        raise ValueError(f"{name}: expected a number")  # noqa: TRY004 - reported as a value the option does not take
+    return float(given)
+
+
 def _cache(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("expected True or False")  # noqa: TRY004 - reported as a value the option does not take
@@ -52,8 +79,14 @@ def _cache(value: Any) -> bool:
 
 
 def _aggregation(value: Any) -> Any:
-    if isinstance(value, str) and value not in AGGREGATIONS:
-        raise ValueError(f"no such aggregation; {did_you_mean(value, AGGREGATIONS)}known: {', '.join(AGGREGATIONS)}")
+    if value not in AGGREGATIONS:
+        raise ValueError(f"no such aggregation; {did_you_mean(str(value), AGGREGATIONS)}known: {', '.join(AGGREGATIONS)}")
+    return value
+
+
+def _state(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a program's saved state")  # noqa: TRY004 - reported as a value the option does not take
     return value
 
 
@@ -64,26 +97,63 @@ def _count(value: Any) -> int:
 
 
 def _merge(value: Any) -> Any:
-    if isinstance(value, str):
-        raise ValueError("merging passages is not in this version: retrieval comes later")  # noqa: TRY004 - the value is at fault
+    if isinstance(value, str) and value not in MERGES:
+        raise ValueError(f"no such merge; {did_you_mean(value, MERGES)}known: {', '.join(MERGES)}")
+    if not isinstance(value, str) and not callable(value):
+        raise ValueError("expected a way to merge, or a function of the dict of the children's values")  # noqa: TRY004
+    return value
+
+
+def _tools(value: Any) -> Any:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError("expected a list of functions")  # noqa: TRY004 - the value is at fault
+    for tool in (listed := list(value)):
+        if not callable(tool):
+            raise ValueError(f"{tool!r} is no function")  # noqa: TRY004
+    return listed
+
+
+def _flag(value: Any) -> Any:
+    if not isinstance(value, bool):
+        raise ValueError("expected True or False")  # noqa: TRY004
+    return value
+
+
+def _function(value: Any) -> Any:
     if not callable(value):
-        raise ValueError("expected a function of the dict of the children's values")  # noqa: TRY004
+        raise ValueError("expected a function")  # noqa: TRY004
     return value
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "engine": _engine, "retry": _retry, "cache": _cache, "ttl": read_duration, "timeout_s": read_duration,
-    "aggregation": _aggregation, "chains": _count, "merge": _merge,
+    "engine": _engine, "retry": _retry, "backoff": _backoff, "cache": _cache, "ttl": read_duration, "timeout_s": read_duration,
+    "aggregation": _aggregation, "chains": _count, "state": _state, "merge": _merge, "k": _count, "N": _count,
+    "max_iters": _count, "tools": _tools, "call": _flag, "reasoning_extraction": _flag, "advanced": _flag,
+    "reward_fn": _function, "judge": _function,
+    "method": partial(check_method, "method"), "format": partial(check_method, "format"),
 }  # fmt: skip
 _HINTS = {
     "engine": 'write engine="native" or engine="dspy", or leave it out: the router picks and says why',
     "retry": "write e.g. retry=2",
+    "backoff": 'write seconds before the first retry, or e.g. {"wait_s": 1, "factor": 2, "max_s": 30, "jitter": 0.5}',
     "cache": 'write cache=True, and ttl="1h" beside it for how long',
     "ttl": 'write e.g. ttl="1h"',
     "timeout_s": "write seconds, e.g. timeout_s=30",
+    "state": "give what dspy.Module.dump_state() or dx.Predict(...).dump_state() returned",
     "aggregation": 'write e.g. aggregation="majority"',
     "chains": "write e.g. chains=3",
-    "merge": "leave merge out: the step's value is then a dict; or give a function of that dict",
+    "merge": 'write merge="rrf" or merge=a function of the dict of the values; without merge the dict is the value',
+    "k": "write e.g. k=5",
+    "N": "write e.g. N=3",
+    "max_iters": "write e.g. max_iters=5",
+    "tools": "write e.g. tools=[look_up]: functions with names, docstrings and annotated parameters",
+    "call": "write call=True: the filled template is sent as a prompt, and the answer is the step's field",
+    "reasoning_extraction": "write reasoning_extraction=True: a reasoning model's own reasoning becomes step.reasoning",
+    "advanced": "write advanced=True, then rationale_field= or rationale_field_type= as DSPy takes them",
+    "reward_fn": "give a function reward(arguments, prediction) that returns a number",
+    "judge": "give a function of query and passages that returns a number for each",
+    "method": 'write e.g. method="mmr", or give a function of query and passages',
+    "format": 'write e.g. format="markdown"',
 }
 
 
@@ -144,8 +214,9 @@ def with_defaults(kind: str, settings: Mapping[str, Any], defaults: Defaults) ->
     ttl = settings.get("ttl")
     retry = settings.get("retry")
     return {
-        **{name: settings.get(name) for name in ("engine", "adapter", "pool", "timeout_s")},
+        **{name: settings.get(name) for name in ("engine", "adapter", "pool", "timeout_s", "state")},
         "cache": caching,
         "ttl_s": defaults.ttl_s if ttl is None else ttl,
         "retry": (0 if kind == "parallel" else defaults.retry) if retry is None else retry,
+        "backoff": settings.get("backoff") or Backoff(),
     }

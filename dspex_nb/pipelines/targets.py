@@ -15,13 +15,18 @@ from dspex_nb.signatures import MISSING, Signature
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """Something a step reads: a signature's input, a function's parameter, a template's variable."""
+    """Something a step reads: a signature's input, a function's parameter, a template's variable.
+
+    Attributes:
+        said: Only an argument binds it: a field or an input that happens to have its name does not.
+    """
 
     name: str
     type: Any = Any
     default: Any = MISSING
     required: bool = True
     positional: bool = False
+    said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,8 @@ class Parameters:
         return tuple(item.name for item in self.items)
 
 
-def kind_of(target: Any) -> str | None:
-    """Return "draft", "pipeline", "module", "predict", "chain_of_thought", "function", "signature" or None."""
+def kind_of(target: Any) -> str | None:  # noqa: PLR0911 - one return a kind
+    """Return "draft", "pipeline", "module", "predict", "chain_of_thought", "retriever", "function", "signature" or None."""
     if type(target).__name__ == "StepDraft" and type(target).__module__.startswith("dspex_nb."):
         return "draft"
     if spec_of(target) is not None:
@@ -50,7 +55,14 @@ def kind_of(target: Any) -> str | None:
         return "signature"
     if isinstance(_attribute(target, "signature"), Signature) and callable(_attribute(target, "call")):
         return "chain_of_thought" if "ChainOfThought" in type(target).__name__ else "predict"
+    if is_retriever(target):
+        return "retriever"
     return "function" if callable(target) else None
+
+
+def is_retriever(target: Any) -> bool:
+    """Return whether `target` can be searched: it has `search`, `asearch` and a `version`, as `retrieval.Retriever` says."""
+    return not isinstance(target, type) and all(callable(_attribute(target, name)) for name in ("search", "asearch", "add"))
 
 
 def spec_of(target: Any) -> PipelineSpec | None:
@@ -99,8 +111,14 @@ def parameters_of_function(function: Callable[..., Any]) -> Parameters:
 
 
 def return_type(function: Callable[..., Any]) -> Any:
-    """Return what a function is annotated to give back, `Any` where it does not say."""
-    return function if isinstance(function, type) else _hints(function).get("return", Any)
+    """Return what a function is annotated to give back, `Any` where it does not say; of a generator, the list it becomes."""
+    if isinstance(function, type):
+        return function
+    hint = _hints(function).get("return", Any)
+    if not (inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)):
+        return hint
+    items = typing.get_args(hint)
+    return list[items[0]] if items else list  # type: ignore[valid-type]
 
 
 def fields_of_module(module: Any) -> tuple[Parameters, dict[str, Any] | None]:
@@ -116,7 +134,7 @@ def fields_of_module(module: Any) -> tuple[Parameters, dict[str, Any] | None]:
         if _attribute(module, "signature") is None:
             declared.pop("reasoning", None)  # ChainOfThought put it there: reachable as step.reasoning only
         return Parameters(inputs), declared
-    forward = _attribute(module, "forward")
+    forward = _attribute(module if isinstance(module, type) else type(module), "forward")  # DSPy warns at an object's
     if forward is None:
         return Parameters(open=True, known=False), None
     found = parameters_of_function(forward)

@@ -33,6 +33,18 @@ _BOOT = (
     "import json,os,sys; sys.path[:]=json.loads(os.environ.pop('DSPEX_CHILD_PATH')); from dspex_nb.pools.boot import main; main()"
 )
 
+# Another interpreter keeps its own packages; of this process it gets the user's folders, and this package by its place.
+_FOREIGN_BOOT = """
+import importlib.util, json, os, sys
+folder, *more = json.loads(os.environ.pop('DSPEX_CHILD_PATH'))
+sys.path[:] = [*[path for path in sys.path if path], *more]
+spec = importlib.util.spec_from_file_location('dspex_nb', folder + '/__init__.py', submodule_search_locations=[folder])
+sys.modules['dspex_nb'] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules['dspex_nb'])
+from dspex_nb.pools.boot import main
+main()
+"""
+
 _Job = tuple[Callable[[], "subprocess.Popen[bytes]"], "Future[subprocess.Popen[bytes]]"]
 
 
@@ -75,6 +87,7 @@ class ChildProcess:
         env: Variables added to (or, where the value is None, removed from) this process's environment.
         log: Where its stdout and stderr go, appended; without one they are kept only for `tail`.
         cwd: Its working folder; this process's own if None.
+        python: Another interpreter, 3.11 or newer, with packages of its own.
 
     Raises:
         OSError: The process cannot be started.
@@ -88,6 +101,7 @@ class ChildProcess:
         env: Mapping[str, str | None] | None = None,
         log: str | os.PathLike[str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
+        python: str | None = None,
     ) -> None:
         self.module = module
         self._log: IO[bytes] = Path(log).open("ab+") if log is not None else tempfile.TemporaryFile()  # noqa: SIM115
@@ -97,14 +111,15 @@ class ChildProcess:
         self._early: list[dict[str, Any]] = []
         self._exit_callbacks: list[Callable[[int], None]] = []
         self._ended = threading.Event()
-        command = [sys.executable, "-c", _BOOT, module, *args]
+        command = [python or sys.executable, "-c", _BOOT if python is None else _FOREIGN_BOOT, module, *args]
+        environment = _environment(env, foreign=python is not None)
         self._process = _spawner.spawn(
             lambda: subprocess.Popen(  # noqa: S603 - our own interpreter and code
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=_environment(env),
+                env=environment,
                 cwd=cwd,
                 # Its own session: Jupyter's interrupt goes to the kernel's whole process group and must not reach it.
                 start_new_session=True,
@@ -253,11 +268,15 @@ def describe_exit(code: int | None) -> str:
     return f"was ended by signal {-code}"
 
 
-def _environment(changes: Mapping[str, str | None] | None) -> dict[str, str]:
+def _environment(changes: Mapping[str, str | None] | None, *, foreign: bool) -> dict[str, str]:
+    paths = [path or str(Path.cwd()) for path in sys.path]
+    if foreign:
+        own = {str(Path(prefix)) + os.sep for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+        paths = [str(Path(__file__).parents[1]), *(path for path in paths if not path.startswith(tuple(own)))]
     merged: dict[str, str | None] = {
         **os.environ,
         "PYTHONUNBUFFERED": "1",
-        "DSPEX_CHILD_PATH": json.dumps([path or str(Path.cwd()) for path in sys.path]),
+        "DSPEX_CHILD_PATH": json.dumps(paths),
         "DSPEX_PARENT_PID": str(os.getpid()),
         **(changes or {}),
     }

@@ -74,7 +74,7 @@ class Crew:
 
 
 def _do(task: Task) -> None:
-    if not task.future.started(lambda: None):
+    if not task.future.started(lambda: None) or isinstance(task.fn, str):
         return
     try:
         task.future.resolve(task.context.run(task.fn, *task.args, **task.kwargs))

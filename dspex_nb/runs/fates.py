@@ -11,8 +11,9 @@ from typing import Any
 from dspex_nb.errors import Cancelled, StepError
 from dspex_nb.events import StepEnded, StepStarted
 from dspex_nb.pipelines.records import FieldRef, Step
-from dspex_nb.runs.outcomes import StepResult
-from dspex_nb.runs.performing import Surroundings, Written, explain, perform
+from dspex_nb.runs.outcomes import KEPT_TIER, STEP_TIER, StepResult, Written
+from dspex_nb.runs.performing import Surroundings, explain, perform, values_of
+from dspex_nb.runs.wording import inputs_text
 from dspex_nb.scopes import Scope
 
 
@@ -44,19 +45,22 @@ class Fates:
         self.scope.publish(StepStarted(run_id=self.scope.run_id, step=route.step, engine=route.engine, reason=route.reason))
         return time.perf_counter()
 
-    def end(self, step: Step, status: str, elapsed_s: float, error: str | None = None) -> None:
+    def end(self, step: Step, status: str, elapsed_s: float, error: str | None = None, note: str = "") -> None:
         """Say that a step is over."""
         self.scope.publish(
-            StepEnded(run_id=self.scope.run_id, step=self.prefix + step.name, status=status, elapsed_s=elapsed_s, error=error)
+            StepEnded(
+                run_id=self.scope.run_id, step=self.prefix + step.name, status=status, elapsed_s=elapsed_s, error=error, note=note
+            )
         )
 
     def done(self, step: Step, written: Written, started: float, around: Surroundings) -> dict[str, Any]:
         """Keep a success; returns the step's fields."""
         elapsed_s = time.perf_counter() - started
+        status = "cached" if written.cached in (STEP_TIER, KEPT_TIER) else "done"
         self._keep(
             step,
             StepResult(
-                "done",
+                status,
                 elapsed_s,
                 None,
                 written.usage,
@@ -65,9 +69,10 @@ class Fates:
                 around.route(step),
                 started - self.started,
                 written.attempts,
+                written.note,
             ),
         )
-        self.end(step, "done", elapsed_s)
+        self.end(step, status, elapsed_s, None, written.note)
         return written.fields
 
     def skipped(self, step: Step, around: Surroundings) -> dict[str, Any] | None:
@@ -103,7 +108,7 @@ class Fates:
             return self.child(step.on_error, around, self.scope).fields
         if isinstance(error, StepError):  # of an inner pipeline: it names the inner step already
             raise error
-        raise self._step_error(step, message, hint, error) from error
+        raise self._step_error(step, f"{message}{told_inputs(step, around)}", hint, error) from error
 
     def child(self, step: Step, around: Surroundings, scope: Scope) -> Written:
         """Run a child of `parallel` or a fallback, in this thread, with its own fate."""
@@ -153,3 +158,9 @@ def _unmet(step: Step, around: Surroundings) -> str | None:
             if isinstance(written, _Blank):
                 return f"needs {value}, but step {value.step!r} gave none"
     return None
+
+
+def told_inputs(step: Step, around: Surroundings) -> str:
+    """Return what the step was given, shortened and without secrets, as the end of a message."""
+    told = inputs_text(values_of(step, around.results))
+    return f"; it was given {told}" if told else ""

@@ -84,9 +84,13 @@ def iter_rows(
     on_error: Literal["keep", "raise"] = "keep",
     acall: Callable[[dict[str, Any], Scope], Any] | None = None,
     total: int = 0,
+    window: int = 0,
 ) -> Iterator[RowResult]:
-    """Yield the results as rows end; arguments and errors are those of `map_rows`. A consumer that stops early stops the rows."""
-    return _Map(call, acall, rows, max(1, n_jobs), scope, on_error, total).run()
+    """Yield the results as rows end; arguments and errors are those of `map_rows`. A consumer that stops early stops the rows.
+
+    With `window`, no row starts that is so far ahead of the first that has not ended: who puts them in order need not hold more.
+    """
+    return _Map(call, acall, rows, max(1, n_jobs), scope, on_error, total, window).run()
 
 
 class _Map:
@@ -101,8 +105,10 @@ class _Map:
         scope: Scope,
         on_error: str,
         total: int,
+        window: int = 0,
     ) -> None:
         self.rows, self.scope, self.on_error = enumerate(rows), scope, on_error
+        self.window, self.given, self.first, self.ahead = window, 0, 0, set[int]()
         self.total = total or (len(rows) if isinstance(rows, Sequence) else 0)
         self.token = CancelToken()  # its own: a failed row stops its fellows, not the user's other work
         self.landed: queue.SimpleQueue[Sequence[RowResult | BaseException]] = queue.SimpleQueue()
@@ -133,10 +139,13 @@ class _Map:
     def _fill(self) -> bool:
         """Give rows to the hands, as many as they hold; False when none is left."""
         wanted = self.hands.holds - self.flying
+        if self.window:
+            wanted = min(wanted, self.first + self.window - self.given)
         given: list[tuple[int, dict[str, Any]]] = []
         for index, row in itertools.islice(self.rows, wanted) if wanted > 0 else ():
             self.scope.cancel.check()
             given.append((index, dict(row)))
+        self.given += len(given)
         self.flying += len(given)
         if given:
             self.hands.start(given)
@@ -150,11 +159,19 @@ class _Map:
                 raise result
             self.flying -= 1
             self.done += 1
+            self._note_end(result.index)
             self.errors += result.error is not None
             self._tell()
             if result.error is not None and self.on_error == "raise":
                 raise result.error
             yield result
+
+    def _note_end(self, index: int) -> None:
+        if self.window:
+            self.ahead.add(index)
+            while self.first in self.ahead:
+                self.ahead.remove(self.first)
+                self.first += 1
 
     def _tell(self) -> None:
         """Publish the progress, at most twenty times a second and at the end: nobody sees more."""
@@ -243,7 +260,10 @@ class _OnLoop:
 
     def _take(self, rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
         self.waiting.extend(rows)
-        while self.waiting and len(self.tasks) < self.n_jobs:
+        self._start_more()
+
+    def _start_more(self) -> None:
+        while self.waiting and len(self.tasks) < self.n_jobs and not self.scope.cancel.cancelled:
             task = self.loop.create_task(self._row_after_row(), context=self.context)
             self.tasks.add(task)
             task.add_done_callback(self._ended)
@@ -268,6 +288,7 @@ class _OnLoop:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.ready.append(error)
+        self._start_more()  # rows may have come between its last look and its end
         if not self.tasks:
             self._flush()
             self.idle.set()

@@ -9,19 +9,41 @@ from typing import Any
 from dspex_nb.messages import Usage
 from dspex_nb.predictions import Facts, Prediction, Route
 
+STEP_TIER, KEPT_TIER = "steps", "kept"
+"""What `cached` says of a result from the step cache, and of one from an earlier attempt of the same run."""
+_NOTHING = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a step wrote, and what it took.
+
+    Attributes:
+        cached: The tier that served it: the LM cache's, `"steps"` (the step cache) or `"kept"` (an earlier attempt of the run).
+        note: What the user should know of it: why its result was not cached.
+    """
+
+    fields: dict[str, Any]
+    usage: Usage = _NOTHING
+    cost: float | None = 0.0
+    cached: str | None = None
+    attempts: int = 1
+    note: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """One step's fate.
 
     Attributes:
-        status: `"done"`, `"failed"` (and the run went on), or `"skipped"`.
+        status: `"done"`, `"cached"` (not run: its result was kept), `"failed"` (and the run went on), or `"skipped"`.
         error: The message of what failed, or why it was skipped.
         usage: Tokens and calls; those of inner steps are in it.
         cost: US dollars, None where a price is unknown.
         cached: The tier that served it if no request was sent, else None.
         started_s: Seconds from the run's start.
         attempts: How often it was tried.
+        note: What the user should know of it: why its result was not cached.
     """
 
     status: str
@@ -33,6 +55,7 @@ class StepResult:
     route: Route | None = None
     started_s: float = 0.0
     attempts: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import inspect
+import copy
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +12,30 @@ from functools import partial
 from typing import Any
 
 from dspex_nb.ambient import Session
-from dspex_nb.errors import Cancelled, DSPexError, LMError, MissingInputError, PipelineError, PlanError, TaskTimeoutError
-from dspex_nb.messages import Usage
+from dspex_nb.errors import (
+    AdapterParseError,
+    Cancelled,
+    DSPexError,
+    LMError,
+    MissingInputError,
+    PipelineError,
+    PlanError,
+    TaskTimeoutError,
+)
+from dspex_nb.messages import Request, Usage
 from dspex_nb.modules import ChainOfThought, Predict
+from dspex_nb.pipelines.options import ADVANCED
 from dspex_nb.pipelines.records import FieldRef, Step
-from dspex_nb.pools import Task, crew
-from dspex_nb.predictions import Prediction, Route
+from dspex_nb.pools import crew
+from dspex_nb.predictions import Route
 from dspex_nb.routing import Plan
-from dspex_nb.runs.outcomes import StepResult
+from dspex_nb.routing.capabilities import advanced, votes
+from dspex_nb.runs.calling import call_function, is_async
+from dspex_nb.runs.chains import CHAINS, TEMPERATURE, vote, voting_program
+from dspex_nb.runs.outcomes import StepResult, Written
+from dspex_nb.runs.resuming import Kept
+from dspex_nb.runs.retrieving import as_texts, folded, merged, reranked, responded, searched
+from dspex_nb.runs.wording import redacted
 from dspex_nb.scopes import CancelToken, Scope
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -36,6 +52,8 @@ class Surroundings:
         threads: False where rows of a map already fill the threads: then steps run one after the other.
         results: What each step wrote so far; `""` holds the inputs.
         inner: Fates of children and inner steps, by full name.
+        cached: Names of the steps that the step cache serves.
+        kept: Where the run keeps what finished steps wrote, if it can be resumed.
     """
 
     plan: Plan
@@ -47,6 +65,8 @@ class Surroundings:
     inner: dict[str, StepResult]
     run_pipeline: Callable[..., Any]
     run_child: Callable[..., Any]
+    cached: frozenset[str] = frozenset()
+    kept: Kept | None = None
 
     def route(self, step: Step) -> Route:
         """Return the step's route in the plan."""
@@ -56,24 +76,19 @@ class Surroundings:
         return routes[self.prefix + step.name]
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a step wrote, and what it took."""
-
-    fields: dict[str, Any]
-    usage: Usage = _NOTHING
-    cost: float | None = 0.0
-    cached: str | None = None
-    attempts: int = 1
-
-
 def perform(step: Step, around: Surroundings, scope: Scope) -> Written:
-    """Run a step with its retries.
+    """Run a step with its retries, or take its result from the step cache.
 
     Raises:
         Exception: Whatever its last attempt raised.
         Cancelled: The run was stopped.
     """
+    if step.name in around.cached:
+        return around.session.steps.through(step, values_of(step, around.results), partial(_tried, step, around, scope))  # type: ignore[no-any-return]
+    return _tried(step, around, scope)
+
+
+def _tried(step: Step, around: Surroundings, scope: Scope) -> Written:
     if not step.retry:
         return _limited(step, around, scope, 0)
     for attempt in range(step.retry):
@@ -81,13 +96,34 @@ def perform(step: Step, around: Surroundings, scope: Scope) -> Written:
             written = _limited(step, around, scope, attempt)
             return replace(written, attempts=attempt + 1)
         except Exception as error:
-            if not _worth_another(error):
+            if not worth_another(error):
                 raise
             scope.cancel.check()
+            _pause(wait_s(step, attempt, error), scope)
     return replace(_limited(step, around, scope, step.retry), attempts=step.retry + 1)
 
 
-def _worth_another(error: Exception) -> bool:
+def wait_s(step: Step, attempt: int, error: Exception) -> float:
+    """Return how long to wait before the next attempt."""
+    if isinstance(error, AdapterParseError):
+        return 0.0  # another answer is asked for; nobody is overloaded
+    waits = step.backoff.longest_s(attempt) * (1 - step.backoff.jitter * random.random())  # noqa: S311 - spreads retries
+    return max(waits, getattr(error, "retry_after_s", None) or 0.0)
+
+
+def _pause(seconds: float, scope: Scope) -> None:
+    if seconds <= 0:
+        return
+    wake = threading.Event()
+    forget = scope.cancel.on_cancel(wake.set)
+    try:
+        wake.wait(seconds)
+    finally:
+        forget()
+    scope.cancel.check()
+
+
+def worth_another(error: Exception) -> bool:
     """Whether the same call may succeed: not where it was stopped, refused, or called with the wrong things."""
     if isinstance(error, Cancelled | PlanError | MissingInputError):
         return False
@@ -153,12 +189,19 @@ def _grouped(scope: Scope) -> Iterator[Scope]:
 
 def _several(step: Step, around: Surroundings, scope: Scope, calls: Sequence[Callable[[], Written]]) -> list[Written]:
     """Make the calls: waiting ones a few at once, Python functions one after the other."""
-    width = min(len(calls), _width(around.session)) if around.threads and (step.kind != "function" or _in_pool(step)) else 1
+    width = min(len(calls), _width(around.session)) if around.threads and overlaps(step) else 1
     if width <= 1:
         return [_checked(scope, call) for call in calls]
     lanes = [calls[start::width] for start in range(width)]
     done = crew.at_once([partial(_in_turn, scope, lane) for lane in lanes], scope.cancel.cancel)
     return [done[index % width][index // width] for index in range(len(calls))]
+
+
+def overlaps(step: Step) -> bool:
+    """Whether a step waits for something else than this thread, so that others gain by running meanwhile."""
+    if step.kind == "template":
+        return bool(step.options.get("call"))
+    return step.kind not in ("function", "reduce", "respond") or step.pool is not None or is_async(step.callable)
 
 
 def _in_turn(scope: Scope, calls: Sequence[Callable[[], Written]]) -> list[Written]:
@@ -193,69 +236,103 @@ def _gathered(step: Step, parts: Sequence[Written]) -> Written:
 
 def values_of(step: Step, results: Results) -> dict[str, Any]:
     """Return the value of each parameter that is given one."""
-    return {name: value.read(results) if isinstance(value, FieldRef) else value for name, value in step.bindings.items()}
+    values = {name: value.read(results) if isinstance(value, FieldRef) else value for name, value in step.bindings.items()}
+    for name in step.texts:
+        if name in values:
+            values[name] = as_texts(values[name])
+    return values
 
 
 def _once(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
     kind = step.kind
     if kind == "function":
-        return Written(spread(step, _function(step, around, values)))
-    if kind in ("predict", "chain_of_thought"):
-        return _program(step, around, scope, attempt, values)
-    if kind == "template":
-        return Written(spread(step, step.callable.render(values)))
-    if kind == "parallel":
-        return _parallel(step, around, scope)
-    if kind == "pipeline":
-        return _nested(step, around, scope, values)
-    return _module(step, around, scope, attempt, values)
+        return Written(spread(step, call_function(step, around.session, scope, around.prefix + step.name, values)))
+    if kind in _PLAIN:
+        return Written(spread(step, _PLAIN[kind](step, values)))
+    if (kind == "chain_of_thought" and advanced(step)) or (kind == "multi_chain_comparison" and not votes(step)):
+        return _module(step, around, scope, attempt, values)
+    return _PERFORMED.get(kind, _module)(step, around, scope, attempt, values)
 
 
-def _function(step: Step, around: Surroundings, values: dict[str, Any]) -> Any:
-    args = [values.pop(name) for name in step.positional if name in values] if step.positional else ()
-    if step.pool is not None:
-        pool = around.session.pools.get(step.pool) if isinstance(step.pool, str) else step.pool
-        future = pool.run(Task(step.callable, tuple(args), values, timeout_s=step.timeout_s))
-        forget = around.scope.cancel.on_cancel(future.cancel)
+_PLAIN = {"reduce": folded, "retriever": searched, "rerank": reranked, "respond": responded}
+
+
+def _filled(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
+    text = step.callable.render(values)
+    return _asked(step, around, scope, attempt, text) if step.options.get("call") else Written(spread(step, text))
+
+
+def _asked(step: Step, around: Surroundings, scope: Scope, attempt: int, text: str) -> Written:
+    """Send a filled template as the prompt."""
+    apart = ("call", "system", "rollout_id", "config", "demos")
+    options = {name: value for name, value in step.options.items() if name not in apart}
+    system = [{"role": "system", "content": step.options["system"]}] if "system" in step.options else []
+    rollout = (step.options.get("rollout_id") or 0) + attempt or None
+    request = Request([*system, {"role": "user", "content": text}], {**options, **step.options.get("config", {})}, rollout)
+    session = around.session
+    cache = None if step.cache is False else session.cache
+    response = session.require_lm().complete(request, scope=scope, cache=cache, ttl_s=step.ttl_s)
+    return Written(spread(step, response.text), response.usage, response.cost, response.cached)
+
+
+def _voted(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
+    """Run the chains, each its own sample, and let them vote; a chain whose answer cannot be read has no vote."""
+    count = step.options.get("chains") or CHAINS
+    given = {name: value for name, value in step.options.items() if name not in ("chains", "aggregation", "demos", "n")}
+    first = (given.pop("rollout_id", None) or 0) + attempt * count
+    program = _kept_program(step, around, voting_program)
+    unread: list[AdapterParseError] = []
+
+    def chain(number: int) -> Written:
+        options = {"temperature": TEMPERATURE, **given, "rollout_id": first + number + 1}
         try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            around.scope.cancel.check()
-            raise
-        finally:
-            forget()
-    value = step.callable(*args, **values)
-    return _awaited(value) if inspect.iscoroutine(value) else value
+            prediction = program.call(values, session=around.session, scope=group, **options, **_call_options(step, around))
+        except AdapterParseError as error:
+            unread.append(error)
+            return Written({})
+        return Written(dict(prediction), prediction.usage, prediction.cost, prediction.cached)
 
-
-def _awaited(value: Any) -> Any:
-    # In a thread of its own: the kernel's main thread already runs a loop, and loops do not nest.
-    return crew.start(asyncio.run, value).result()
+    with _grouped(scope) as group:
+        parts = _several(step, around, group, [partial(chain, number) for number in range(count)])
+    read = [part for part in parts if part.fields]
+    if not read:
+        raise unread[0]
+    chosen = vote([part.fields for part in read], step.writes, weighted=step.options.get("aggregation") == "weighted_vote")
+    taken = _gathered(replace(step, writes=(), hidden=()), read)
+    return Written(spread_outputs(step, chosen), taken.usage, taken.cost, taken.cached)
 
 
 def _program(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
-    programs: dict[str, Predict] = around.plan.compiled.setdefault("programs", {})
-    program = programs.get(around.prefix + step.name)
-    options = {name: value for name, value in step.options.items() if name != "demos"}
-    if step.ttl_s is not None:
-        options.setdefault("ttl_s", step.ttl_s)
-    if program is None:
-        program = programs[around.prefix + step.name] = _native_program(step)
+    program, options = lm_call(step, around, attempt)
+    prediction = program.call(values, session=around.session, scope=scope, **options)
+    fields = spread_outputs(step, prediction)
+    return Written(fields, prediction.usage, prediction.cost, prediction.cached)
+
+
+def lm_call(step: Step, around: Surroundings, attempt: int) -> tuple[Predict, dict[str, Any]]:
+    """Return the native program of an LM step, and the options of its call."""
+    options = {name: value for name, value in step.options.items() if name not in ("demos", *ADVANCED)}
     if attempt:
         # The same request would be answered from the cache with what failed before.
         options["rollout_id"] = (options.get("rollout_id") or 0) + attempt
-    prediction: Prediction = program.call(
-        values,
-        session=around.session,
-        scope=scope,
-        route=around.route(step),
-        adapter=step.adapter,
-        cache=step.cache is not False,
-        **options,
-    )
-    fields = spread_outputs(step, prediction)
-    return Written(fields, prediction.usage, prediction.cost, prediction.cached)
+    return _kept_program(step, around, _native_program), options | _call_options(step, around)
+
+
+def _kept_program(step: Step, around: Surroundings, make: Callable[[Step], Predict]) -> Predict:
+    """Return the step's program, made once a plan."""
+    programs: dict[str, Predict] = around.plan.compiled.setdefault("programs", {})
+    program = programs.get(around.prefix + step.name)
+    if program is None:
+        program = make(step)
+        if step.state is not None:
+            program = copy.copy(program).load_state(step.state)  # a copy: the program may be the user's own
+        programs[around.prefix + step.name] = program
+    return program
+
+
+def _call_options(step: Step, around: Surroundings) -> dict[str, Any]:
+    ttl = {} if step.ttl_s is None or "ttl_s" in step.options else {"ttl_s": step.ttl_s}
+    return {"route": around.route(step), "adapter": step.adapter, "cache": step.cache is not False, **ttl}
 
 
 def _native_program(step: Step) -> Predict:
@@ -269,8 +346,12 @@ def _native_program(step: Step) -> Predict:
 
 
 def _module(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
-    from dspex_nb.bridge import run_module  # loads dspy
+    from dspex_nb.bridge import Inner, run_module  # loads dspy
 
+    inner = None
+    if step.children:  # of best_of_n and refine
+        child = step.children[0]
+        inner = Inner(child.callable if child.callable is not None else child.kind, child.signature, child.options)
     options = dict(step.options)
     if step.ttl_s is not None:
         options.setdefault("ttl_s", step.ttl_s)
@@ -286,34 +367,41 @@ def _module(step: Step, around: Surroundings, scope: Scope, attempt: int, values
         cache=None if step.cache is False else session.cache,
         scope=scope,
         options=options,
+        inner=inner,
+        state=step.state,
     )
     return Written(spread_outputs(step, done.outputs), done.usage, done.cost, done.cached)
 
 
-def _parallel(step: Step, around: Surroundings, scope: Scope) -> Written:
+def _parallel(step: Step, around: Surroundings, scope: Scope, _attempt: int, _values: dict[str, Any]) -> Written:
     children = step.children
     with _grouped(scope) as group:
         calls = [partial(around.run_child, child, around, group) for child in children]
         at_once = around.threads and len(calls) > 1
         parts: list[Written] = crew.at_once(calls, group.cancel.cancel) if at_once else [_checked(scope, call) for call in calls]
-    value: Any = {
+    value: Any = merged(step, {
         child.label: part.fields.get(child.writes[0])
         if len(child.writes) == 1
         else {name: part.fields.get(name) for name in child.writes}
         for child, part in zip(children, parts, strict=True)
-    }
-    merge = step.options.get("merge")
-    if callable(merge):
-        value = merge(value)
+    })  # fmt: skip
     taken = _gathered(replace(step, writes=(), hidden=()), [part for part in parts if part.usage != _NOTHING])
     return Written(spread(step, value), taken.usage, taken.cost, taken.cached)
 
 
-def _nested(step: Step, around: Surroundings, scope: Scope, values: dict[str, Any]) -> Written:
+def _nested(step: Step, around: Surroundings, scope: Scope, _attempt: int, values: dict[str, Any]) -> Written:
     spec = getattr(step.callable, "spec", step.callable)
     prefix = f"{around.prefix}{step.name}/"
     done = around.run_pipeline(
-        spec, around.plan, values, session=around.session, scope=scope, prefix=prefix, threads=around.threads
+        spec,
+        around.plan,
+        values,
+        session=around.session,
+        scope=scope,
+        prefix=prefix,
+        threads=around.threads,
+        # Under `over=` the same inner steps run once an item: their names do not tell them apart.
+        kept=None if around.kept is None or step.over else around.kept.below(step.name),
     )
     around.inner.update(done.step_results)
     wanted = {**done.fields, **done.outputs}
@@ -321,6 +409,16 @@ def _nested(step: Step, around: Surroundings, scope: Scope, values: dict[str, An
     if not fields and len(step.writes) == 1:
         fields = {step.writes[0]: dict(done.outputs)}
     return Written(fields, done.usage, done.cost, done.cached)
+
+
+_PERFORMED = {
+    "predict": _program,
+    "chain_of_thought": _program,
+    "multi_chain_comparison": _voted,
+    "template": _filled,
+    "parallel": _parallel,
+    "pipeline": _nested,
+}
 
 
 def spread(step: Step, value: Any) -> dict[str, Any]:
@@ -361,7 +459,8 @@ def explain(error: BaseException) -> tuple[str, str]:
     """Return an error's message and next act; for a user's own error, with the line of code it came from."""
     if isinstance(error, DSPexError):
         return error.message, error.hint
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = redacted(str(error), limit=2000)
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     place = _last_line(error)
     return f"{text}{place}", "mend the step, or give it retry=1, on_error='skip' or a fallback step"
 

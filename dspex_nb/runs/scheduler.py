@@ -22,12 +22,15 @@ from dspex_nb.pipelines.records import FieldRef, PipelineSpec, Step
 from dspex_nb.pools import PoolFuture, crew
 from dspex_nb.routing import Plan
 from dspex_nb.runs.fates import Fates
-from dspex_nb.runs.outcomes import Outcome, StepResult, total
-from dspex_nb.runs.performing import Surroundings, perform
+from dspex_nb.runs.outcomes import KEPT_TIER, Outcome, StepResult, Written, total
+from dspex_nb.runs.performing import Surroundings, overlaps, perform
+from dspex_nb.runs.resuming import Kept
+from dspex_nb.runs.step_cache import cached_steps
 from dspex_nb.scopes import CancelToken, Scope
 
 _layer = threading.local()
 _GRACE_S = 0.5
+_NONE: frozenset[str] = frozenset()
 _T = TypeVar("_T")
 
 
@@ -59,6 +62,7 @@ def execute(
     prefix: str = "",
     threads: bool | None = None,
     apart: bool = False,
+    kept: Kept | None = None,
 ) -> Outcome:
     """Run a pipeline and return what it left.
 
@@ -72,6 +76,7 @@ def execute(
         threads: Whether steps may run at once; None means yes, except in a row of a map.
         apart: Run functions on threads too. For a run that no KeyboardInterrupt reaches (in the background), so that a stop
             returns at once even if a function hangs.
+        kept: Where finished steps leave what they wrote; what an earlier attempt of the run left there is not done again.
 
     Raises:
         MissingInputError: An input is not given.
@@ -83,7 +88,7 @@ def execute(
     if plan.needs_lm:
         session.require_lm()
     may = threads if threads is not None else not getattr(_layer, "inline", False)
-    return _Driver(spec, plan, given, session, scope, prefix, may, apart).run()
+    return _Driver(spec, plan, given, session, scope, prefix, may, apart, kept).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +106,11 @@ def _graph(spec: PipelineSpec, plan: Plan, prefix: str) -> dict[str, _Node]:
     if found is not None:
         return found
     needs = {step.name: frozenset(ref.step for ref in step.refs if ref.step) for step in spec.steps}
-    feeds = {step.name: tuple(other for other in needs if step.name in needs[other]) for step in spec.steps}
-    made = {
-        step.name: _Node(
-            step, needs[step.name], feeds[step.name], step.kind not in ("function", "template") or step.pool is not None
-        )
-        for step in spec.steps
-    }
+    feeds: dict[str, list[str]] = {name: [] for name in needs}
+    for name, writers in needs.items():
+        for writer in writers:
+            feeds[writer].append(name)
+    made = {step.name: _Node(step, needs[step.name], tuple(feeds[step.name]), overlaps(step)) for step in spec.steps}
     plan.compiled[f"graph:{prefix}"] = made
     return made
 
@@ -149,8 +152,10 @@ class _Driver:
     prefix: str
     threads: bool
     apart: bool
+    kept: Kept | None
     graph: dict[str, _Node] = field(init=False)
     fates: Fates = field(init=False)
+    around: Surroundings = field(init=False)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     flying: dict[str, tuple[PoolFuture, float]] = field(default_factory=dict)
     landed: queue.SimpleQueue[str | None] = field(default_factory=queue.SimpleQueue)
@@ -161,9 +166,12 @@ class _Driver:
         self.graph = _graph(self.spec, self.plan, self.prefix)
         self.fates = fates = Fates(self.graph, self.scope, self.prefix)
         self.results[""] = self.inputs
-        around = Surroundings(
-            self.plan, self.session, self.scope, self.prefix, self.threads, self.results, fates.inner, execute, fates.child
-        )
+        self.around = around = Surroundings(
+            self.plan, self.session, self.scope, self.prefix, self.threads, self.results, fates.inner, execute, fates.child,
+            self._cached(), self.kept,
+        )  # fmt: skip
+        if self.kept is not None:
+            self.kept.start(self.spec)
         forget = self.scope.cancel.on_cancel(lambda: self.landed.put(None))
         try:
             self._drive(around)
@@ -205,6 +213,9 @@ class _Driver:
             if blank is not None:
                 self.results[name] = blank
                 over.append(name)
+            elif self.kept is not None and (fields := self.kept.load(node.step)) is not None:
+                self.results[name] = self.fates.done(node.step, Written(fields, cached=KEPT_TIER), time.perf_counter(), around)
+                over.append(name)
             elif self.apart or (self.threads and many and node.waits):
                 self._launch(node, around)
             else:
@@ -228,7 +239,15 @@ class _Driver:
             self.fates.end(step, "cancelled", time.perf_counter() - started)
             raise
         else:
-            self.results[step.name] = self.fates.done(step, written, started, around)
+            self.results[step.name] = self._done(step, written, started, around)
+
+    def _done(self, step: Step, written: Written, started: float, around: Surroundings) -> dict[str, Any]:
+        """Keep a success, on disk too if the run can be resumed, before anyone hears of it."""
+        if self.kept is not None:
+            why = self.kept.save(step, written.fields)
+            if why:
+                written = replace(written, note="; ".join(filter(None, (written.note, f"not kept for resume(): {why}"))))
+        return self.fates.done(step, written, started, around)
 
     def _launch(self, node: _Node, around: Surroundings) -> None:
         if self.token is None:
@@ -254,7 +273,7 @@ class _Driver:
         except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
             self.results[name] = self.fates.failed(step, error, started, around)
         else:
-            self.results[name] = self.fates.done(step, written, started, around)
+            self.results[name] = self._done(step, written, started, around)
         return name
 
     # The end
@@ -268,16 +287,20 @@ class _Driver:
         wait([future for future, _ in self.flying.values()], _GRACE_S)
         left = []
         for name, (future, started) in self.flying.items():
+            step = self.graph[name].step
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.results[name] = self._done(step, future.result(), started, self.around)  # it was over in time, and counts
+                continue
             if not future.done():
                 left.append(self.prefix + name)
                 future.cancel()  # its result, should it come, is discarded
-            self.fates.end(self.graph[name].step, status, time.perf_counter() - started)
+            self.fates.end(step, status, time.perf_counter() - started)
         self.flying.clear()
         return left
 
     def _stopped(self) -> Cancelled:
         left = self._leave("cancelled")
-        done = sum(fate.status == "done" for fate in self.fates.top.values())
+        done = sum(fate.status in ("done", "cached") for fate in self.fates.top.values())
         told = f"; could not be stopped and was left behind, its result will be discarded: {', '.join(left)}" if left else ""
         return Cancelled(
             f"{self.spec.name}: stopped after {done} of {len(self.graph)} steps{told}",
@@ -296,6 +319,16 @@ class _Driver:
             cost=cost,
             cached=cached,
         )
+
+    def _cached(self) -> frozenset[str]:
+        """Return the names of the steps that the step cache serves: looked up once a plan."""
+        if self.session.steps is None:
+            return _NONE
+        key = f"cached:{self.prefix}:{self.session.cache is None}"
+        found: frozenset[str] | None = self.plan.compiled.get(key)
+        if found is None:
+            found = self.plan.compiled[key] = cached_steps(self.spec, self.session)
+        return found
 
     def _refs(self, which: str) -> dict[str, FieldRef]:
         # Properties of the spec that walk the whole graph: once a plan, not once a run.

@@ -188,6 +188,8 @@ def _is_module(program: Any) -> bool:
 
 def title_of(program: Any) -> str:
     """Return what to call a program: its signature's name, where that says something, else its type."""
+    if hasattr(program, "spec") and hasattr(program, "name"):  # a pipeline
+        return str(program.name)
     signature = getattr(program, "base_signature", None) or getattr(program, "signature", None)
     name = getattr(signature, "name", None) or getattr(signature, "__name__", None)
     return str(name) if name and name != "StringSignature" else type(program).__name__

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import orjson
 
-from dspex_nb.events import Event, RunEnded, RunStarted, TokenReceived, TrialEnded, to_json
+from dspex_nb.events import Event, ItemYielded, RunEnded, RunStarted, TokenReceived, TrialEnded, to_json
 from dspex_nb.store.owners import Owner
 from dspex_nb.store.schema import connect
 
 GROUP_S = 0.05
 _RETRY_S = 1.0
+_AT_ONCE = 64
+_ROW = "(?, ?, ?, ?)"
+_INSERT = "INSERT INTO events (run_id, kind, at, json) VALUES "
+_INSERT_MANY = _INSERT + ", ".join([_ROW] * _AT_ONCE)
 _KEEP = 20_000  # events held while the disk refuses them; older ones are given up first
 
 
@@ -38,8 +42,8 @@ class Writer:
         self._thread.start()
 
     def append(self, event: Event) -> None:
-        """Queue an event; token events are shown, never stored."""
-        if isinstance(event, TokenReceived):
+        """Queue an event; tokens and items are shown, never stored."""
+        if isinstance(event, TokenReceived | ItemYielded):
             return
         self._pending.append(event)
         if self._asleep:  # it looks at the deque once more after saying so: what came before that look is seen
@@ -105,10 +109,11 @@ class Writer:
 def write_events(connection: sqlite3.Connection, events: Iterable[Event], owner: Owner) -> None:
     """Put events into the log and its projections, inside the caller's transaction."""
     batch = list(events)
-    connection.executemany(
-        "INSERT INTO events (run_id, kind, at, json) VALUES (?, ?, ?, ?)",
-        [(event.run_id, event.kind, event.at, dumps(to_json(event))) for event in batch],
-    )
+    rows = [(event.run_id, event.kind, event.at, _line(event)) for event in batch]
+    whole = len(rows) - len(rows) % _AT_ONCE
+    for start in range(0, whole, _AT_ONCE):  # many rows a statement cost less than half of one a statement
+        connection.execute(_INSERT_MANY, [value for row in rows[start : start + _AT_ONCE] for value in row])
+    connection.executemany(_INSERT + _ROW, rows[whole:])
     for event in batch:
         _project(connection, event, owner)
 
@@ -131,6 +136,15 @@ def _project(connection: sqlite3.Connection, event: Event, owner: Owner) -> None
             "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (event.run_id, event.trial, event.score, event.best, event.examples, event.elapsed_s, event.at, dumps(event.info)),
         )
+
+
+def _line(event: Event) -> str:
+    """Return an event's JSON: what `dumps(to_json(event))` gives, at a third of the time."""
+    try:
+        fields = orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a lone surrogate, a number of more than 64 bits
+        return dumps(to_json(event))
+    return f'{{"kind":"{event.kind}",{fields[1:].decode()}'
 
 
 def dumps(value: object) -> str:

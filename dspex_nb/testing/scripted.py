@@ -92,6 +92,9 @@ class _ScriptedWire:
         for chunk in _chunks(await self.acall(body, timeout_s=timeout_s, cancel=cancel)):
             yield chunk
 
+    def missing_key(self) -> str:
+        return ""
+
     def warm_up(self) -> None:
         """It is ready."""
 

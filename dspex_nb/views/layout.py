@@ -162,6 +162,10 @@ def _stack(layers: list[list[str]], known: dict[str, Box], *, sideways: bool, la
         deep = max((known[n].width if sideways else known[n].height for n in layer), default=0.0)
         for name in layer:
             box = known[name]
+            if box.dummy and sideways:  # an edge passes a layer straight, and bends only between layers
+                box.width = deep
+            elif box.dummy:
+                box.height = deep
             if sideways:
                 box.x = at + (deep - box.width) / 2
             else:

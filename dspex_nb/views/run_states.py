@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dspex_nb.events import Event, LMCalled, RunEnded, RunStarted, StepEnded, StepStarted
-from dspex_nb.views.charges import charges, counts
+from dspex_nb.views.charges import charges
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,9 @@ class StepInfo:
         calls: LM requests sent.
         cache_hits: LM requests served from the cache.
         tokens: Prompt and completion tokens.
+        cost: US dollars of its LM requests, None if any price is unknown.
         error: What went wrong, empty if nothing did.
+        note: What else is to be known of how it ended: why its result was not cached.
     """
 
     name: str
@@ -46,7 +48,9 @@ class StepInfo:
     calls: int = 0
     cache_hits: int = 0
     tokens: int = 0
+    cost: float | None = 0.0
     error: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,10 @@ class RunState:
     def _step_ended(self, event: StepEnded) -> None:
         step = self._step(event.step)
         elapsed = None if event.status == "skipped" and not event.elapsed_s else event.elapsed_s
-        self._steps[event.step] = replace(step, state=event.status, elapsed_s=elapsed, error=event.error or "")
+        self._steps[event.step] = replace(step, state=event.status, elapsed_s=elapsed, error=event.error or "", note=event.note)
+        for name, inner in self._steps.items():  # what DSPy runs inside a step sends no events of its own
+            if inner.parent == event.step and inner.state == "waiting":
+                self._steps[name] = replace(inner, state=event.status)
 
     def _called(self, event: LMCalled) -> None:
         info = self._info
@@ -196,7 +203,7 @@ class RunState:
         if event.step:
             step = self._step(event.step)
             tokens = step.tokens + event.prompt_tokens + event.completion_tokens
-            self._steps[event.step] = replace(step, tokens=tokens, **counts(step, event))
+            self._steps[event.step] = replace(step, tokens=tokens, **charges(step, event))
 
     def _end(self, event: RunEnded) -> None:
         elapsed = event.elapsed_s or (event.at - self._started_at if self._started_at else 0.0)

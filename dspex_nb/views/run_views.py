@@ -44,11 +44,17 @@ class PlanInfo:
         name: The pipeline's name.
         routes: One a step; `predictions.Route` records serve too.
         described: What `pipelines.describe` returns, for the picture.
+        rounds: For each step the round it runs in, as text; steps of one round run at once.
+        calls: For each step how many model calls to expect, as text.
+        summary: Rounds, calls and cost of one run, in a line.
     """
 
     name: str
     routes: Sequence[Any] = ()
     described: Mapping[str, Any] = field(default_factory=dict)
+    rounds: Mapping[str, str] = field(default_factory=dict)
+    calls: Mapping[str, str] = field(default_factory=dict)
+    summary: str = ""
 
 
 def _info(state: RunState | RunInfo) -> RunInfo:
@@ -103,7 +109,8 @@ def _steps(info: RunInfo) -> Html:
             seconds_text(s.elapsed_s),
             _calls(s),
             count_text(s.tokens) if s.tokens else "",
-            _why(s.engine, s.reason, s.error),
+            cost_text(s.cost) if s.calls else "",
+            _why(s.engine, "; ".join(filter(None, (s.reason, s.note))), s.error),
         )
         for s in _nested(info.steps)
     ]
@@ -113,6 +120,7 @@ def _steps(info: RunInfo) -> Html:
         number("Time"),
         number("LM calls"),
         number("Tokens"),
+        number("Cost"),
         Column("Engine", width="40%"),
     ]
     return table_html(columns, rows, limit=None, empty="no step has begun")
@@ -157,7 +165,9 @@ def run_text(state: RunState | RunInfo) -> str:
             seconds_text(s.elapsed_s),
             s.calls + s.cache_hits or "",
             s.tokens or "",
+            cost_text(s.cost) if s.calls else "",
             s.engine,
+            one_line(s.note, 60),
         )
         for s in _nested(info.steps)
     ]
@@ -165,7 +175,8 @@ def run_text(state: RunState | RunInfo) -> str:
     lines = [f"pipeline {info.name}: {info.status} in {seconds_text(info.elapsed_s)} ({facts})"]
     if info.described.get("steps"):
         lines.append(pipeline_line(info.described))
-    lines.append(table_text(["step", "state", number("time"), number("LM calls"), number("tokens"), "engine"], rows, limit=None))
+    sums = [number("time"), number("LM calls"), number("tokens"), number("cost")]
+    lines.append(table_text(["step", "state", *sums, "engine", "note"], rows, limit=None))
     return "\n".join([*lines, info.error] if info.error else lines)
 
 
@@ -174,11 +185,29 @@ def plan_html(info: PlanInfo) -> str:
     steps = {str(s.get("name")): s for s in info.described.get("steps") or ()}
     parents = {name: str(s.get("parent") or "") for name, s in steps.items()}
     kinds = {name: str(s.get("kind") or "") for name, s in steps.items()}
-    rows = [(_name(r, parents, kinds, r.step), r.engine, r.pool, muted(r.reason)) for r in info.routes]
+    rows = [
+        (
+            info.rounds.get(r.step, ""),
+            _name(r, parents, kinds, r.step),
+            r.engine,
+            r.pool,
+            info.calls.get(r.step, ""),
+            muted(r.reason),
+        )
+        for r in info.routes
+    ]
     marks = {r.step: StepMark(engine=r.engine) for r in info.routes}
     drawing = picture(pipeline_picture(info.described, marks), pipeline_line(info.described)) if steps else ""
-    columns = [Column("Step"), Column("Engine", wrap=False), Column("Pool", wrap=False), Column("Why", width="55%")]
-    return frame(heading(info.name, muted("nothing has run yet"), kind="plan"), drawing, table_html(columns, rows, limit=None))
+    columns = [
+        Column("Round", wrap=False),
+        Column("Step"),
+        Column("Engine", wrap=False),
+        Column("Pool", wrap=False),
+        Column("Model calls", wrap=False),
+        Column("Why", width="45%"),
+    ]
+    said = muted(f"{info.summary}; nothing has run yet" if info.summary else "nothing has run yet")
+    return frame(heading(info.name, said, kind="plan"), drawing, table_html(columns, rows, limit=None))
 
 
 def pipeline_html(described: Mapping[str, Any]) -> str:
@@ -202,6 +231,11 @@ def pipeline_html(described: Mapping[str, Any]) -> str:
 
 def plan_text(info: PlanInfo) -> str:
     """Write a plan as text."""
-    rows = [(r.step, r.engine, r.pool, one_line(r.reason, 90)) for r in info.routes]
+    rows = [
+        (info.rounds.get(r.step, ""), r.step, r.engine, r.pool, info.calls.get(r.step, ""), one_line(r.reason, 90))
+        for r in info.routes
+    ]
     drawing = pipeline_text(info.described) + "\n" if info.described.get("steps") else ""
-    return f"plan {info.name}\n{drawing}{table_text(['step', 'engine', 'pool', 'why'], rows, limit=None, max_width=90)}"
+    head = ["round", "step", "engine", "pool", "calls", "why"]
+    table = table_text(head, rows, limit=None, max_width=90)
+    return f"plan {info.name}\n{drawing}{table}" + (f"\n{info.summary}" if info.summary else "")

@@ -116,5 +116,5 @@ def test_pools_are_the_sessions():
     with pytest.raises(DSPexError) as raised:
         dx.pool("wrds")
     assert "words" in str(raised.value)
-    with pytest.raises(DSPexError, match="not in this version"):
+    with pytest.raises(DSPexError, match="threads share"):
         dx.pool("big", 1, memory_bytes=1)

@@ -42,7 +42,7 @@ def test_lines(line, words, values):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("", "needs what"),
+        ("", "needs a what after it"),
         ("a b c", "takes 2"),
         ("it --fst", "did you mean '--fast'"),
         ("it --n-jobs", "needs N"),

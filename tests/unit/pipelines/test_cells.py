@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from dspex_nb.errors import DSPexError, PipelineSyntaxError, PlanError
+from dspex_nb.passages import Passage
 from dspex_nb.pipelines import FieldRef, Step, build, describe, native, parallel, predict, read_cell, template
 from dspex_nb.pipelines import field as field_ref
 from dspex_nb.signatures import MISSING, Signature
@@ -188,6 +189,15 @@ def test_a_cycle_is_refused_with_its_path():
 def test_a_clear_type_mismatch_is_refused():
     refused('q: str\na = predict("q -> n: int")\nb = predict("n: list[str] -> x")', "list[str]", "int", line=3, at="n:")
     refused("n: int\nb = clean(n)", "as str", "the input is 'n' as int")
+    refused('q: str\na = predict("q -> n: float")\nb = predict("n: int -> x")', "as int", "as float", line=3)
+    refused(
+        "q: str\na = predict(\"q -> n: Literal['a', 'b', 'c']\")\nb = predict(\"n: Literal['a', 'b'] -> x\")", "Literal", line=3
+    )
+    refused('q: str\nh = retriever("bm25", index=[], query=q)\nb = predict("h: str -> x")', "as str", "list[Passage]", line=3)
+    read(
+        "q: str\na = predict(\"q -> n: Literal['a']\")\nb = predict(\"n: Literal['a', 'b'] -> x\")\nc = predict(\"n: str -> z\")"
+    )
+    read('q: str\na = predict("q -> n: Optional[int]")\nb = predict("n: float -> x")')
     read('q: str\na = predict("q -> n: int")\nb = predict("n: float -> x")')
     read('q: str\na = predict("q -> n: int")\nb = predict("n -> x")')
 
@@ -316,9 +326,29 @@ def test_needed_options_and_impossible_values_are_refused():
     refused("a = predict(Triage, retry=-1)", "whole number")
 
 
-@pytest.mark.parametrize("name", ["retriever", "rerank", "respond"])
-def test_retrieval_is_refused_for_now(name):
-    refused(f'q: str\na = {name}("x", query=q)', "not in this version", line=2)
+def test_steps_of_retrieval_read_and_write_passages():
+    spec = read(
+        'q: str\nhits = retriever("bm25", index=docs, k=3, query=q)\nranked = rerank(hits, query=q, method="mmr", k=2)\n'
+        'answer = predict("q, passages: list[str] -> answer", passages=ranked)\nreport = respond(answer, passages=ranked)',
+        docs=["one", "two"],
+    )
+    assert [step.kind for step in spec.steps] == ["retriever", "rerank", "predict", "respond"]
+    assert spec["hits"].bindings == {"query": FieldRef("q", "")}
+    assert (spec["hits"].callable.count(), spec["hits"].options) == (2, {"k": 3})
+    assert spec["ranked"].bindings == {"passages": FieldRef("hits", "hits"), "query": FieldRef("q", "")}
+    assert spec["answer"].texts == ("q", "passages")
+    assert (spec["hits"].types, spec["ranked"].types) == ({"hits": list[Passage]}, {"ranked": list[Passage]})
+
+
+def test_what_retrieval_cannot_do_is_refused_with_its_place():
+    refused('q: str\na = retriever("bm26", query=q)', "no retriever 'bm26'", "did you mean 'bm25'", line=2, at='"bm26"')
+    refused('q: str\na = retriever("faiss", index=explode(), query=q)', "not in this version", line=2, at='"faiss"')
+    refused("q: str\na = retriever(5, query=q)", "a retriever's kind", error=PipelineSyntaxError, line=2, at="5")
+    refused('q: str\na = retriever("bm25", indx=[], query=q)', "no option 'indx'", "did you mean 'index'", line=2)
+    refused('q: str\na = rerank(q, query=q, method="mmmr")', "no such method", "did you mean 'mmr'", line=2, at='"mmmr"')
+    refused('q: str\na = respond(q, format="markdwn")', "no such format", "did you mean 'markdown'", line=2)
+    refused("q: str\na = rerank(q, query=q, kk=3)", "no option 'kk'", line=2)
+    refused('q: str\nd: list[str]\na = retriever("bm25", index=d, query=q)', "'d' is a field", line=3)
 
 
 def test_a_bare_function_takes_its_annotations_as_signature():
@@ -373,7 +403,8 @@ def test_parallel_hands_shared_bindings_to_its_children():
     assert [child.bindings for child in step.children] == [{"text": FieldRef("message", "")}] * 2
     assert step.timeout_s == 60
     refused("message: str\nboth = parallel(clean, txt=message)", "no option 'txt'", "did you mean 'text'")
-    refused('message: str\nboth = parallel(predict("message -> a"), merge="rrf")', "merging passages")
+    refused('message: str\nboth = parallel(predict("message -> a"), merge="rrff")', "no such merge", "did you mean 'rrf'")
+    refused('message: str\nboth = parallel(predict("message -> a"), k=3)', "without merge=", at="3")
     refused("message: str\nboth = parallel()", "no step", error=PipelineSyntaxError)
 
 

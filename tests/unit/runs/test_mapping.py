@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ import pytest
 from dspex_nb.errors import Cancelled
 from dspex_nb.events import Bus, Progress
 from dspex_nb.predictions import Prediction
-from dspex_nb.runs.mapping import iter_rows, map_rows
+from dspex_nb.runs.mapping import _OnLoop, iter_rows, map_rows
 from dspex_nb.scopes import Scope
 
 
@@ -144,3 +145,19 @@ def test_an_interrupt_becomes_cancelled_within_a_second(kernel_interrupts):
     count = len(started)
     time.sleep(0.05)
     assert len(started) == count
+
+
+def test_rows_that_come_between_a_tasks_last_look_and_its_end_are_not_lost():
+    landed = queue.SimpleQueue()
+
+    async def call(row, _):
+        if row["x"] == 0:  # runs before the task's end is noted, which is scheduled after it
+            hands.loop.call_soon(hands._take, [(1, {"x": 1})])
+        return Prediction({"y": row["x"]})
+
+    hands = _OnLoop(call, 1, scope(), landed.put)
+    hands.start([(0, {"x": 0})])
+    done = [*landed.get(timeout=5)]
+    while len(done) < 2:
+        done += landed.get(timeout=5)
+    assert [result.prediction.y for result in done] == [0, 1]

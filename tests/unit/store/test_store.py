@@ -145,3 +145,13 @@ def test_events_with_values_json_does_not_know_are_kept(store):
 
 def test_the_file_is_its_owners_only(store):
     assert os.stat(store.path).st_mode & 0o077 == 0
+
+
+def test_every_event_is_written_as_its_json(store):
+    events = [LMCalled(run_id="r", model="m", cost=at / 7, error="é\udc80" if at == 3 else None) for at in range(200)]
+    store.append([RunStarted(run_id="r", name="n", of="map", info={1: {"a": (1, 2)}}), *events])
+    assert store.flush()
+    found = [event for _, event in store.events("r")]
+    assert found[1:] == events
+    assert found[0].info == {"1": {"a": [1, 2]}}
+    assert [seq for seq, _ in store.events("r")] == sorted(seq for seq, _ in store.events("r"))

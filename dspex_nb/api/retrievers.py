@@ -1,0 +1,14 @@
+"""`dx.retrievers`: which kinds of retriever there are. `dx.retriever` itself is a constructor of steps, in `pipelines`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspex_nb.retrieval import table
+
+
+def retrievers() -> Any:
+    """Return the kinds of retriever as a DataFrame: `name`, `extra`, `features`, `installed`."""
+    import pandas as pd
+
+    return pd.DataFrame(table())

@@ -1,0 +1,91 @@
+"""The slots of a pool and what waits for them."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import deque
+
+from dspex_nb.pools.sessions import Lease
+from dspex_nb.pools.tasks import Task
+from dspex_nb.pools.workers import Worker
+
+
+class Renewal:
+    """Stands in a slot's own queue: here its worker is replaced."""
+
+
+class Lane:
+    """One slot: its worker, its own tasks, and the thread that drives it."""
+
+    __slots__ = (
+        "began_at",
+        "called",
+        "deadline",
+        "index",
+        "lease",
+        "limit",
+        "own",
+        "rss",
+        "served",
+        "task",
+        "thread",
+        "waiting",
+        "wake",
+        "worker",
+    )
+
+    def __init__(self, index: int, worker: Worker, lock: threading.RLock) -> None:
+        self.index, self.worker = index, worker
+        self.wake = threading.Condition(lock)
+        self.own: deque[Task | Renewal] = deque()
+        self.lease: Lease | None = None
+        self.task: Task | None = None
+        self.thread: threading.Thread | None = None
+        self.waiting = self.called = False
+        self.began_at, self.deadline, self.limit = 0.0, float("inf"), 0.0
+        self.rss, self.served = 0, 0
+
+    @property
+    def free(self) -> bool:
+        """Whether it would take a task from the pool's queue at once."""
+        return self.lease is None and self.task is None and not self.called and not self.own
+
+    def call(self) -> None:
+        """Wake its thread; the lock is held."""
+        self.called = True
+        self.wake.notify()
+
+
+class WaitingTasks:
+    """Tasks of no slot in particular: a higher priority first, else in the order of their coming. The pool's lock guards it."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Task]] = []
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, task: Task) -> None:
+        """Add a task."""
+        heapq.heappush(self._heap, (-task.priority, next(self._numbers), task))
+
+    def pop(self) -> Task | None:
+        """Take the next task that was not cancelled while it waited."""
+        while self._heap:
+            task = heapq.heappop(self._heap)[2]
+            if not task.future.done():
+                return task
+        return None
+
+    def purge(self) -> None:
+        """Drop what was cancelled."""
+        self._heap = [entry for entry in self._heap if not entry[2].future.done()]
+        heapq.heapify(self._heap)
+
+    def clear(self) -> list[Task]:
+        """Take all."""
+        heap, self._heap = self._heap, []
+        return [task for _, _, task in sorted(heap, key=lambda entry: entry[:2])]

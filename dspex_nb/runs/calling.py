@@ -1,0 +1,149 @@
+"""A function step's call: sync, async, generator and async generator functions, here or in a pool.
+
+Async functions run as tasks of the process's one loop, so that several at once overlap; generators are read to the end, and
+each item is an event as it comes. A stopped step's task is cancelled, its generator closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from concurrent.futures import CancelledError, wait
+from typing import Any
+
+from dspex_nb.ambient import Session
+from dspex_nb.events import ItemYielded
+from dspex_nb.pipelines.records import Step
+from dspex_nb.pools import Task, crew
+from dspex_nb.pools.loop import loop_thread
+from dspex_nb.scopes import CancelToken, Scope
+
+_WHOLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
+_LOOK_S = 0.2  # an interrupt does not end a wait on every system
+
+
+def is_async(function: Any) -> bool:
+    """Return whether calling it gives something to await, or to iterate with `async for`."""
+    return _is(function, inspect.iscoroutinefunction) or _is(function, inspect.isasyncgenfunction)
+
+
+def _is(function: Any, test: Callable[[Any], bool]) -> bool:
+    return test(function) or (not inspect.isroutine(function) and test(getattr(type(function), "__call__", None)))  # noqa: B004
+
+
+def call_function(step: Step, session: Session, scope: Scope, name: str, values: dict[str, Any]) -> Any:
+    """Call a step's function and return its value: what it returned, awaited, or the list of what it yielded.
+
+    Args:
+        step: The step, whose kind is `"function"`.
+        session: Where its pool is.
+        scope: Whose events and cancellation these are.
+        name: The step's full name, for events.
+        values: Its arguments by name; those it takes by position only are taken out.
+    """
+    args = [values.pop(name) for name in step.positional if name in values] if step.positional else []
+    if step.pool is None:
+        return _whole(step.callable(*args, **values), scope, name)
+    pool = session.pools.get(step.pool) if isinstance(step.pool, str) else step.pool
+    function = step.callable
+    if is_async(function) or _is(function, inspect.isgeneratorfunction):
+        # What comes of the call must be made whole where it runs: a generator or a coroutine cannot leave its process.
+        function = functools.partial(_whole_apart, function) if pool.separate else functools.partial(_here, function, scope, name)
+    future = pool.run(Task(function, tuple(args), values, timeout_s=step.timeout_s))
+    forget = scope.cancel.on_cancel(future.cancel)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        scope.cancel.check()
+        raise
+    finally:
+        forget()
+
+
+def _here(function: Callable[..., Any], scope: Scope, name: str, /, *args: Any, **values: Any) -> Any:
+    return _whole(function(*args, **values), scope, name)
+
+
+def _whole_apart(function: Callable[..., Any], /, *args: Any, **values: Any) -> Any:
+    """Run in a worker process: no events reach the notebook from there, only the whole result."""
+    value = function(*args, **values)
+    if inspect.isgenerator(value):
+        return list(value)
+    return asyncio.run(_all(value, lambda _: None) if inspect.isasyncgen(value) else _of(value))
+
+
+def _whole(value: Any, scope: Scope, name: str) -> Any:
+    """Return what a call gave, made whole."""
+    if type(value) in _WHOLE:  # most are, and the questions below take longer than a small step
+        return value
+    if inspect.isgenerator(value):
+        return _collected(value, scope, name)
+    if inspect.isasyncgen(value):
+        return _awaited(_all(value, _Teller(scope, name)), scope.cancel)
+    if inspect.isawaitable(value):
+        return _awaited(_of(value), scope.cancel)
+    return value
+
+
+class _Teller:
+    """Publishes the items of one step."""
+
+    __slots__ = ("count", "name", "scope")
+
+    def __init__(self, scope: Scope, name: str) -> None:
+        self.scope, self.name, self.count = scope, name, 0
+
+    def __call__(self, item: Any) -> None:
+        self.scope.publish(ItemYielded(run_id=self.scope.run_id, step=self.name, index=self.count, item=item))
+        self.count += 1
+
+
+def _collected(items: Generator[Any, Any, Any], scope: Scope, name: str) -> list[Any]:
+    tell, found = _Teller(scope, name), []
+    try:
+        for item in items:
+            found.append(item)
+            tell(item)
+            if scope.cancel.cancelled:
+                scope.cancel.check()
+    finally:
+        items.close()
+    return found
+
+
+async def _all(items: AsyncIterator[Any], tell: Callable[[Any], None]) -> list[Any]:
+    found = []
+    async for item in items:
+        found.append(item)
+        tell(item)
+    return found
+
+
+async def _of(value: Any) -> Any:
+    return await value
+
+
+def _awaited(coroutine: Coroutine[Any, Any, Any], cancel: CancelToken) -> Any:
+    """Run a coroutine on the process's loop, with this thread's context variables, and return its value."""
+    loop = loop_thread.get()
+    if asyncio._get_running_loop() is loop:  # noqa: SLF001 - the public call raises; this thread must not wait for itself
+        return crew.start(asyncio.run, coroutine).result()
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+
+    def stop() -> None:
+        future.cancel()
+
+    forget = cancel.on_cancel(stop)
+    try:
+        while not future.done():
+            wait([future], _LOOK_S)
+        return future.result()
+    except CancelledError:
+        cancel.check()
+        raise
+    finally:
+        forget()
+        future.cancel()  # pressed ■, a time limit: the task must not go on

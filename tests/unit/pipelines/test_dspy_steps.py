@@ -1,0 +1,226 @@
+"""The steps that DSPy serves run on a recorded model, those that write code in the real sandbox."""
+
+import importlib.util
+import json
+
+import dspy
+import pytest
+
+from dspex_nb.errors import DSPexError, PlanError, StepError
+from dspex_nb.pipelines import read_cell
+
+TEXT = {"reasoning": "r", "answer": "an animal"}
+
+
+def look_up(word: str, exact: bool = True) -> str:
+    """Look a word up in the dictionary."""
+    CALLED.append((word, exact))
+    return f"{word}: an animal"
+
+
+async def look_up_later(word: str) -> str:
+    """Look a word up, asynchronously."""
+    CALLED.append((word, "later"))
+    return f"{word}: an animal"
+
+
+CALLED: list[tuple[str, object]] = []
+NAMES = {"look_up": look_up, "look_up_later": look_up_later, "dspy": dspy}
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    CALLED.clear()
+
+
+@pytest.mark.parametrize("tool", ["look_up", "look_up_later"])
+def test_react_calls_plain_functions_by_their_names_docs_and_types(run, tool):
+    answers = [
+        {"next_thought": "t", "next_tool_name": tool, "next_tool_args": {"word": "cat"}},
+        {"next_thought": "t", "next_tool_name": "finish", "next_tool_args": {}},
+        TEXT,
+    ]
+    body = f'q: str\na = react("q -> answer", tools=[{tool}], max_iters=3)\nb = template("{{{{ answer }}}}, {{{{ a.trajectory.tool_name_0 }}}}")'
+    got = run(body, answers, names=NAMES, q="What is a cat?")
+    assert got.b == f"an animal, {tool}"
+    assert [word for word, _ in CALLED] == ["cat"]
+    told = got.requests[0].messages[0]["content"]
+    assert tool in told
+    assert "Look a word up" in told
+    if tool == "look_up":
+        assert "'exact': {'type': 'boolean'" in told
+
+
+def test_react_v2_calls_its_tools(run):
+    def answer(request):
+        asked = len([one for one in request.messages if one["role"] == "assistant"])
+        call = (
+            {"name": "look_up", "arguments": '{"word": "cat"}'}
+            if not asked
+            else {"name": "submit", "arguments": '{"answer": "an animal"}'}
+        )
+        message = {"role": "assistant", "content": "", "tool_calls": [{"id": f"c{asked}", "type": "function", "function": call}]}
+        return {"choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}], "usage": {}}
+
+    got = run('q: str\na = react_v2("q -> answer", tools=[look_up], max_iters=4)', answer, names=NAMES, adapter="chat", q="?")
+    assert got.answer == "an animal"
+    assert CALLED == [("cat", True)]
+
+
+needs_deno = pytest.mark.skipif(importlib.util.find_spec("deno") is None, reason="pip install deno")
+
+
+@needs_deno
+def test_program_of_thought_runs_what_the_model_wrote_in_the_sandbox(run):
+    answers = [
+        {"reasoning": "r", "generated_code": "```python\nSUBMIT({'n': sum(range(10))})\n```"},
+        {"reasoning": "r", "answer": "45"},
+    ]
+    got = run('q: str\na = program_of_thought("q -> answer: int", max_iters=2)', answers, q="The sum of 0 to 9?")
+    assert got.answer == 45
+    assert "45" in got.prompts[1]  # what the code gave, not what the model made up
+
+
+@needs_deno
+def test_code_act_calls_its_tools_from_the_models_code(run):
+    answers = [{"generated_code": "print(triple(7))", "finished": True}, {"reasoning": "r", "answer": "21"}]
+    got = run('q: str\na = code_act("q -> answer: int", tools=[triple], max_iters=2)', answers, names={"triple": triple}, q="?")
+    assert got.answer == 21
+    assert "21" in got.prompts[1]
+
+
+def triple(n: int) -> int:
+    """Return three times n."""
+    return 3 * n
+
+
+@needs_deno
+def test_rlm_reads_its_input_by_code(run):
+    answers = [{"reasoning": "r", "code": "SUBMIT(answer=len(text.split()))"}]
+    got = run('text: str\na = rlm("text -> answer: int", max_iters=2)', answers, text="one two three")
+    assert got.answer == 3
+
+
+def test_no_deno_is_said_before_any_call(run, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(PlanError, match=r"(?s)line 2.*Deno is not installed.*→ pip install deno"):
+        run('q: str\na = rlm("q -> answer")', [], q="?")
+
+
+def test_best_of_n_and_refine_keep_the_best_of_the_step_they_hold(run):
+    said = iter(["one two", "one two three", "one"])
+
+    def answer(request):
+        return json.dumps({"answer": next(said)})
+
+    body = 'q: str\na = {}(predict("q -> answer"), N=3, reward_fn=lambda args, got: 1.0 if len(got.answer.split()) == 1 else 0.0, threshold=1.0)'
+    got = run(body.format("best_of_n"), answer, q="?")
+    assert got.answer == "one"
+    assert len(got.requests) == 3
+    assert "reasoning" not in got.requests[0].messages[0]["content"]  # predict was asked for, not a chain of thought
+    got = run(body.format("refine"), [{"answer": "one"}], q="?")
+    assert got.answer == "one"
+    with pytest.raises(StepError, match=r"step 'a'.*Expected to find output fields"):
+        run(body.format("best_of_n"), lambda request: "no JSON", q="?")
+
+
+def test_multi_chain_comparison_compares_in_dspy(run):
+    def answer(request):
+        comparing = "reasoning_attempt_1" in request.messages[0]["content"]
+        return json.dumps({"rationale": "both", "answer": "best"} if comparing else {"reasoning": "r", "answer": "some"})
+
+    got = run(
+        'q: str\na = multi_chain_comparison("q -> answer", chains=2)\nb = template("{{ answer }} {{ a.rationale }}")',
+        answer,
+        q="?",
+    )
+    assert got.b == "best both"
+
+
+def test_knn_shows_the_nearest_examples(run):
+    rows = [
+        {"q": "a cat sleeps", "answer": "CAT"},
+        {"q": "the sky is blue", "answer": "SKY"},
+        {"q": "a cat eats", "answer": "EATS"},
+    ]
+    got = run('q: str\na = knn("q -> answer", k=1, trainset=rows)', [{"answer": "x"}], names={"rows": rows}, q="the sky")
+    told = json.dumps(got.requests[0].messages)
+    assert "SKY" in told
+    assert "CAT" not in told
+    named = {"rows": rows, "embed": lambda texts: [[float("cat eats" in text), 1.0] for text in texts]}
+    got = run(
+        'q: str\na = knn("q -> answer", k=1, trainset=rows, vectorizer=embed)', [{"answer": "x"}], names=named, q="cat eats"
+    )
+    assert "EATS" in json.dumps(got.requests[0].messages)
+
+
+class Echo(dspy.Module):
+    def __init__(self, times=1):
+        super().__init__()
+        self.times, self.ask = times, dspy.Predict("q -> answer")
+
+    def forward(self, q):
+        return dspy.Prediction(answer=self.ask(q=q).answer * self.times)
+
+
+@pytest.mark.parametrize("how", ["Echo(times=2)", "module(Echo, times=2)", "made", "made(q=q)", 'module(made, "q -> answer")'])
+def test_any_module_class_or_instance(run, how):
+    got = run(f"q: str\na = {how}", [{"answer": "ab"}], names={"Echo": Echo, "made": Echo(2)}, q="?")
+    assert next(iter(got.prediction.values())) == "abab"
+
+
+def test_a_module_class_that_takes_a_signature(run):
+    got = run('q: str\na = dspy.ChainOfThought("q -> answer", temperature=0.3)', [TEXT], names=NAMES, q="?")
+    assert got.answer == "an animal"
+    assert got.requests[0].options["temperature"] == 0.3
+
+
+def test_reasoning_extraction_and_a_custom_reasoning_field_are_served_by_dspy(run):
+    body = 'q: str\na = chain_of_thought("q -> answer", {})\nb = template("{{{{ a.reasoning }}}}")'
+    got = run(body.format("reasoning_extraction=True"), [TEXT], q="?")
+    assert got.b == "r"
+    field = dspy.OutputField(desc="think like a pirate")
+    got = run(body.format("advanced=True, rationale_field=field"), [TEXT], names={"field": field}, q="?")
+    assert got.b == "r"
+    assert "think like a pirate" in got.requests[0].messages[0]["content"]
+
+
+def test_dspy_steps_stand_in_parallel_in_maps_and_behind_fallbacks(run):
+    body = (
+        'qs: list[str]\neach = chain_of_thought("q -> answer", q=qs, over=qs, engine="dspy")\n'
+        'both = parallel(predict("q -> left", engine="dspy"), predict("q -> right"), q=qs)'
+    )
+
+    def answer(request):
+        return json.dumps(
+            {name: name for name in ("reasoning", "answer", "left", "right") if f"`{name}`" in request.messages[-1]["content"]}
+        )
+
+    got = run(body, answer, qs=["a", "b"])
+    assert got.fields["answer"] == ["answer", "answer"]
+    assert got.both == {"left": "left", "right": "right"}
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ('react("q -> a")', "needs tools="), ('react("q -> a", tools=look_up)', "expected a list"), ('react("q -> a", tools=["x"])', "'x' is no function"),
+        ('react("q -> a", tools=[look_up], max_iters=0)', "whole number from 1"), ('knn("q -> a", k=1)', "needs trainset="),
+        ('best_of_n("q -> a", N=0, reward_fn=len, threshold=1)', "whole number"), ('best_of_n("q -> a", N=2, threshold=1)', "needs reward_fn="),
+        ('multi_chain_comparison("q -> a", aggregation="majorty")', "did you mean"), ('chain_of_thought("q -> a", advanced="yes")', "True or False"),
+    ],
+)  # fmt: skip
+def test_impossible_options_are_refused_before_anything_runs(line, word):
+    with pytest.raises(DSPexError, match=word) as caught:
+        read_cell("p", f"q: str\na = {line}", NAMES)
+    assert caught.value.line == 2
+
+
+def test_a_deno_that_is_not_there_or_does_not_start_says_what_to_do():
+    from dspex_nb.bridge.sandbox import Sandbox
+
+    with pytest.raises(DSPexError, match=r"(?s)no fitting Deno is there.*→ pip install deno"):
+        Sandbox(deno_command=["/nowhere/deno"]).execute("print(1)")
+    with pytest.raises(DSPexError, match=r"(?s)did not start.*npm registry"):
+        Sandbox(deno_command=["false"]).execute("print(1)")

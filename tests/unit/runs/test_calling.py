@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+import time
+
+import pytest
+
+from dspex_nb.ambient import Session
+from dspex_nb.errors import Cancelled, StepError
+from dspex_nb.events import Bus, ItemYielded
+from dspex_nb.pipelines import read_cell
+from dspex_nb.pools import Pools
+from dspex_nb.pools.loop import loop_thread
+from dspex_nb.routing import plan
+from dspex_nb.runs.calling import is_async
+from dspex_nb.runs.scheduler import execute
+from dspex_nb.scopes import Scope
+
+user = contextvars.ContextVar("user", default="nobody")
+
+
+def run(body, names, session=None, scope=None, apart=False, **inputs):
+    session = session or Session()
+    spec = read_cell("p", body, names)
+    return execute(spec, plan(spec, session), inputs, session=session, scope=scope or Scope("run", Bus(keep=1000)), apart=apart)
+
+
+async def later(x):
+    await asyncio.sleep(0.1)
+    return x + 1, threading.current_thread().name, user.get()
+
+
+def test_kinds_are_told_apart():
+    async def agen():
+        yield 1
+
+    class Called:
+        async def __call__(self, x):
+            return x
+
+    assert all(map(is_async, (later, agen, functools.partial(later), Called())))
+    assert not any(map(is_async, (len, lambda: 1, print, dict)))
+
+
+def test_async_steps_overlap_on_one_loop():
+    start = time.monotonic()
+    done = run("x: int\na = native(f, x=x)\nb = native(f, x=x)\nc = native(f, x=x)", {"f": later}, x=1)
+    assert time.monotonic() - start < 0.25
+    loops = {value[1] for value in done.outputs.values()}
+    assert loops == {"dspex-loop"}
+    assert [value[0] for value in done.outputs.values()] == [2, 2, 2]
+
+
+def test_over_an_async_function_overlaps_too():
+    start = time.monotonic()
+    done = run("xs: list[int]\na = native(f, x=xs, over=xs)", {"f": later}, xs=[1, 2, 3, 4])
+    assert time.monotonic() - start < 0.35
+    assert [value[0] for value in done.outputs["a"]] == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_context_variables_follow_into_tasks_threads_and_pools(apart):
+    pools = Pools()
+    pools.create("side", 1, "thread")
+    token = user.set("me")
+    try:
+        body = "x: int\na = native(f, x=x)\nb = native(g, x=x)\nc = native(g, x=x, pool='side')\nd = native(gen, x=x)\ne = native(g, x=x, timeout_s=5)"
+
+        def gen(x):
+            yield user.get()
+
+        done = run(body, {"f": later, "g": lambda x: user.get(), "gen": gen}, Session(pools=pools), apart=apart, x=1)
+        assert (done.outputs["a"][2], done.outputs["b"], done.outputs["c"]) == ("me", "me", "me")
+        assert (done.outputs["d"], done.outputs["e"]) == (["me"], "me")
+    finally:
+        user.reset(token)
+        pools.close()
+
+
+def test_works_with_a_loop_already_running_and_in_threads():
+    async def main():
+        return run("x: int\na = native(f, x=x)", {"f": later}, x=1).outputs["a"][0]
+
+    assert asyncio.run(main()) == 2
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run("x: int\na = native(f, x=x)", {"f": later}, x=2).outputs["a"][0]))
+    thread.start()
+    thread.join()
+    assert found == [3]
+
+
+def test_a_pipeline_called_in_an_async_step_does_not_wait_for_itself():
+    async def outer(x):
+        return run("x: int\na = native(f, x=x)", {"f": later}, x=x).outputs["a"][0]
+
+    assert run("x: int\na = native(f, x=x)", {"f": outer}, x=1).outputs == {"a": 2}
+
+
+def test_cancelling_cancels_the_task():
+    told = threading.Event()
+
+    async def long(x):
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            told.set()
+            raise
+
+    scope = Scope("run", Bus(keep=100))
+    threading.Timer(0.1, scope.cancel.cancel).start()
+    start = time.monotonic()
+    with pytest.raises(Cancelled):
+        run("x: int\na = native(f, x=x)", {"f": long}, scope=scope, x=1)
+    assert time.monotonic() - start < 1
+    assert told.wait(1)
+
+
+def test_a_time_limit_cancels_the_task_and_a_failure_its_neighbours():
+    told = []
+
+    async def long(x):
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            told.append(x)
+            raise
+
+    async def bad(x):
+        await asyncio.sleep(0.05)
+        raise ValueError("no luck")
+
+    with pytest.raises(StepError, match="not done after"):
+        run("x: int\na = native(f, x=x, timeout_s=0.1)", {"f": long}, x=1)
+    with pytest.raises(StepError, match="no luck"):
+        run("x: int\na = native(f, x=x)\nb = native(g, x=x)", {"f": long, "g": bad}, x=2)
+    time.sleep(0.1)
+    assert told == [1, 2]
+    assert not [task for task in asyncio.all_tasks(loop_thread.get()) if not task.done()]
+
+
+def test_generators_become_lists_and_each_item_an_event():
+    def numbers(n):
+        for at in range(n):
+            yield at * at
+
+    async def slowly(n):
+        for at in range(n):
+            await asyncio.sleep(0)
+            yield -at
+
+    scope = Scope("run", Bus(keep=100))
+    done = run("n: int\na = native(f, n=n)\nb = native(g, n=n)", {"f": numbers, "g": slowly}, scope=scope, n=4)
+    assert done.outputs == {"a": [0, 1, 4, 9], "b": [0, -1, -2, -3]}
+    items = [(event.step, event.index, event.item) for event in scope.bus.recent if isinstance(event, ItemYielded)]
+    assert sorted(items) == sorted([("a", at, at * at) for at in range(4)] + [("b", at, -at) for at in range(4)])
+    kinds = [event.kind for event in scope.bus.recent if getattr(event, "step", "") == "a"]
+    assert kinds == ["step_started", "item", "item", "item", "item", "step_ended"]
+
+
+def test_a_stopped_generator_is_closed():
+    closed = threading.Event()
+
+    def endless(x):
+        try:
+            while True:
+                time.sleep(0.01)
+                yield x
+        finally:
+            closed.set()
+
+    scope = Scope("run", Bus(keep=10))
+    threading.Timer(0.1, scope.cancel.cancel).start()
+    with pytest.raises(Cancelled):
+        run("x: int\na = native(f, x=x)", {"f": endless}, scope=scope, x=1)
+    assert closed.is_set()
+
+
+def test_generators_and_async_functions_in_pools_of_threads_and_processes():
+    pools = Pools()
+    pools.create("side", 1, "thread")
+    pools.create("apart", 1, "loky")
+
+    def numbers(n):
+        yield from range(n)
+
+    async def plus(n):
+        await asyncio.sleep(0)
+        return n + 1
+
+    async def slowly(n):
+        for at in range(n):
+            yield at
+
+    try:
+        for pool in ("side", "apart"):
+            body = (
+                f"n: int\na = native(f, n=n, pool='{pool}')\nb = native(g, n=n, pool='{pool}')\nc = native(h, n=n, pool='{pool}')"
+            )
+            done = run(body, {"f": numbers, "g": plus, "h": slowly}, Session(pools=pools), n=3)
+            assert done.outputs == {"a": [0, 1, 2], "b": 4, "c": [0, 1, 2]}
+    finally:
+        pools.close()
+
+
+def test_items_are_never_stored(tmp_path):
+    from dspex_nb.store import Store
+
+    store = Store(tmp_path / "runs.sqlite")
+    bus = Bus(keep=10)
+    store.attach(bus)
+
+    def numbers(n):
+        yield from range(n)
+
+    run("n: int\na = native(f, n=n)", {"f": numbers}, scope=Scope("run", bus), n=3)
+    store.flush()
+    assert [event.kind for _, event in store.events("run")] == ["step_started", "step_ended"]
+    store.close()
+
+
+def test_async_cells_scripts_and_threads(fresh):
+    import dspex_nb as dx
+
+    async def plus(x: int) -> int:
+        await asyncio.sleep(0)
+        return x + 1
+
+    def items(x: int):
+        yield from range(x)
+
+    pipe = dx.Pipeline("p", a=plus, b=items)
+
+    async def main():
+        first = await pipe.acall(x=2)
+        run_ = pipe.run(x=2)
+        events = [event async for event in run_]
+        return first, events, await run_
+
+    first, events, again = asyncio.run(main())
+    assert first.a == again.a == 3
+    assert first.b == again.b == [0, 1]
+    assert [event.index for event in events if event.kind == "item"] == [0, 1]
+    told = []
+    assert pipe(x=2, on_progress=told.append).a == 3
+    assert [event.kind for event in told].count("item") == 2
+    assert len({event.run_id for event in told}) == 1
