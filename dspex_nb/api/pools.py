@@ -85,8 +85,13 @@ class PoolTable:
     def __init__(self) -> None:
         self.info = _infos()
 
-    def __repr__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The table as plain text."""
         return pool_table_text(self.info)
+
+    def __repr__(self) -> str:
+        return self.text
 
     def _ipython_display_(self) -> None:
         if not (in_notebook() and _at_work()):

@@ -12,6 +12,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError as DSPyParseError
 
 from dspex_nb.adapters import CompactAdapter as NativeCompact
+from dspex_nb.adapters.compact import user_text
 from dspex_nb.bridge.conversion import from_dspy
 from dspex_nb.errors import AdapterParseError
 from dspex_nb.messages import Capabilities
@@ -54,6 +55,17 @@ class CompactAdapter(dspy.Adapter):  # type: ignore[misc]
     def format(self, signature: Any, demos: Sequence[Any], inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the messages, exactly as the native engine writes them."""
         return list(_native.messages(from_dspy(signature), [dict(demo) for demo in demos], dict(inputs)))
+
+    def format_user_message_content(
+        self,
+        signature: Any,
+        inputs: Mapping[str, Any],
+        prefix: str = "",
+        suffix: str = "",
+        main_request: bool = False,  # noqa: ARG002, FBT001, FBT002 - DSPy's signature
+    ) -> str:
+        """Return the inputs, one a line: how `dspy.ReAct` writes what it has done so far."""
+        return "\n\n".join(part for part in (prefix, user_text(from_dspy(signature), inputs), suffix) if part)
 
     def parse(self, signature: Any, completion: str) -> dict[str, Any]:
         """Return the typed output fields of an answer."""

@@ -401,6 +401,7 @@ class Pool(Calls):
                     raise PoolClosedError(f"pool {self.name!r} is closed", hint="make a new one with dx.pool(…)")
                 found = self._leases.find(key, initializer, ttl_s, idle=until is not None)
                 if found is not None:
+                    self._watch.by(time.monotonic() + found.left_s(time.monotonic()))
                     return found
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:

@@ -115,7 +115,7 @@ class Task:
 
     Attributes:
         fn: The function, or for worker processes its import path `"package.module:function"`.
-        timeout_s: Seconds from its start after which it is broken off; None means the pool's own limit.
+        timeout_s: Seconds from its start, all attempts together, after which it is broken off; None means the pool's own limit.
         priority: Among waiting tasks a higher one goes first.
         idempotent: Whether it may run again if its worker dies.
         lease: The session whose slot it must run on, None for any slot.

@@ -104,6 +104,13 @@ def _routed(step: StepInfo, facts: Mapping[str, Any]) -> StepInfo:
     )
 
 
+def _without_events(name: str, outer: str) -> str:
+    """Return the state of an inner step that sent no events when its outer step ended."""
+    if name.endswith(".on_error"):  # a fallback is still to come, or is not needed
+        return "waiting" if outer == "failed" else "skipped"
+    return outer  # DSPy ran it inside its own module
+
+
 class RunState:
     """Takes a run's events and gives snapshots, from any threads.
 
@@ -188,9 +195,9 @@ class RunState:
         step = self._step(event.step)
         elapsed = None if event.status == "skipped" and not event.elapsed_s else event.elapsed_s
         self._steps[event.step] = replace(step, state=event.status, elapsed_s=elapsed, error=event.error or "", note=event.note)
-        for name, inner in self._steps.items():  # what DSPy runs inside a step sends no events of its own
+        for name, inner in self._steps.items():
             if inner.parent == event.step and inner.state == "waiting":
-                self._steps[name] = replace(inner, state=event.status)
+                self._steps[name] = replace(inner, state=_without_events(name, event.status))
 
     def _called(self, event: LMCalled) -> None:
         info = self._info

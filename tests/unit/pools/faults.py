@@ -23,7 +23,7 @@ from dspex_nb.errors import MemoryLimitError, TaskTimeoutError, TransferError, W
 from dspex_nb.pools import Pools
 
 KINDS = ("fine", "fine", "fine", "kill", "segfault", "memory", "hang", "unsendable", "raise", "slow", "cancel", "killed")
-EXPECTED = {
+EXPECTED = {  # a hang that is idempotent is tried three times, 2 s each
     "kill": WorkerDiedError, "segfault": WorkerDiedError, "memory": MemoryLimitError, "hang": WorkerDiedError,
     "unsendable": TransferError, "raise": ValueError, "slow": TaskTimeoutError, "cancel": CancelledError, "killed": WorkerDiedError,
 }  # fmt: skip
@@ -64,7 +64,7 @@ def run(count, size=2, seed=0):
     plan = [(number, chance.choice(KINDS), chance.random() < 0.3) for number in range(count)]
     resolved = Counter()
     pools = Pools()
-    pool = pools.create("faults", size, "loky", memory_bytes=250_000_000, timeout_s=6, heartbeat_s=2.0, queue_size=count + 1)
+    pool = pools.create("faults", size, "loky", memory_bytes=250_000_000, timeout_s=30, heartbeat_s=2.0, queue_size=count + 1)
     figures = Counter()
     started_at = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
