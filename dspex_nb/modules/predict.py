@@ -226,6 +226,10 @@ class Predict:
 
     def _requests(self, call: _Call, adapter: Any) -> tuple[Prompt, list[Request]]:
         client = call.session.lm
+        if not call.options and not client.options:  # the usual call, without the cost of what options decide
+            prompt = prepare(adapter, self.signature, call.demos, call.values, client, {})
+            options = {name: value for name, value in prompt.options.items() if value is not None} if prompt.options else {}
+            return prompt, [Request(prompt.messages, options)]
         own = {**call.options}
         count = int(own.pop("n", None) or client.options.get("n") or 1)
         rollout = own.pop("rollout_id", None)

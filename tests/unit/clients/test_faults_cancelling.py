@@ -120,7 +120,9 @@ def test_a_task_cancelled_by_its_owner_closes_the_socket_and_stays_cancelled(bad
             return [piece async for piece in client.astream(ASK, scope=Scope("t"))]
 
         task = asyncio.create_task(read() if first else client.acomplete(ASK, scope=Scope("t")))
-        await asyncio.sleep(0.15)
+        while not server.requests:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
