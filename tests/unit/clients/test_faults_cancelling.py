@@ -115,14 +115,17 @@ def test_a_reader_who_leaves_a_stream_on_a_loop_closes_the_socket(bad):
 def test_a_task_cancelled_by_its_owner_closes_the_socket_and_stays_cancelled(bad, first):
     gone = threading.Event()
 
+    def arrived():
+        while not server.requests:
+            time.sleep(0.005)
+        time.sleep(0.05)
+
     async def main(client):
         async def read():
             return [piece async for piece in client.astream(ASK, scope=Scope("t"))]
 
         task = asyncio.create_task(read() if first else client.acomplete(ASK, scope=Scope("t")))
-        while not server.requests:
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(arrived)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
