@@ -16,7 +16,7 @@ from dspex_nb.views.markup import BLUE, MARKS, escape
 from dspex_nb.views.svg import document, text_at, text_fit, text_width
 
 _BOX_HEIGHT, _INPUT_HEIGHT, _PAD, _TITLE = 42, 24, 12, 24
-_MIN_WIDTH, _MAX_WIDTH, _PAGE_WIDTH = 104, 200, 960
+_MIN_WIDTH, _MAX_WIDTH, _PAGE_WIDTH = 104, 240, 960
 _INPUT = "\x01"
 
 

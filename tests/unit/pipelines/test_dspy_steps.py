@@ -11,6 +11,8 @@ from dspex_nb.pipelines import read_cell
 
 TEXT = {"reasoning": "r", "answer": "an animal"}
 
+needs_npm = pytest.mark.services  # at its first start the sandbox loads Pyodide from the npm registry
+
 
 def look_up(word: str, exact: bool = True) -> str:
     """Look a word up in the dictionary."""
@@ -71,6 +73,7 @@ needs_deno = pytest.mark.skipif(importlib.util.find_spec("deno") is None, reason
 
 
 @needs_deno
+@needs_npm
 def test_program_of_thought_runs_what_the_model_wrote_in_the_sandbox(run):
     answers = [
         {"reasoning": "r", "generated_code": "```python\nSUBMIT({'n': sum(range(10))})\n```"},
@@ -82,6 +85,7 @@ def test_program_of_thought_runs_what_the_model_wrote_in_the_sandbox(run):
 
 
 @needs_deno
+@needs_npm
 def test_code_act_calls_its_tools_from_the_models_code(run):
     answers = [{"generated_code": "print(triple(7))", "finished": True}, {"reasoning": "r", "answer": "21"}]
     got = run('q: str\na = code_act("q -> answer: int", tools=[triple], max_iters=2)', answers, names={"triple": triple}, q="?")
@@ -95,6 +99,7 @@ def triple(n: int) -> int:
 
 
 @needs_deno
+@needs_npm
 def test_rlm_reads_its_input_by_code(run):
     answers = [{"reasoning": "r", "code": "SUBMIT(answer=len(text.split()))"}]
     got = run('text: str\na = rlm("text -> answer: int", max_iters=2)', answers, text="one two three")
