@@ -13,6 +13,11 @@ from dspex_nb.errors import Cancelled
 from dspex_nb.events import Bus, Event
 
 
+def stopped() -> Cancelled:
+    """Return the error of work that the user stopped."""
+    return Cancelled("stopped", hint="what was finished is kept; run again to go on")
+
+
 class CancelToken:
     """A stop that reaches blocking calls: each registers how to break off, and cancelling calls them all."""
 
@@ -36,7 +41,7 @@ class CancelToken:
     def check(self) -> None:
         """Raise `Cancelled` if the user has stopped this work."""
         if self.cancelled:
-            raise Cancelled("stopped", hint="what was finished is kept; run again to go on")
+            raise stopped()
 
     def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Register how to break off (at once if already cancelled); the returned callable unregisters."""

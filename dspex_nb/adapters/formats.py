@@ -212,9 +212,11 @@ def _read_before(written: Format, signature: Signature, text: str) -> dict[str, 
 
 @once_per_signature
 def _plain(signature: Signature) -> bool:
-    """Return whether every output's values are such that nobody can change."""
-    kinds = [(field.type, field.factory) for field in signature.outputs.values()]
-    return all(factory is None and (kind in _UNCHANGING or get_origin(kind) is Literal) for kind, factory in kinds)
+    """Return whether every output's values are such that nobody can change; a default may be anything, whatever the type says."""
+    return all(
+        field.required and (field.type in _UNCHANGING or get_origin(field.type) is Literal)
+        for field in signature.outputs.values()
+    )
 
 
 def words_of(signature: Signature, system: str, request: str) -> Words:

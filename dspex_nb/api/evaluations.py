@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from dspex_nb.api.mapping import checked_rows, recorded
 from dspex_nb.api.programs import lm_width, program_of
 from dspex_nb.api.sessions import session
 from dspex_nb.errors import DataError, MissingDependencyError
-from dspex_nb.metrics import Interval, paired_interval, resolve_metrics
-from dspex_nb.runs.evaluation import Scorecard, ScoredRow
+from dspex_nb.metrics import Interval, Metric, bootstrap_interval, paired_interval, resolve_metrics
+from dspex_nb.runs.evaluation import Scorecard, ScoredRow, measured
 from dspex_nb.runs.evaluation import evaluate as score_rows
 from dspex_nb.scopes import Scope, new_run_id
 from dspex_nb.views import (
@@ -54,17 +55,17 @@ class Evaluation(ShownOnce):
 
     @property
     def interval(self) -> Interval:
-        """The first metric's mean with its 95% confidence interval."""
+        """The first metric over all rows, with its 95% confidence interval."""
         return self.card.intervals[self.metric]
 
     @property
     def score(self) -> float:
-        """The first metric's mean."""
+        """The first metric over all rows: the mean of theirs, or what a metric of whole sets such as macro_f1 gives for them."""
         return self.interval.mean
 
     @property
     def scores(self) -> dict[str, float]:
-        """Each metric's mean."""
+        """Each metric over all rows."""
         return {name: interval.mean for name, interval in self.card.intervals.items()}
 
     @functools.cached_property
@@ -78,8 +79,11 @@ class Evaluation(ShownOnce):
         return pd.DataFrame([_record(row) for row in self.card.rows])
 
     def failures(self) -> Any:
-        """Return the rows of `frame` that scored below 1 on the first metric."""
-        return self.frame[self.frame[self.metric] < 1]
+        """Return the rows of `frame` that scored below 1 on the first metric; above 0, or failed, where lower is better."""
+        frame = self.frame
+        if self.card.metrics[0].lower_is_better:
+            return frame[(frame[self.metric] > 0) | frame["error"].notna()]
+        return frame[frame[self.metric] < 1]
 
     def compare(self, other: Evaluation) -> Comparison:
         """Return this evaluation beside an `other` of the same examples: the difference with its interval, and the rows.
@@ -127,8 +131,8 @@ class Evaluation(ShownOnce):
         costs = [row.cost for row in rows if not row.error]
         return EvaluationInfo(
             name=self.name,
-            metrics=[MetricInfo(name, i.mean, (i.low, i.high)) for name, i in self.card.intervals.items()],
-            examples=[_example(row, self.metric) for row in rows],
+            metrics=[MetricInfo(name, i.mean, (i.low, i.high) if i.n else None) for name, i in self.card.intervals.items()],
+            examples=[_example(row, self.card.metrics[0]) for row in rows],
             labels=_labels(self.metric, rows),
             errors=sum(row.error is not None for row in rows),
             calls=usage.calls,
@@ -157,17 +161,23 @@ class Comparison:
         self._old = [row.scores[before.metric] for row in before.card.rows]
         self._new = [row.scores[after.metric] for row in after.card.rows]
         self.changes = [new - old for old, new in zip(self._old, self._new, strict=True)]
+        self.lower_is_better = after.card.metrics[0].lower_is_better
 
     @property
     def difference(self) -> Interval:
         """After minus before, paired by example, with its 95% confidence interval."""
-        return paired_interval(self._old, self._new)
+        rows = list(zip(self.before.card.rows, self.after.card.rows, strict=True))
+        was, now = _whole(self.before), _whole(self.after)
+        if was is not None and now is not None:
+            return bootstrap_interval(len(rows), lambda numbers: now(numbers) - was(numbers))
+        kept = [at for at, (old, new) in enumerate(rows) if not self.lower_is_better or old.error is new.error is None]
+        return paired_interval([self._old[at] for at in kept], [self._new[at] for at in kept])
 
     @functools.cached_property
     def frame(self) -> Any:
         """A DataFrame of the examples that changed, worst first."""
         both = self.after.frame.assign(before=self.before.frame[self.before.metric], change=self.changes)
-        return both[both["change"] != 0].sort_values("change")
+        return both[both["change"] != 0].sort_values("change", ascending=not self.lower_is_better)
 
     def info(self) -> ComparisonInfo:
         """Return the values that the view draws."""
@@ -177,8 +187,9 @@ class Comparison:
             before=_score_info("before", self.before),
             after=_score_info("after", self.after),
             interval=(spread.low, spread.high) if any(self.changes) else None,
-            fixed=sum(change > 0 for change in self.changes),
-            broken=sum(change < 0 for change in self.changes),
+            fixed=None if self.lower_is_better else sum(change > 0 for change in self.changes),
+            broken=None if self.lower_is_better else sum(change < 0 for change in self.changes),
+            lower_is_better=self.lower_is_better,
         )
 
     def __repr__(self) -> str:
@@ -186,6 +197,12 @@ class Comparison:
 
     def _ipython_display_(self) -> None:
         show(comparison_html(self.info()), comparison_text(self.info()))
+
+
+def _whole(side: Evaluation) -> Callable[[Any], float] | None:
+    """Return the first metric as a function of row numbers, None where it is a mean of the rows' scores."""
+    metric = side.card.metrics[0]
+    return None if metric.total is None else metric.total(measured(metric, side.card.rows))
 
 
 def _score_info(label: str, side: Evaluation) -> ScoreInfo:
@@ -204,9 +221,9 @@ def _labels(metric: str, rows: tuple[ScoredRow, ...]) -> LabelsInfo | None:
     return None
 
 
-def _example(row: ScoredRow, metric: str) -> ExampleInfo:
-    score = row.scores[metric]
-    asked = metric.partition(":")[2].split(",") if ":" in metric else list(row.labels)
+def _example(row: ScoredRow, metric: Metric) -> ExampleInfo:
+    score = row.scores[metric.name]
+    asked = metric.name.partition(":")[2].split(",") if ":" in metric.name else list(row.labels)
     got = {name: value for name, value in row.outputs.items() if name in asked} or row.outputs
     return ExampleInfo(
         index=row.index,
@@ -214,7 +231,7 @@ def _example(row: ScoredRow, metric: str) -> ExampleInfo:
         expected={name: value for name, value in row.labels.items() if name in got} or row.labels,
         got=got,
         scores=row.scores,
-        correct=score == 1 if score in (0, 1) else None,
+        correct=score == 1 if score in (0, 1) and not metric.lower_is_better else None,
         latency_s=row.latency_s,
         error=row.error or "",
         cached=row.cached is not None,
@@ -275,8 +292,10 @@ def evaluate(
     )
     with watch, recorded(scope, unit.name, "evaluation", len(examples)):
         width = unit.n_jobs if n_jobs is None else lm_width(now, n_jobs)
-        limits = {"timeout_s": timeout_s, "max_errors": max_errors}
-        made.append(Evaluation(unit.name, score_rows(unit.call, examples, resolved, scope=scope, n_jobs=width, **limits)))  # type: ignore[arg-type]
+        card = score_rows(
+            unit.call, examples, resolved, scope=scope, n_jobs=width, timeout_s=timeout_s, max_errors=max_errors, session=now
+        )
+        made.append(Evaluation(unit.name, card))
     if watch.live:
         made[0].mark_shown()
     return made[0]

@@ -9,7 +9,7 @@ from dspex_nb.api.sessions import session
 from dspex_nb.clients import connect
 from dspex_nb.errors import LMNotConfiguredError
 from dspex_nb.messages import Message, Request, Response
-from dspex_nb.scopes import Scope, new_run_id
+from dspex_nb.scopes import Scope, new_run_id, stopped
 
 
 class LM:
@@ -92,7 +92,10 @@ class LM:
         Raises:
             LMError: The call failed; see the tree in `dspex_nb.errors`.
         """
-        return self.client.complete(_request(prompt, messages, options), scope=_scope(), cache=session().cache)
+        try:
+            return self.client.complete(_request(prompt, messages, options), scope=_scope(), cache=session().cache)
+        except KeyboardInterrupt:
+            raise stopped() from None
 
     async def acall(self, prompt: str | None = None, *, messages: Sequence[Message] | None = None, **options: Any) -> Response:
         """Ask the model without blocking the running event loop."""

@@ -17,7 +17,7 @@ from dspex_nb.api.streams import AsyncStream, Stream
 from dspex_nb.datasets import rows_of
 from dspex_nb.modules import streaming
 from dspex_nb.predictions import Prediction
-from dspex_nb.scopes import Scope, new_run_id
+from dspex_nb.scopes import Scope, new_run_id, stopped
 
 _OPTIONS = ("config", "demos", "lm", "adapter", "rollout_id", "temperature", "max_tokens", "n", "cache", "ttl_s")
 
@@ -37,9 +37,13 @@ class _Callable:
             MissingInputError: An input without a default is not given, or one is given without its name.
             LMError: The call failed.
             AdapterParseError: The answer does not hold the output fields.
+            Cancelled: The user pressed ■.
         """
         now, scope, options = self._begin(unnamed, inputs)
-        prediction: Prediction = self.call(inputs, session=now, scope=scope, **options)  # type: ignore[attr-defined]
+        try:
+            prediction: Prediction = self.call(inputs, session=now, scope=scope, **options)  # type: ignore[attr-defined]
+        except KeyboardInterrupt:
+            raise stopped() from None  # ■: the socket is closed by now, and sixty lines of frames would say no more
         return prediction
 
     async def acall(self, *unnamed: Any, **inputs: Any) -> Prediction:
@@ -159,7 +163,7 @@ class Predict(_Callable, modules.Predict):
         signature: A `dx.Signature`, its string form, or a `dspy.Signature` class.
         adapter: `"chat"`, `"json"`, `"compact"`, or DSPy's `"xml"`, `"two_step"`, `"baml"`; None means the session's, else the
             LM's own.
-        lm: A `dx.LM` or a model string for this predictor alone; None means the session's.
+        lm: A `dx.LM` or a model string for this predictor alone; None means the session's. A saved state does not hold it.
         **lm_options: `temperature`, `max_tokens`, `n`, … for every call of this predictor.
     """
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dspex_nb.api.sessions import session
@@ -53,6 +53,7 @@ def program_of(program: Any, name: str = "") -> Program:
     now = session()
     label = str(name or getattr(program, "name", "") or getattr(program, "__name__", type(program).__name__))
     if isinstance(program, Predict):
+        asked = replace(now, lm=lm_of(program, now))
         fields = program.signature.inputs
         needed = [name for name, field in fields.items() if field.required]
         return Program(
@@ -60,7 +61,7 @@ def program_of(program: Any, name: str = "") -> Program:
             needed,
             list(fields),
             lambda row, scope: program.call(row, session=now, scope=scope),
-            lm_width(now),
+            lm_width(asked),
             lambda row, scope: program.acall_in(row, session=now, scope=scope),
         )
     if hasattr(program, "spec") and hasattr(program, "call_in"):
@@ -95,6 +96,11 @@ def _parameters(function: Callable[..., Any]) -> tuple[Sequence[str] | None, Seq
         return None, None
     named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     return [one.name for one in named if one.default is one.empty], [one.name for one in named]
+
+
+def lm_of(program: Any, now: Any) -> Any:
+    """Return the client that `program` asks: its own (`dx.Predict(…, lm=…)`), else the session's."""
+    return (program.lm if isinstance(program, Predict) else None) or now.lm
 
 
 def lm_width(now: Any, n_jobs: int | None = None) -> int:

@@ -191,13 +191,14 @@ def warm_up(lm: Any) -> None:
     """Make the LM ready, and say so; the embedded model takes a second or two to load."""
     started = time.perf_counter()
     done: list[str] = []
+    missing = lm.client.missing_key()
 
     def text() -> str:
         return done[0] if done else f"loading {lm.model} … {time.perf_counter() - started:.1f} s"
 
-    with LiveView(lambda: message_html(text(), color=GREEN if done else AMBER), text, tick_s=0.1):
+    with LiveView(lambda: message_html(text(), color=GREEN if done and not missing else AMBER), text, tick_s=0.1):
         lm.client.warm_up()
-        if missing := lm.client.missing_key():
+        if missing:
             done.append(
                 f"LM {lm.model} is set, but {missing} is not: os.environ['{missing}'] = getpass.getpass() before the first call"
             )

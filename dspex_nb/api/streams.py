@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Self
 
+from dspex_nb.errors import DSPexError
 from dspex_nb.modules.streaming import AsyncEvents, Events
 from dspex_nb.predictions import FieldEvent, Prediction
+from dspex_nb.scopes import stopped
 from dspex_nb.views.stream_views import StreamState, stream_html, stream_text
 
 
@@ -25,18 +27,24 @@ class Stream:
         return self
 
     def __next__(self) -> FieldEvent | Prediction:
-        event = next(self._events)
+        try:
+            event = next(self._events)
+        except KeyboardInterrupt:
+            raise stopped() from None
         if isinstance(event, Prediction):
             self._prediction = event
         return event
 
     @property
     def prediction(self) -> Prediction:
-        """The prediction; what has not been read yet is read first."""
+        """The prediction; what has not been read yet is read first.
+
+        Raises:
+            DSPexError: The stream was closed, or an error ended it.
+        """
         for _ in self:
             pass
-        assert self._prediction is not None  # noqa: S101 - a stream that ended otherwise has raised
-        return self._prediction
+        return _reached(self._prediction)
 
     def close(self) -> None:
         """Stop here: the connection is closed, nothing more is written or paid for."""
@@ -47,6 +55,7 @@ class Stream:
         with _shown(self._fields) as take:
             for event in self:
                 take(event)
+            take(_reached(self._prediction))  # of a stream read before, only the end is left to show
         return self
 
     def _ipython_display_(self) -> None:
@@ -74,11 +83,14 @@ class AsyncStream:
         return event
 
     async def prediction(self) -> Prediction:
-        """Return the prediction; what has not been read yet is read first."""
+        """Return the prediction; what has not been read yet is read first.
+
+        Raises:
+            DSPexError: The stream was closed, or an error ended it.
+        """
         async for _ in self:
             pass
-        assert self._prediction is not None  # noqa: S101 - a stream that ended otherwise has raised
-        return self._prediction
+        return _reached(self._prediction)
 
     async def aclose(self) -> None:
         """Stop here: the connection is closed, nothing more is written or paid for."""
@@ -89,10 +101,17 @@ class AsyncStream:
         with _shown(self._fields) as take:
             async for event in self:
                 take(event)
+            take(_reached(self._prediction))
         return self
 
     def __repr__(self) -> str:
         return f"AsyncStream of {', '.join(self._fields)}: read it with `async for event in …`, or see it with `await ….show()`"
+
+
+def _reached(prediction: Prediction | None) -> Prediction:
+    if prediction is None:
+        raise DSPexError("this stream ended without a prediction: it was closed, or failed", hint="make another: p.stream(…)")
+    return prediction
 
 
 @contextlib.contextmanager

@@ -13,12 +13,12 @@ from dspex_nb.ambient import Session
 from dspex_nb.api.displays import ShownOnce, Watch, in_notebook, show
 from dspex_nb.api.mapping import checked_rows
 from dspex_nb.api.pipelines import Pipeline
-from dspex_nb.api.programs import Program, program_of
+from dspex_nb.api.programs import Program, lm_of, program_of
 from dspex_nb.api.sessions import session
 from dspex_nb.bridge import catalog
 from dspex_nb.errors import OptimizerError, StudyError
 from dspex_nb.events import Bus, Subscriber, watch_budget
-from dspex_nb.metrics import BUILTIN, resolve_metric
+from dspex_nb.metrics import BUILTIN, Metric, resolve_metric
 from dspex_nb.runs import studies as running
 from dspex_nb.scopes import Scope
 from dspex_nb.views import StudyState, history_bundle, plot_history, study_html, study_text
@@ -193,7 +193,7 @@ def optimize(
     Args:
         program: A `dx.Predict`, a `dx.ChainOfThought`, a pipeline or a `dspy.Module`; it is not changed (see `Study.adopt`).
         optimizer: A name of `dx.optimizers()`.
-        metric: A metric's name, or a function `metric(example, prediction, trace=None)`.
+        metric: A metric's name, or a function `metric(example, prediction, trace=None)`; higher is better.
         trainset: Dicts, examples, a DataFrame, or a file's path.
         valset: Likewise; the trainset scores the candidates if there is none.
         budget: US dollars of known cost after which the study is stopped, e.g. `0.5` or `"$0.50"`.
@@ -205,7 +205,7 @@ def optimize(
         **options: The optimizer's own.
 
     Raises:
-        OptimizerError: An unknown optimizer or option, or something it needs is missing.
+        OptimizerError: An unknown optimizer or option, a metric of which less is better, or something it needs is missing.
         DataError: A column is missing.
         StudyError: The program or the metric cannot cross to another process.
     """
@@ -219,7 +219,7 @@ def optimize(
         running.start_study,
         _tunable(program) if isinstance(program, Pipeline) else program,
         optimizer=optimizer,
-        metric=resolve_metric(metric) if metric is not None else None,
+        metric=_maximized(metric) if metric is not None else None,
         trainset=_rows(unit, trainset),
         valset=_rows(unit, valset) if valset is not None else None,
         options=options,
@@ -232,10 +232,25 @@ def optimize(
     followers = [on_progress] if on_progress is not None else []
     if limit is not None:
         followers.append(watch_budget(limit, lambda: made[0].stop()))  # noqa: PLW0108 - `made` is still empty here
-    made.append(Study(lambda bus: tuned(session=replace(now, bus=bus)), now, program, followers))
+    made.append(Study(lambda bus: tuned(session=replace(now, bus=bus, lm=lm_of(program, now))), now, program, followers))
     if not background:
         made[0].wait()
     return made[0]
+
+
+def _maximized(metric: Any) -> Metric:
+    """Return the metric.
+
+    Raises:
+        OptimizerError: Lower is better.
+    """
+    found = resolve_metric(metric)
+    if found.lower_is_better:
+        raise OptimizerError(
+            f"optimizers maximize, and of {found.name!r} less is better: the worst program would win",
+            hint=f"pass a function that rises as it falls, e.g. 1 / (1 + {found.name.partition(':')[0].partition('@')[0]})",
+        )
+    return found
 
 
 def _tunable(pipeline: Pipeline) -> Any:

@@ -12,9 +12,9 @@ from dspy.evaluate import CompleteAndGrounded, SemanticF1
 from dspex_nb.ambient import Session
 from dspex_nb.bridge.lm import BridgeLM, Stopped
 from dspex_nb.bridge.programs import dspy_adapter
-from dspex_nb.errors import Cancelled, MetricError, StudyError, did_you_mean
+from dspex_nb.errors import MetricError, StudyError, did_you_mean
 from dspex_nb.metrics.fields import value_of
-from dspex_nb.scopes import Scope, new_run_id
+from dspex_nb.scopes import Scope, new_run_id, stopped
 
 
 class JudgeByCriteria(dspy.Signature):  # type: ignore[misc]
@@ -154,7 +154,7 @@ class Judge:
         except Stopped as stop:
             if isinstance(outer, BridgeLM):  # DSPy's optimizer is above: only this passes through it
                 raise
-            raise Cancelled("stopped", hint="what was finished is kept; run again to go on") from stop
+            raise stopped() from stop
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = None

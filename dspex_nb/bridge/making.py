@@ -148,13 +148,14 @@ def _neighbours(names: tuple[str, ...], options: dict[str, Any]) -> Any:
     """Return DSPy's KNN over the examples, whose vectors are made once: a step hands over the same objects in each run."""
     trainset, vectorizer, k = options["trainset"], options.get("vectorizer"), options.get("k", 3)
     key = (id(trainset), len(trainset), id(vectorizer), k, names)
-    if key not in _FOUND:
+    kept = _FOUND.get(key)  # once: threads share it, and another may push this one out at any moment
+    if kept is None:
         rows = [_example(row, names) for row in trainset]
         found = dspy.KNN(k, rows, _vectors(vectorizer or _hashed))
-        while len(_FOUND) >= _FEW:
-            _FOUND.pop(next(iter(_FOUND)), None)
-        _FOUND[key] = ((trainset, vectorizer), found)  # held, so that no other object gets their ids
-    return _FOUND[key][1]
+        for old in list(_FOUND)[: max(0, len(_FOUND) - _FEW + 1)]:
+            _FOUND.pop(old, None)
+        kept = _FOUND[key] = ((trainset, vectorizer), found)  # held, so that no other object gets their ids
+    return kept[1]
 
 
 def _example(row: Any, names: Sequence[str]) -> Any:

@@ -14,9 +14,9 @@ from dspex_nb.bridge.making import make_module
 from dspex_nb.bridge.plans import Inner
 from dspex_nb.bridge.programs import dspy_adapter
 from dspex_nb.bridge.sandbox import interpreter_factory
-from dspex_nb.errors import Cancelled, MissingInputError, PipelineError
+from dspex_nb.errors import MissingInputError, PipelineError
 from dspex_nb.messages import Usage
-from dspex_nb.scopes import Scope
+from dspex_nb.scopes import Scope, stopped
 from dspex_nb.signatures import Signature
 
 _LM_OPTIONS = frozenset({
@@ -87,7 +87,7 @@ def run_module(
         if returned is None and isinstance(call, (dspy.BestOfN, dspy.Refine)):  # they print why, and return nothing
             raise PipelineError("none of its attempts succeeded", hint="run the step inside it alone to see its error")
     except Stopped as stop:
-        raise Cancelled("stopped", hint="what was finished is kept; run again to go on") from stop
+        raise stopped() from stop
     ledger = lm.ledger
     return ModuleResult(_outputs(returned, signature), ledger.usage, ledger.cost, ledger.cached, _completions(returned))
 

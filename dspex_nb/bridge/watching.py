@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import threading
 import time
@@ -17,6 +16,7 @@ from dspy.utils.callback_context import ACTIVE_CALL_ID
 from dspex_nb.bridge.lm import Stopped
 from dspex_nb.errors import MetricError
 from dspex_nb.events import Progress, RowScored, TrialEnded, TrialStarted
+from dspex_nb.metrics import resolve_metric
 from dspex_nb.scopes import Scope
 
 _STATE_BYTES = 64_000
@@ -229,20 +229,21 @@ class WatchedMetric:
     def __init__(self, metric: Callable[..., Any], watch: StudyWatch, examples: Sequence[Any]) -> None:
         self.name = getattr(metric, "__name__", type(metric).__name__)
         self.__name__ = self.name  # DSPy titles columns with it
-        self._metric, self._watch = metric, watch
-        self._takes_trace = _positional(metric) > 2  # noqa: PLR2004 - example, prediction, trace
+        self._metric, self._watch = resolve_metric(metric), watch
         self._index = {id(example): index for index, example in enumerate(examples)}
         self._lock = threading.Lock()
         self._succeeded = False
         self._failures = 0
         self._enough = max(1, min(_ERRORS_UNTIL_HOPELESS, len(examples)))
 
-    def __call__(self, example: Any, prediction: Any, trace: Any = None, *_: Any, **__: Any) -> Any:
-        """Return the score, 0.0 where the metric raises."""
+    def __call__(
+        self, example: Any, prediction: Any, trace: Any = None, pred_name: str | None = None, pred_trace: Any = None
+    ) -> Any:
+        """Return the score, with its feedback where GEPA asks about one predictor; 0.0 where the metric raises."""
         self._watch.checkpoint()
         trial, index = self._watch.current(), self._index.get(id(example), -1)
         try:
-            score = _number(self._metric(example, prediction, trace) if self._takes_trace else self._metric(example, prediction))
+            score = self._metric(example, prediction, trace, pred_name, pred_trace)
         except Exception as error:  # noqa: BLE001 - it is the user's code
             failure = self._failure(error, index)
             self._watch.scored(trial, index, failure)
@@ -268,28 +269,6 @@ class WatchedMetric:
             hopeless = not self._succeeded and self._failures >= self._enough
         if hopeless:
             raise MetricFailed(failure)
-
-
-def _number(value: Any) -> Any:
-    """Return the score, or an object with one (a feedback metric's), as given.
-
-    Raises:
-        MetricError: It is no number.
-    """
-    score = getattr(value, "score", value)
-    if not isinstance(score, bool | int | float) and not hasattr(score, "__float__"):
-        raise MetricError(f"it returned {value!r}, not a number", hint="return a bool or a float from 0 to 1")
-    return value
-
-
-def _positional(metric: Callable[..., Any]) -> int:
-    try:
-        parameters = inspect.signature(metric).parameters.values()
-    except (TypeError, ValueError):
-        return 3
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return 3
-    return sum(p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} for p in parameters)
 
 
 def state_of(program: Any) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class JsonStore:
         return value, expires
 
     def dump(self, key: str, value: Any, expires: float | None) -> None:
-        """Write an item whole or not at all, then make room if the limit is passed.
+        """Write an item whole or not at all, after making room where the limit would be passed.
 
         Raises:
             OSError, sqlite3.Error: The disk or the index refuses.
@@ -102,15 +102,14 @@ class JsonStore:
         half = f"{self._root}/{_HALF_WRITTEN}/{key}.{os.getpid()}.{next(_counter)}"
         try:
             self._write_file(half, content)
-            total = self._index.add(key, len(content), expires)
+            if self._index.add(key, len(content), expires) > self.size_bytes:
+                self.make_room()  # before the item is there: a writer killed meanwhile leaves no more than the limit
             self._rename(half, self.path(key))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(half)  # noqa: PTH108 - the hot path
             raise
-        if total > self.size_bytes:
-            self.make_room()
-        if not self._index.knows(key):  # another process made room between the two steps, and counted it out
+        if not self._index.knows(key):  # room was made between the two steps, and the item counted out
             self._recount([key])
 
     def discard(self, keys: Sequence[str]) -> None:

@@ -45,6 +45,8 @@ def _output(choice: Mapping[str, Any]) -> Output:
     text = message.get("content")
     if isinstance(text, list):  # content parts
         text = "".join(part.get("text", "") for part in text)
+    if text and not isinstance(text, str):
+        raise TypeError(text)
     refusal = message.get("refusal")  # OpenAI's reason to stop stays "stop" then
     return Output(
         text or refusal or "",
@@ -83,22 +85,31 @@ _NOTHING_SENT = Usage(cache_hits=1)
 
 
 class Gathered:
-    """The pieces of a streamed answer, put together."""
+    """The pieces of a streamed answer, put together.
 
-    __slots__ = ("_finish", "_reasoned", "_texts", "_tier", "_tools", "_usage", "begun")
+    Attributes:
+        begun: Something to show has come.
+        usage: What the server last said of tokens.
+    """
+
+    __slots__ = ("_finish", "_reasoned", "_texts", "_tier", "_tools", "begun", "usage")
 
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._reasoned: list[str] = []
         self._tools: dict[int, dict[str, Any]] = {}
         self._finish: str | None = None
-        self._usage: Mapping[str, Any] | None = None
+        self.usage: Mapping[str, Any] | None = None
         self._tier: str | None = None
         self.begun = False
 
     def add(self, chunk: Mapping[str, Any]) -> Delta:
-        """Take a chunk and return what it brought to show."""
-        self._usage = chunk.get("usage") or self._usage
+        """Take a chunk and return what it brought to show.
+
+        Raises:
+            TypeError, AttributeError, ValueError: It has another shape.
+        """
+        self.usage = chunk.get("usage") or self.usage
         self._tier = chunk.get("service_tier") or self._tier
         text = reasoning = ""
         for choice in chunk.get("choices") or ():
@@ -129,8 +140,8 @@ class Gathered:
         """Return the whole answer."""
         tools = tuple(self._tools[index] for index in sorted(self._tools))
         output = Output("".join(self._texts), tools, self._finish, "".join(self._reasoned) or None)
-        usage = read_usage(self._usage)
-        return Response((output,), usage, model, price(usage, {"usage": self._usage, "service_tier": self._tier}))
+        usage = read_usage(self.usage)
+        return Response((output,), usage, model, price(usage, {"usage": self.usage, "service_tier": self._tier}))
 
 
 def as_shared(response: Response) -> Response:

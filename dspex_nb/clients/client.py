@@ -20,13 +20,14 @@ from dspex_nb.clients.prices import Pricing
 from dspex_nb.clients.retries import RetryPolicy
 from dspex_nb.clients.settings import Settings, without_secrets
 from dspex_nb.clients.wires import Wire
-from dspex_nb.errors import Cancelled, LMError, LMInvalidRequestError, LMRateLimitError
+from dspex_nb.errors import Cancelled, LMError, LMInvalidRequestError, LMInvalidResponseError, LMRateLimitError
 from dspex_nb.events import LMCalled
 from dspex_nb.messages import Capabilities, Delta, Request, Response, Usage
 from dspex_nb.scopes import Scope
 from dspex_nb.transport import Start, asleep, limiter_of, sleep
 
 _PAGE = 4000  # characters
+_NO_FORM = (KeyError, TypeError, AttributeError, ValueError)  # what reading raises where a server's JSON has another shape
 
 _OURS = frozenset({"cache", "ttl_s"})  # options of a call that say how it is kept and are never sent
 
@@ -149,12 +150,12 @@ class Client:
                             for chunk in self._wire.stream(
                                 self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
                             ):
-                                if delta := gathered.add(chunk):
+                                if delta := self._add(gathered, chunk):
                                     yield delta
                         break
                     except LMError as error:
                         sleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, self._answered(start, gathered.response(self.model, self._price)))
+                response = self._keep(call, self._answered(start, self._gathered(gathered)))
         except BaseException as error:
             self._publish(call, scope, None, _said(error))
             raise
@@ -179,12 +180,12 @@ class Client:
                         async with self._limiter.slot(scope.cancel, self._tokens(call)) as start, aclosing(asked) as chunks:  # type: ignore[type-var]
                             self._admit(attempt)
                             async for chunk in chunks:
-                                if delta := gathered.add(chunk):
+                                if delta := self._add(gathered, chunk):
                                     yield delta
                         break
                     except LMError as error:
                         await asleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, self._answered(start, gathered.response(self.model, self._price)))
+                response = self._keep(call, self._answered(start, self._gathered(gathered)))
         except BaseException as error:
             self._publish(call, scope, None, _said(error))
             raise
@@ -372,9 +373,24 @@ class Client:
     def _read(self, answer: Mapping[str, Any]) -> Response:
         try:
             return read_answer(answer, self.model, self._price)
-        except (KeyError, TypeError, AttributeError) as error:
-            url, text = self._address() or f"https://{self.provider}", json.dumps(answer, default=str)
-            raise invalid_response(url, text, self.model, "the answer is not a chat completion", self._wire.secrets()) from error
+        except _NO_FORM as error:
+            raise self._no_form(answer, "the answer is not a chat completion") from error
+
+    def _add(self, gathered: Gathered, chunk: Mapping[str, Any]) -> Delta:
+        try:
+            return gathered.add(chunk)
+        except _NO_FORM as error:
+            raise self._no_form(chunk, "the stream holds a piece that is not a chat completion's") from error
+
+    def _gathered(self, gathered: Gathered) -> Response:
+        try:
+            return gathered.response(self.model, self._price)
+        except _NO_FORM as error:
+            raise self._no_form(gathered.usage, "the stream's usage is not a chat completion's") from error
+
+    def _no_form(self, found: Any, what: str) -> LMInvalidResponseError:
+        text = json.dumps(found, default=str)
+        return invalid_response(self._address() or f"https://{self.provider}", text, self.model, what, self._wire.secrets())
 
     def _keep(self, call: _Call, response: Response) -> Response:
         if call.cache is not None:

@@ -104,7 +104,7 @@ def _message(text: str) -> str:
     """The provider's own words: `error.message` in its many spellings, else the text."""
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or a maze of brackets
         return text
     data = data[0] if isinstance(data, list) and data else data  # Google wraps it in a list at times
     error = data.get("error", data) if isinstance(data, dict) else data

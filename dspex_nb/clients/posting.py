@@ -177,4 +177,7 @@ def _read_json(text: bytes) -> Any:
     try:
         return orjson.loads(text)
     except ValueError:  # NaN and infinity, which some servers write; or no JSON at all
-        return json.loads(text)
+        try:
+            return json.loads(text)
+        except RecursionError:
+            raise ValueError("nested too deep") from None

@@ -208,6 +208,13 @@ def _base(base: str, provider: Provider) -> str:
         raise LMNotConfiguredError(
             f"api_base {without_userinfo(base)!r} is no URL", hint="write e.g. api_base='http://localhost:8000/v1'"
         )
+    try:
+        host_of(base)
+    except ValueError:  # not quoted, nor chained: its words may hold a piece of a password
+        raise LMNotConfiguredError(
+            "api_base has a host or port that cannot be read",
+            hint="write e.g. api_base='http://localhost:8000/v1', and special characters of a password as %40 and the like",
+        ) from None
     if "?" in base or "#" in base:  # not quoted: it may hold a key
         raise LMNotConfiguredError(
             f"api_base at {host_of(base)} has a part after '?' or '#'",

@@ -50,7 +50,7 @@ class Confusion:
                     label,
                     hit / answered if answered else 0.0,
                     hit / support if support else 0.0,
-                    2 * hit / (answered + support),
+                    2 * hit / (answered + support) if answered or support else 0.0,
                     support,
                 )
             )

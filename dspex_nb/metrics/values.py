@@ -148,7 +148,8 @@ def numeric_match(prediction: Any, reference: Any, tolerance: float = 1e-6) -> f
     got, want = _number(prediction), _number(reference)
     if got is None or want is None:
         return 0.0
-    return float(got == want or abs(got - want) <= tolerance * max(1.0, abs(want)))
+    # Every number is within a share of an infinite one.
+    return float(got == want or (math.isfinite(want) and abs(got - want) <= tolerance * max(1.0, abs(want))))
 
 
 def _number(value: Any) -> float | None:

@@ -8,6 +8,7 @@ only what is not given.
 from __future__ import annotations
 
 import asyncio
+import copy
 import operator
 import time
 import types
@@ -127,6 +128,7 @@ class Predict:
         Raises:
             MissingInputError: An input without a default is not given.
         """
+        session = self._asking(session)
         chosen = native_adapter(adapter or self.adapter, session) or get_adapter("chat")
         if session.lm is None:
             return list(chosen.messages(self.signature, self.demos, self._values(inputs)))
@@ -138,7 +140,7 @@ class Predict:
         Raises:
             AdapterParseError: It does not hold them.
         """
-        chosen = native_adapter(adapter or self.adapter, session) or get_adapter("chat")
+        chosen = native_adapter(adapter or self.adapter, self._asking(session)) or get_adapter("chat")
         return dict(chosen.parse(self.signature, text))
 
     def messages(self, *, adapter: Any = None, **inputs: Any) -> list[dict[str, Any]]:
@@ -174,12 +176,20 @@ class Predict:
         demos = f", {len(self.demos)} demos" if self.demos else ""
         return f"{type(self).__name__}({self.base_signature.spec!r}{demos})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last_route": None}  # it holds the session's adapter, which is no part of this program
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self.lm)] = self.lm  # a copy asks the same client: sockets and locks cannot be copied
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
+        return copied
+
     # A call, step by step
 
     def _ready(self, inputs: Mapping[str, Any], session: Session, scope: Scope, options: dict[str, Any]) -> _Call:
         started = time.perf_counter()
-        if (client := options.pop("lm", None) or self.lm) is not None:
-            session = replace(session, lm=client)
+        session = self._asking(session, options.pop("lm", None))
         session.require_lm()
         if options.pop("cache", True) is False:
             session = replace(session, cache=None)
@@ -190,6 +200,11 @@ class Predict:
         config = {**self.lm_options, **options.pop("config", {}), **options} if options or self.lm_options else {}
         kept = self.demos if demos is None else demos
         return _Call(self._values(inputs), kept, config, session, scope, route, chosen, started)
+
+    def _asking(self, session: Session, client: Any = None) -> Session:
+        """Return the session with the client that a call asks: the call's own, else this program's, else the session's."""
+        client = client or self.lm
+        return session if client is None else replace(session, lm=client)
 
     def _routed(self, step: str, session: Session, adapter: Any, engine: str | None, route: Route | None) -> tuple[Route, Any]:
         """Return the route and the adapter of a call; the last answer stands while nothing that decides it has changed."""
@@ -213,11 +228,9 @@ class Predict:
             elif not one.required:
                 values[name] = one.default_value()
             elif not _allows_none(one.type):
-                near = did_you_mean(name, [given for given in inputs if given not in fields])
-                raise MissingInputError(
-                    f"missing input {name!r}",
-                    hint=f"{near}inputs are: {', '.join(fields)}" if near else f"inputs are: {', '.join(fields)}",
-                )
+                meant = [(given, did_you_mean(given, [name])) for given in inputs if given not in fields]
+                near = next((f"{given!r} was given: {hint}" for given, hint in meant if hint), "")
+                raise MissingInputError(f"missing input {name!r}", hint=f"{near}inputs are: {', '.join(fields)}")
         for name in inputs:
             if name not in values:
                 known = ", ".join(fields)

@@ -227,19 +227,21 @@ class ObjectReader:
 
     def _string(self) -> Iterator[FieldEvent]:
         pieces: list[str] = []
-        while self._rest:
-            plain = _PLAIN.match(self._rest)
-            end = plain.end() if plain else 0
-            pieces.append(self._rest[:end])
-            self._rest = self._rest[end:]
-            if self._rest.startswith('"'):
-                self._rest, self._step = self._rest[1:], self._after
+        at, text = 0, self._rest  # cut once at the end: a cached answer comes whole, and its escapes are many
+        while at < len(text):
+            plain = _PLAIN.match(text, at)
+            end = plain.end() if plain else at
+            pieces.append(text[at:end])
+            at = end
+            if text.startswith('"', at):
+                at, self._step = at + 1, self._after
                 break
-            escape = _whole_escape(self._rest)
-            if escape is None:
+            after = _escape_end(text, at)
+            if after is None:
                 break
-            pieces.append(_unescaped(self._rest[:escape]))
-            self._rest = self._rest[escape:]
+            pieces.append(_unescaped(text[at:after]))
+            at = after
+        self._rest = text[at:]
         yield from self._show("".join(pieces))
         if self._step == self._after:
             yield from self._leave()
@@ -312,9 +314,9 @@ def _closing_quote(text: str) -> int | None:
     return None
 
 
-def _whole_escape(text: str) -> int | None:
-    """Return the length of the escape that begins `text`, None while it is not all there."""
-    found = None if _UNFINISHED.match(text) else _ESCAPE.match(text)
+def _escape_end(text: str, at: int) -> int | None:
+    """Return where the escape that begins at `at` ends, None while it is not all there."""
+    found = None if _UNFINISHED.match(text, at) else _ESCAPE.match(text, at)
     return found.end() if found else None
 
 

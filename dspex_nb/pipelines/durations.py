@@ -21,6 +21,13 @@ def read_duration(value: object) -> float:
     return seconds
 
 
+def write_duration(seconds: float) -> str:
+    """Return a duration in its largest whole unit: `1h`, `90s`."""
+    whole = [(name, seconds / size) for name, size in _UNITS.items() if name in "smhd" and (seconds / size).is_integer()]
+    name, count = whole[-1] if whole else ("s", seconds)
+    return f"{count:.12g}{name}"
+
+
 def _number(value: float) -> float:
     try:
         return math.nan if isinstance(value, bool) else float(value)

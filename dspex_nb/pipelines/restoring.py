@@ -24,7 +24,10 @@ from dspex_nb.signatures import MISSING, Field, Signature, read_type
 from dspex_nb.signatures.signature import rebuild
 from dspex_nb.signatures.types import TypeReadError
 
-_LEADING_OUT = frozenset({"api_key", "api_base", "base_url", "model_list", "extra_headers", "headers", "proxy", "proxies"})
+# `dsn` too: libpq gives `PGPASSWORD` to whatever server it names, and a retriever connects when it is made.
+_LEADING_OUT = frozenset({
+    "api_key", "api_base", "base_url", "model_list", "extra_headers", "headers", "proxy", "proxies", "dsn",
+})  # fmt: skip
 _KEYS = {"format", "version", "name", "inputs", "steps", "signatures", "names", "source", "given"}
 _STEP_KEYS = {"kind", "of", "with"}
 
@@ -113,6 +116,8 @@ class _Reader:
             raise
         except DSPexError as error:
             raise PipelineError(f"{self.file}, {where}: {error.message}", hint=error.hint) from error
+        except (TypeError, ValueError, KeyError, AttributeError) as error:  # a value of a kind that nothing here expects
+            raise self.wrong(f"{where}: {type(error).__name__}: {error}") from error
 
     def _input(self, name: str, one: Any) -> InputSpec:
         given = self._mapping(one, f"inputs.{name}")
@@ -138,7 +143,7 @@ class _Reader:
         for key in call.keys() - _STEP_KEYS:
             raise self.wrong(f"{where}: unknown entry {key!r}", f"a step has {', '.join(sorted(_STEP_KEYS))}")
         kind = call.get("kind")
-        if kind not in OPTIONS:
+        if not isinstance(kind, str) or kind not in OPTIONS:
             raise self.wrong(f"{where}: unknown kind {kind!r}", f"{did_you_mean(str(kind), OPTIONS)}kinds: {', '.join(OPTIONS)}")
         given = call.get("of", [])
         if not isinstance(given, list):
@@ -153,14 +158,14 @@ class _Reader:
         return draft(Call(kind, args, keywords, NOWHERE), self.types)
 
     def _keyword(self, name: str, one: Any, where: str) -> Any:
+        value = self.value(one, f"{where}, {name}=")
         if not self.trust:
-            for inner in (name, *_keys_in(one)):
+            for inner in (name, *_keys_in(one), *_keys_in(value)):  # of the value too: `$dict` writes keys as pairs
                 if inner in _LEADING_OUT:
                     raise self.wrong(
                         f"{where}: {inner}= says where requests go, or with what key",
                         f"if you know it: dx.load({self.file!r}, trust=True)",
                     )
-        value = self.value(one, f"{where}, {name}=")
         return _without_lm(value) if name == "state" else value
 
     def value(self, saved: Any, where: str) -> Any:
@@ -276,16 +281,16 @@ _FORMS: dict[str, Callable[[_Reader, dict[str, Any], str], Any]] = {
 
 def _without_lm(state: Any) -> Any:
     """Return a state without its LM: that could name any server."""
-    if not isinstance(state, dict):
+    if not isinstance(state, Mapping):  # an Example is one too
         return state
     return {key: None if key == "lm" else _without_lm(one) for key, one in state.items()}
 
 
-def _keys_in(saved: Any) -> Iterator[str]:
-    if isinstance(saved, dict):
-        for key, one in saved.items():
+def _keys_in(given: Any) -> Iterator[str]:
+    if isinstance(given, Mapping):
+        for key, one in given.items():
             yield str(key)
             yield from _keys_in(one)
-    elif isinstance(saved, list):
-        for one in saved:
+    elif isinstance(given, list | tuple | set | frozenset):
+        for one in given:
             yield from _keys_in(one)

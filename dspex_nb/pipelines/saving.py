@@ -27,6 +27,7 @@ from dspex_nb.templates import Template
 
 FORMAT, VERSION = "dspex_nb pipeline", 1
 SECRETS = frozenset({"api_key", "password", "token", "secret", "dsn"})
+_SECRET_ENDS = ("_api_key", "_password", "_secret")
 _ACCESS = re.compile(r"://[^/\s:@]*:[^/\s@]+@|\bpassword\s*=")
 
 
@@ -53,12 +54,27 @@ def to_saved(spec: PipelineSpec, recipe: ModuleRecipe = lambda _: None) -> dict[
 
 
 def write_saved(path: Path, saved: Mapping[str, Any]) -> None:
-    """Write a file that people read and compare; a crash while writing leaves the file before."""
+    """Write a file that people read and compare; a crash while writing leaves the file before.
+
+    Raises:
+        PipelineError: A variable that a function of the notebook brought along holds a secret.
+    """
+    _refuse_secrets(saved.get("source", {}))
     text = json.dumps(saved, indent=2, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(_lists_on_one_line(text) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _refuse_secrets(source: Mapping[str, list[str]]) -> None:
+    for name, (first, *_) in source.items():
+        low, variable = name.lower(), first.startswith((f"{name} = '", f'{name} = "'))
+        if variable and (low in SECRETS - {"dsn"} or low.endswith(_SECRET_ENDS) or _ACCESS.search(first)):
+            raise PipelineError(
+                f"a function uses the variable {name!r}, which holds a secret, and a saved pipeline must not",
+                hint="read it inside the function, e.g. from os.environ, or define the function in a module of yours",
+            )
 
 
 def digest(spec: PipelineSpec, recipe: ModuleRecipe = lambda _: None) -> str:

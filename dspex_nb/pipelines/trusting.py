@@ -8,8 +8,10 @@ says, and `trust=True` allows everything, the source it carries included.
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib
 import linecache
+import pathlib
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -178,14 +180,30 @@ class Outside:
         else:
             found = MISSING
         for part in rest:
-            inner = isinstance(found, type) or self.trust
-            inside = found in vars(builtins).values() and isinstance(found, type) and part not in _METHODS
-            found = (
-                getattr(found, part, MISSING) if inner and not part.startswith("_") and (self.trust or not inside) else MISSING
-            )
+            found = self._member(found, part, given=root in self.mine)
         if found is MISSING:
             raise self.wrong(f"it names {text!r}, which is not in its tables", f"give it: names={{{text!r}: …}}")
         return found
+
+    def _member(self, owner: Any, part: str, *, given: bool) -> Any:
+        """Return a member of a class, `MISSING` where the file may not have it.
+
+        A class that a file may name has members that it may not, inherited ones too: `Path.write_text`; of DSPy's modules and
+        types `load` and `parse_raw`, which read pickles. So it counts which class the member itself is from.
+        """
+        if self.trust:
+            return getattr(owner, part, MISSING)
+        holder = next((cls for cls in owner.__mro__ if part in vars(cls)), None) if isinstance(owner, type) else None
+        if holder is None or part.startswith("_"):
+            return MISSING
+        home = holder.__module__
+        if home == "builtins":
+            fine = part in _METHODS
+        elif _root(home) == "pathlib":
+            fine = issubclass(pathlib.PurePath, holder)
+        else:
+            fine = _root(home) in _TYPE_MODULES or (given and home == owner.__module__)
+        return getattr(owner, part, MISSING) if fine or self._allowed(home) else MISSING
 
 
 class _Types(Mapping[str, Any]):
@@ -197,9 +215,9 @@ class _Types(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self._known:
             return self._known[name]
-        if hasattr(builtins, name) or name in typing.__all__ or name in _TYPE_MODULES or name == "NoneType":
+        if hasattr(builtins, name) or name in typing.__all__ or name == "NoneType":
             raise KeyError(name)
-        return _NOT_A_TYPE
+        return _types_in(name) if name in _TYPE_MODULES else _NOT_A_TYPE
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)
@@ -217,6 +235,14 @@ class _NotAType:
 
 
 _NOT_A_TYPE = _NotAType()
+
+
+@functools.cache
+def _types_in(module: str) -> types.SimpleNamespace:
+    """Return the types of a module of types, without what it imported: `typing.sys.exit` could be a default's factory."""
+    found = vars(importlib.import_module(module))
+    own = {key: one for key, one in found.items() if _is_own_class(one, module) or (module == "typing" and key in typing.__all__)}
+    return types.SimpleNamespace(**own, **({"abc": _types_in("collections.abc")} if module == "collections" else {}))
 
 
 def _is_own_class(value: Any, module: str) -> bool:

@@ -22,7 +22,7 @@ class LoopThread:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="dspex-loop", daemon=True)
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="dspex-loop", daemon=True)
                 self._thread.start()
             return self._loop
 
@@ -43,6 +43,16 @@ class LoopThread:
         """Drop the loop: after a fork its thread is in the other process."""
         self._lock = threading.Lock()
         self._loop = self._thread = None
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit):
+            # asyncio lets a task's `exit()` through to here, after it has told the task's waiter: the other tasks go on.
+            continue
+        return
 
 
 loop_thread = LoopThread()

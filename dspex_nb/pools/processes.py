@@ -268,8 +268,9 @@ def _publish(task: Task, data: dict[str, Any]) -> None:
     from dspex_nb.events import from_json
 
     assert task.scope is not None  # noqa: S101 - see _hear
+    here = {"run_id": task.scope.run_id, "step": task.scope.step or data.get("step", "")}
     with contextlib.suppress(KeyError, TypeError):  # a kind this version does not know
-        task.scope.publish(from_json({**data, "run_id": task.scope.run_id}))
+        task.scope.publish(from_json({**data, **here}))
 
 
 def _clear_up(mark: str) -> None:

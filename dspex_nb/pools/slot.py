@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex_nb.errors import PoolError
-from dspex_nb.events import Event, to_json
+from dspex_nb.events import Event, LMCalled, to_json
 from dspex_nb.pools import childside, iterating, worker_log
 from dspex_nb.pools.carrying import settings
 
@@ -44,8 +44,9 @@ _busy = threading.Event()
 
 
 def tell(event: Event) -> None:
-    """Send an event to the run whose task this worker runs."""
-    childside.send({"event": to_json(event)})
+    """Tell the run whose task this worker runs what it asked of a model; runs of its own begin and end here only."""
+    if isinstance(event, LMCalled):
+        childside.send({"event": to_json(event)})
 
 
 def _resolve(fn: Any) -> Callable[..., Any]:

@@ -9,9 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dspex_nb.retrieval.words import words
 
-# Code is no place for citations: fenced blocks first, then spans with as many backticks at both ends.
+# Code is no place for citations: fenced blocks first, then those in lists, then spans with as many backticks at both ends.
+# What Markdown would not take for code must not pass for it here, else a tag in it stays a tag: a fence with a backtick behind
+# it opens nothing, nor does an escaped backtick, and a span ends with its paragraph: a line in it begins with a letter, for a
+# blank line, a list or a heading would end it.
+_ITEM = r"(?:[-*+]|\d{1,9}[.)])[ \t]+"
 _CODE = re.compile(
-    r"(^[ ]{0,3}(`{3,}|~{3,}).*?(?:^[ ]{0,3}\2[`~]*[ \t]*$|\Z)|(?<!`)(`+)(?!`).+?(?<!`)\3(?!`))", re.DOTALL | re.MULTILINE
+    r"(^[ ]{0,3}(`{3,}(?=[^`\n]*$)|~{3,}(?!~)).*?(?:^[ ]{0,3}\2[`~]*[ \t]*$|\Z)"
+    rf"|^[ \t]*(?:{_ITEM})?(`{{3,}}(?=[^`\n]*$)|~{{3,}}(?!~))(?:(?!\n[ \t]*(?:{_ITEM}[`~]{{3}}|[`~]{{3,}}[ \t]*[^\s`~])).)*?"
+    r"^[ \t]*\3[`~]*[ \t]*$"  # up to the next opening at most: else many that nobody closes take time by their square
+    r"|(?<![`\\])(`+)(?!`)(?:[^\n]|\n[ \t]*(?=[^\W\d_]))+?(?<!`)\4(?!`))",
+    re.DOTALL | re.MULTILINE,
 )
 # `[1]`, `[1, 2]`, `[2-4]`; not `[1](a link)` and not `[1]: a definition`. `items[0]` is an index, for passages count from 1.
 _MARK = re.compile(r"(?P<space>(?<![ \t])[ \t]*)\[\s*(?P<numbers>\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\s*\](?!\(|:\s)")  # noqa: RUF001 - the dash of ranges

@@ -51,7 +51,7 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
     if is_async(function) or _is(function, inspect.isgeneratorfunction):
         # What comes of the call must be made whole where it runs: a generator or a coroutine cannot leave its process.
         function = functools.partial(_whole_apart, function) if pool.separate else functools.partial(_here, function, scope, name)
-    future = pool.run(Task(function, tuple(args), values, timeout_s=step.timeout_s))
+    future = pool.run(Task(function, tuple(args), values, timeout_s=step.timeout_s, scope=scope.at_step(name)))
     forget = scope.cancel.on_cancel(future.cancel)
     try:
         return future.result()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dspex_nb.ambient import Session
 from dspex_nb.errors import Cancelled, DSPexError, MetricError
 from dspex_nb.events import RowScored
 from dspex_nb.examples import Example
 from dspex_nb.messages import Usage
-from dspex_nb.metrics import Interval, Metric, mean_interval
+from dspex_nb.metrics import Interval, Metric
 from dspex_nb.predictions import Prediction
 from dspex_nb.runs.mapping import map_rows
 from dspex_nb.scopes import Scope
@@ -25,6 +26,7 @@ class ScoredRow:
 
     Attributes:
         scores: Each metric's value; 0.0 for all where the program or the metric failed, with `error` saying why.
+        inner: A pipeline's other fields, for a metric of the whole set that names one.
         cost: US dollars, None where a price is unknown.
         cached: The cache tier that served it, or None.
     """
@@ -39,16 +41,22 @@ class ScoredRow:
     cached: str | None = None
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
+    inner: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:
-    """The outcome of an evaluation: its rows in the data's order, and each metric's mean with a 95% interval."""
+    """The outcome of an evaluation: its rows in the data's order, and each metric over all of them with a 95% interval.
+
+    Attributes:
+        metrics: As they were applied, in the order of `intervals`.
+    """
 
     rows: tuple[ScoredRow, ...]
     intervals: Mapping[str, Interval]
     elapsed_s: float
     run_id: str
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def usage(self) -> Usage:
@@ -65,6 +73,7 @@ def evaluate(
     n_jobs: int,
     timeout_s: float | None = None,
     max_errors: int | None = None,
+    session: Session | None = None,
 ) -> Scorecard:
     """Run `call` on every example, score each, and return the scorecard.
 
@@ -76,6 +85,7 @@ def evaluate(
         n_jobs: Examples in flight.
         timeout_s: Seconds for the whole evaluation; rows not done by then are marked so.
         max_errors: Stop with the rows' first error once more rows than this failed; None keeps going.
+        session: Whose model judges where a metric asks one; None leaves each metric as it was made.
 
     Raises:
         MetricError: A metric raised on every row it was asked about.
@@ -84,6 +94,8 @@ def evaluate(
     """
     started = time.perf_counter()
     deadline = None if timeout_s is None else started + timeout_s
+    if session is not None:
+        metrics = [metric.within(session, scope) for metric in metrics]
     scorer = _Scorer(call, metrics, deadline, max_errors)
     results = map_rows(
         lambda row, inner: scorer.score(row["index"], examples[row["index"]], inner),
@@ -94,8 +106,18 @@ def evaluate(
     )
     rows = tuple(result.prediction for result in results)
     scorer.check(rows)
-    intervals = {metric.name: mean_interval([row.scores[metric.name] for row in rows]) for metric in metrics}
-    return Scorecard(rows, intervals, time.perf_counter() - started, scope.run_id)
+    intervals = {metric.name: metric.over(measured(metric, rows)) for metric in metrics}
+    return Scorecard(rows, intervals, time.perf_counter() - started, scope.run_id, tuple(metrics))
+
+
+def measured(metric: Metric, rows: Sequence[ScoredRow]) -> list[ScoredRow]:
+    """Return the rows as `metric` is taken over them.
+
+    Where lower is better the failed ones are left out: the 0 that stands for a failure would be the best score there is.
+    """
+    if metric.lower_is_better:
+        return [row for row in rows if row.error is None]
+    return [replace(row, outputs={**row.inner, **row.outputs}) if row.inner else row for row in rows]
 
 
 class _Scorer:
@@ -120,7 +142,7 @@ class _Scorer:
         scope.publish(RowScored(run_id=scope.run_id, index=index, scores=dict(scores), error=error, elapsed_s=latency_s))
         if prediction is None:
             return ScoredRow(index, inputs, labels, {}, scores, latency_s, error=error)
-        took = (latency_s, prediction.cost, prediction.cached, error, prediction.usage)
+        took = (latency_s, prediction.cost, prediction.cached, error, prediction.usage, prediction.fields)
         return ScoredRow(index, inputs, labels, dict(prediction), scores, *took)
 
     def _predict(self, inputs: dict[str, Any], scope: Scope) -> tuple[Prediction | None, str | None]:
@@ -141,6 +163,8 @@ class _Scorer:
         for metric in self.metrics if prediction is not None else ():
             try:
                 scores[metric.name] = metric(example, prediction)
+            except Cancelled:  # in a judge: the run was stopped, the metric is not at fault
+                raise
             except Exception as error:  # noqa: BLE001 - a user's metric may raise anything; the row says so
                 self.metric_faults[metric.name].append(error)
                 fault = f"metric {metric.name!r}: {_said(error)}"

@@ -12,8 +12,9 @@ from dspex_nb.errors import Cancelled, StepError
 from dspex_nb.events import StepEnded, StepStarted
 from dspex_nb.pipelines.records import FieldRef, Step
 from dspex_nb.runs.outcomes import KEPT_TIER, STEP_TIER, StepResult, Written
-from dspex_nb.runs.performing import Surroundings, explain, perform, values_of
-from dspex_nb.runs.wording import inputs_text
+from dspex_nb.runs.performing import perform
+from dspex_nb.runs.surroundings import Surroundings, values_of
+from dspex_nb.runs.wording import explain, inputs_text
 from dspex_nb.scopes import Scope
 
 

@@ -156,6 +156,8 @@ class _Packing:
             return self._dict(value)
         if kind.__name__ in _ROWS and kind is _ROWS[kind.__name__]:
             return {"$": kind.__name__, "of": [self.pack(item) for item in value]}
+        if kind in (dt.datetime, dt.time) and (value.fold or type(value.tzinfo) not in (type(None), dt.timezone)):
+            raise Unkeepable(f"a {kind.__name__} with a named time zone or a fold, which would not come back")
         if kind in _TEXTUAL:
             return {"$": kind.__name__, "of": _TEXTUAL[kind][0](value)}
         if kind in self.names:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import wait
+from concurrent.futures import CancelledError, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -264,7 +264,8 @@ class _OnLoop:
 
     def _start_more(self) -> None:
         while self.waiting and len(self.tasks) < self.n_jobs and not self.scope.cancel.cancelled:
-            task = self.loop.create_task(self._row_after_row(), context=self.context)
+            # A copy each: tasks that share a context see each other's variables.
+            task = self.loop.create_task(self._row_after_row(), context=self.context.copy())
             self.tasks.add(task)
             task.add_done_callback(self._ended)
 
@@ -276,6 +277,12 @@ class _OnLoop:
                 result: RowResult | BaseException = RowResult(
                     index, await self.acall(row, self.scope), None, time.perf_counter() - started
                 )
+            except asyncio.CancelledError as error:
+                if self.scope.cancel.cancelled:  # by `_drop`
+                    raise
+                found = CancelledError("the row's own work was cancelled, by itself or by what it called")
+                found.__cause__ = error
+                result = RowResult(index, None, found, time.perf_counter() - started)
             except Exception as error:  # noqa: BLE001 - a row's error is its result
                 stop = isinstance(error, Cancelled)
                 result = error if stop else RowResult(index, None, error, time.perf_counter() - started)

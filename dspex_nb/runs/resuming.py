@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex_nb.ambient import Session
+from dspex_nb.errors import DSPexError
 from dspex_nb.pipelines.records import FieldRef, PipelineSpec, Step
 from dspex_nb.runs.code_keys import key_of
 from dspex_nb.runs.contents import Unkeyable
@@ -27,6 +29,7 @@ from dspex_nb.scopes import new_run_id
 
 _STALE_S = 30 * 86400.0
 _INPUTS = "inputs"
+_ID = re.compile(r"[\w-]+")
 
 
 @dataclass(slots=True)
@@ -100,7 +103,13 @@ class Kept:
 
 
 def kept_of(session: Session, run_id: str) -> Kept | None:
-    """Return where a run of the session keeps what its steps write; None in a session without a folder."""
+    """Return where a run of the session keeps what its steps write; None in a session without a folder.
+
+    Raises:
+        DSPexError: The id is none that a run can have: it names a folder, which is deleted when the run is done.
+    """
+    if not _ID.fullmatch(run_id):
+        raise DSPexError(f"no run {run_id!r}", hint="dx.run_list() shows all runs")
     return None if session.steps is None else Kept(session.steps.directory.parent / "unfinished" / run_id)
 
 

@@ -22,10 +22,13 @@ from dspex_nb.predictions import Facts, Prediction
 from dspex_nb.routing import Plan
 from dspex_nb.runs.calling import is_async
 from dspex_nb.runs.fates import Fates
+from dspex_nb.runs.kinds import lm_call
 from dspex_nb.runs.outcomes import Written, total
-from dspex_nb.runs.performing import Surroundings, lm_call, perform, spread_outputs, values_of, wait_s, worth_another
+from dspex_nb.runs.performing import perform, wait_s, worth_another
 from dspex_nb.runs.scheduler import execute
+from dspex_nb.runs.spreading import spread_outputs
 from dspex_nb.runs.step_cache import cached_steps
+from dspex_nb.runs.surroundings import Surroundings, values_of
 from dspex_nb.scopes import Scope
 
 RowCall = Callable[[Mapping[str, Any], Scope], Awaitable[Prediction]]

@@ -23,9 +23,11 @@ from dspex_nb.pools import PoolFuture, crew
 from dspex_nb.routing import Plan
 from dspex_nb.runs.fates import Fates
 from dspex_nb.runs.outcomes import KEPT_TIER, Outcome, StepResult, Written, total
-from dspex_nb.runs.performing import Surroundings, overlaps, perform
+from dspex_nb.runs.performing import perform
 from dspex_nb.runs.resuming import Kept
 from dspex_nb.runs.step_cache import cached_steps
+from dspex_nb.runs.surroundings import Surroundings
+from dspex_nb.runs.together import overlaps
 from dspex_nb.scopes import CancelToken, Scope
 
 _layer = threading.local()

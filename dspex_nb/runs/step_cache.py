@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from dspex_nb.ambient import Session
 from dspex_nb.passages import Passage
+from dspex_nb.pipelines.durations import write_duration
 from dspex_nb.pipelines.records import PipelineSpec, Step
 from dspex_nb.predictions import Route
 from dspex_nb.runs.code_keys import key_of
@@ -178,7 +179,7 @@ def _note(step: Step, *, asked: bool, on: bool) -> str:  # noqa: PLR0911 - one r
             step_key(step, {})
         except Unkeyable as why:
             return f"not cached: {why}"
-        return "cached" if step.ttl_s is None else f"cached for {step.ttl_s:g} s"
+        return "cached" if step.ttl_s is None else f"cached for {write_duration(step.ttl_s)}"
     if step.cache is False or step.kind in _LM_KINDS or step.kind == "template":
         return ""
     if step.kind in ("function", "reduce"):

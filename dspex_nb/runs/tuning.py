@@ -14,8 +14,8 @@ from dspex_nb.pipelines.records import PipelineSpec, Step
 from dspex_nb.routing import plan
 from dspex_nb.routing.capabilities import votes
 from dspex_nb.runs.chains import CHAINS, TEMPERATURE, vote, voting_program
-from dspex_nb.runs.performing import spread_outputs
 from dspex_nb.runs.scheduler import execute
+from dspex_nb.runs.spreading import spread_outputs
 from dspex_nb.scopes import Scope, new_run_id
 
 _PLAIN = frozenset({"function", "reduce", "template", "parallel", "retriever", "rerank", "respond", "pipeline"})

@@ -1,10 +1,12 @@
-"""What a message shows of a user's values: shortened, without secrets, never failing."""
+"""What a message shows of a user's values and errors: shortened, without secrets, never failing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any
+
+from dspex_nb.errors import DSPexError
 
 _SECRET_NAME = re.compile(r"(?i)(^|_)(pass(word|wd|phrase)?|secret|token|api_?key|credentials?|auth(orization)?)($|_)")
 _EACH, _ALL = 60, 300
@@ -57,3 +59,26 @@ def _shortened(parts: Iterable[str], limit: int) -> str:
             break
         found.append(part)
     return ", ".join(found)
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """Return an error's message and next act; for a user's own error, with the line of code it came from."""
+    if isinstance(error, DSPexError):
+        return error.message, error.hint
+    said = redacted(str(error), limit=2000)
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    place = _last_line(error)
+    return f"{text}{place}", "mend the step, or give it retry=1, on_error='skip' or a fallback step"
+
+
+def _last_line(error: BaseException) -> str:
+    import linecache
+
+    trace = error.__traceback__
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    source = linecache.getline(code.co_filename, trace.tb_lineno).strip()
+    return f" (in {code.co_name}, line {trace.tb_lineno}{f': {source}' if source else ''})"

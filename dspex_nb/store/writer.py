@@ -94,16 +94,37 @@ class Writer:
     def _commit(self, batch: list[Event]) -> bool:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            write_events(self._connection, batch, self._owner)
+            try:
+                write_events(self._connection, batch, self._owner)
+            except sqlite3.Error:
+                raise
+            except Exception:  # noqa: BLE001 - a value that cannot be written; it must not take the others with it
+                self._connection.execute("ROLLBACK")
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._write_singly(batch)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            note = f"the run store {self._path} does not take records: {error}"
-            if note not in self._faults:
-                self._faults.append(note)
+            self._note(f"the run store {self._path} does not take records: {error}")
             return False
         return True
+
+    def _write_singly(self, batch: list[Event]) -> None:
+        for event in batch:
+            self._connection.execute("SAVEPOINT one")
+            try:
+                write_events(self._connection, [event], self._owner)
+            except sqlite3.Error:
+                raise
+            except Exception as error:  # noqa: BLE001 - its values are a user's, and may raise anything
+                self._connection.execute("ROLLBACK TO one")
+                self._note(f"a {event.kind} record of run {event.run_id} cannot be written: {type(error).__name__}: {error}")
+            self._connection.execute("RELEASE one")
+
+    def _note(self, fault: str) -> None:
+        if fault not in self._faults:
+            self._faults.append(fault)
 
 
 def write_events(connection: sqlite3.Connection, events: Iterable[Event], owner: Owner) -> None:
@@ -124,18 +145,23 @@ def _project(connection: sqlite3.Connection, event: Event, owner: Owner) -> None
             "INSERT INTO runs (run_id, name, of_kind, status, started, owner_pid, owner_started, info)"
             " VALUES (?, ?, ?, 'running', ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET"
             " status='running', ended=NULL, owner_pid=excluded.owner_pid, owner_started=excluded.owner_started",
-            (event.run_id, event.name, event.of, event.at, owner.pid, owner.started, dumps(event.info)),
+            (event.run_id, _column(event.name), event.of, event.at, owner.pid, owner.started, dumps(event.info)),
         )
     elif isinstance(event, RunEnded):
         connection.execute(
             "UPDATE runs SET status=?, ended=?, error=?, result=? WHERE run_id=?",
-            (event.status, event.at, event.error, dumps(event.info), event.run_id),
+            (event.status, event.at, None if event.error is None else _column(event.error), dumps(event.info), event.run_id),
         )
     elif isinstance(event, TrialEnded):
         connection.execute(
             "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (event.run_id, event.trial, event.score, event.best, event.examples, event.elapsed_s, event.at, dumps(event.info)),
         )
+
+
+def _column(text: str) -> str:
+    """Return a text as SQLite takes it: a lone surrogate, as in the name of a file that is no UTF-8, written as its code."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _line(event: Event) -> str:

@@ -15,17 +15,18 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httptools
 
 from dspex_nb.errors import LMAuthError, LMInvalidResponseError
 from dspex_nb.scopes import CancelToken
 from dspex_nb.transport.dialing import dial, hang_up, proxy_for
-from dspex_nb.transport.exchange import BrokenOffError, Exchange, active, request_bytes
+from dspex_nb.transport.exchange import Exchange, active, request_bytes
 from dspex_nb.transport.records import Deadline, Reply, connection_error, timeout_error
 from dspex_nb.transport.redaction import basic_auth, host_of
 
+_IN_A_PATH = "/?:@!$&'()*+,;=%[]"  # beside letters and digits; a space would end the request line's address
 _idle: dict[_Origin, deque[socket.socket]] = {}
 _guard = threading.Lock()
 
@@ -132,9 +133,9 @@ def _open(
     if kept is not None:
         try:
             return _sent(kept, request, deadline, cancel)
-        except ConnectionError as error:
+        except ConnectionError:
             # Nothing came back on a connection that had waited: the server closed it meanwhile, and a fresh one decides.
-            if cancel.cancelled or (isinstance(error, BrokenOffError) and error.begun):
+            if cancel.cancelled:
                 raise
     return _sent(_connect(origin, deadline, cancel), request, deadline, cancel)
 
@@ -198,7 +199,7 @@ def _origin(url: str) -> _Origin:
 def _start(method: str, url: str, proxy: str | None) -> bytes:
     """Return the request line and the headers that the address decides."""
     parts = urlsplit(url)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_IN_A_PATH)
     host = parts.netloc.rpartition("@")[2]
     through = proxy is not None and parts.scheme == "http"
     lines = [

@@ -90,6 +90,8 @@ def _resolve_aside(host: str, port: int, deadline: Deadline, cancel: CancelToken
             found.append(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
         except OSError as error:
             failed.append(error)
+        except ValueError:  # an empty label, or one that is too long
+            failed.append(OSError(f"{host!r} is no host name"))
         done.set()
 
     threading.Thread(target=ask, name=f"dspex-resolve-{host}", daemon=True).start()

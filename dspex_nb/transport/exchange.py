@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import httptools
 
@@ -16,17 +15,10 @@ from dspex_nb.transport.records import Deadline, Reply
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
 _PIECE_BYTES = 65536
-_OK_OR_LATER = 200  # smaller ones announce the reply to come
+_OK_OR_LATER = 200  # smaller ones announce the reply to come, but for one
+_SWITCHING = 101  # the last that is HTTP
 active: set[socket.socket] = set()
 """Sockets with a call under way."""
-
-
-class BrokenOffError(ConnectionError):
-    """The connection ended before the reply did; `begun` says whether any of it had come."""
-
-    def __init__(self, *, begun: bool) -> None:
-        super().__init__("the connection broke off in the middle of the answer" if begun else "the connection was closed")
-        self.begun = begun
 
 
 class Exchange:
@@ -65,7 +57,7 @@ class Exchange:
 
         Raises:
             TimeoutError: The deadline passed.
-            BrokenOffError: The connection ended too early.
+            ConnectionError: The connection ended too early.
             LMInvalidResponseError: The reply is too large.
             httptools.HttpParserError: What came is no HTTP.
         """
@@ -74,10 +66,12 @@ class Exchange:
         if data:
             self._begun = True
             self._feed(data)
-        elif self.headed and "content-length" not in self.headers and "chunked" not in self.headers.get("transfer-encoding", ""):
+        elif self.headed and not self._says_its_end():
             self.done = True  # such a reply ends with its connection
         else:
-            raise BrokenOffError(begun=self._begun)
+            raise ConnectionError(
+                "the connection broke off in the middle of the answer" if self._begun else "the connection was closed"
+            )
 
     def whole(self) -> Reply:
         """Return the reply, read to its end."""
@@ -87,18 +81,20 @@ class Exchange:
 
     def lines(self) -> Iterator[bytes]:
         """Yield the body's lines as they come; each may take the whole of the deadline."""
-        rest = b""
+        unended = 0  # pieces that hold no line's end are not joined until it comes, or a long line would be copied at each
         while True:
-            *lines, rest = (rest + b"".join(self._pieces)).split(b"\n")
-            self._pieces.clear()
-            for line in lines:
-                self._size = 0
-                self._deadline.restart()
-                yield line.rstrip(b"\r")
+            if any(b"\n" in piece for piece in self._pieces[unended:]):
+                *lines, rest = b"".join(self._pieces).split(b"\n")
+                self._pieces = [rest]
+                for line in lines:
+                    self._size = 0
+                    self._deadline.restart()
+                    yield line.rstrip(b"\r")
+            unended = len(self._pieces)
             if self.done:
                 break
             self.read()
-        if rest:
+        if rest := b"".join(self._pieces):
             yield rest
 
     def leave(self) -> bool:
@@ -108,22 +104,36 @@ class Exchange:
         # A socket that was hung up is no good, though the reply may have come whole.
         return self._kept and not self._cancel.cancelled
 
+    def _says_its_end(self) -> bool:
+        return "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "").lower()
+
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError as error:
-            raise (error.__context__ or error) from None
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.done:  # more came than the reply: it stands, but who knows what comes next on this connection
+                self._kept = False
+            elif isinstance(error, httptools.HttpParserCallbackError):
+                raise (error.__context__ or error) from None
+            else:
+                raise
 
     # What the parser calls
 
+    def on_message_begin(self) -> None:
+        """Refuse a second reply: nothing asked for it, and its headers and body must not mix with the first one's."""
+        if self.done:
+            raise ConnectionError("a reply that nobody asked for")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        """Take a header; what trails the body is not one."""
+        if not self.headed:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """Take note that the body begins."""
         self.status = self._parser.get_status_code()
-        self.headed = self.status >= _OK_OR_LATER
+        self.headed = self.status >= _OK_OR_LATER or self.status == _SWITCHING
         with contextlib.suppress(ValueError):
             self._check_size(int(self.headers.get("content-length", 0)))
 
@@ -147,7 +157,7 @@ class Exchange:
             )
 
 
-def request_bytes(start: bytes, headers: dict[str, Any] | Any, body: bytes | None) -> bytes:
+def request_bytes(start: bytes, headers: Mapping[str, str], body: bytes | None) -> bytes:
     """Return a request in one piece.
 
     Args:

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dspex_nb.errors import Cancelled, LMInvalidResponseError
-from dspex_nb.scopes import CancelToken
+from dspex_nb.errors import LMInvalidResponseError
+from dspex_nb.scopes import CancelToken, stopped
 from dspex_nb.transport.dialing import proxy_for
 from dspex_nb.transport.records import Reply, connection_error, timeout_error
 from dspex_nb.transport.redaction import host_of
@@ -124,7 +124,7 @@ class _Guard:
             if self._fired:
                 if self._task is not None:
                     self._task.uncancel()  # the cancellation was ours: the task itself goes on, with `Cancelled`
-                raise Cancelled("stopped", hint="what was finished is kept; run again to go on") from None
+                raise stopped() from None
         elif isinstance(error, TimeoutError):
             raise timeout_error(self._url, self._timeout_s) from error
         elif isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):

@@ -31,6 +31,7 @@ class ComparisonInfo:
         fixed: Examples wrong before and right after, None if unknown.
         broken: Examples right before and wrong after, None if unknown.
         title: The heading.
+        lower_is_better: The metric's direction.
     """
 
     metric: str
@@ -40,6 +41,7 @@ class ComparisonInfo:
     fixed: int | None = None
     broken: int | None = None
     title: str = "before and after"
+    lower_is_better: bool = False
 
     @property
     def difference(self) -> float:
@@ -54,7 +56,7 @@ class ComparisonInfo:
         low, high = self.interval or self._apart()
         if low <= 0 <= high:
             return "unclear"
-        return "better" if self.difference > 0 else "worse"
+        return "better" if (self.difference > 0) is not self.lower_is_better else "worse"
 
     def _apart(self) -> tuple[float, float]:
         """Return bounds of the difference from the two intervals alone: wider than a paired one, never too sure."""
@@ -69,13 +71,13 @@ def comparison_sentence(info: ComparisonInfo) -> str:
     measured = (
         f"; the difference is {info.interval[0]:+.3f} to {info.interval[1]:+.3f} with 95% confidence" if info.interval else ""
     )
+    went = "rose" if info.difference > 0 else "fell"
     if info.verdict == "better":
-        return f"It helped: {info.metric} rose {how}{over}{measured}."
+        return f"It helped: {info.metric} {went} {how}{over}{measured}."
     if info.verdict == "worse":
-        return f"It made things worse: {info.metric} fell {how}{over}{measured}."
+        return f"It made things worse: {info.metric} {went} {how}{over}{measured}."
     if info.verdict == "same":
         return f"It changed nothing: {info.metric} is {info.before.score:.3f} both times{over}."
-    went = "rose" if info.difference > 0 else "fell"
     return f"No clear difference: {info.metric} {went} {how}{over}, which chance alone can explain{measured}."
 
 

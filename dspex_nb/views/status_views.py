@@ -139,7 +139,7 @@ def _cache_rows(info: CacheInfo) -> list[tuple[str, ...]]:
     return [
         row("memory", info.hits_memory, count_text(info.memory_entries), "", ""),
         row("disk", info.hits_disk, *(disk if info.directory else ("off", "", ""))),
-        row("the model", info.misses, "", "", ""),
+        row("neither", info.misses, "", "", ""),
     ]
 
 

@@ -5,27 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
-from notebook_cells import RUNS, assert_ran, cell_with, execute, shown, steps_by_run
+from notebook_cells import RUNS, assert_ran, cell_with, shown
 
 pytestmark = [pytest.mark.notebook, pytest.mark.model, pytest.mark.timeout(500)]
+NOTEBOOK, LAST = "04_dspex_examples.ipynb", RUNS
 EXAMPLES = [
     "basic", "chain_of_thought", "qa_with_context", "multi_hop_qa", "rag", "custom_signature", "multi_field", "classification",
     "entity_extraction", "code_gen", "math_reasoning", "summarization", "translation", "custom_module", "optimization",
     "flagship_multi_pool_gepa", "flagship_multi_pool_rlm", "rlm_data_extraction", "direct_lm_call", "timeout_test",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("examples")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSPEX_HOME", str(folder / "home"))
-        return execute("04_dspex_examples.ipynb", folder, RUNS)
-
-
-@pytest.fixture(scope="module")
-def runs(executed):
-    return steps_by_run(executed)
 
 
 def test_every_cell_ran_without_an_error(executed):

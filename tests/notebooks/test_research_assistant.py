@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from notebook_cells import assert_ran, cell_with, code_cells, execute, shown
+from notebook_cells import assert_ran, cell_with, code_cells, shown
 
 pytestmark = [pytest.mark.notebook, pytest.mark.model, pytest.mark.timeout(400)]
+NOTEBOOK = "03_research_assistant.ipynb"
 STEPS = ["parse", "rewrite", "hits", "hits.asked", "hits.words", "hits.spelling", "ranked", "voted", "cited", "report"]
 LAST = """
 import json
@@ -30,15 +31,6 @@ print(json.dumps({
     "kinds": sorted({event.kind for event in run.events}),
 }))
 """
-
-
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("research")
-    # A cache of its own: the first question is to be asked, not remembered.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSPEX_HOME", str(folder / "home"))
-        return execute("03_research_assistant.ipynb", folder, LAST)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +66,7 @@ def test_the_plan_shows_every_step_with_its_route(executed, facts):
         assert step in html
     assert "3 chains, weighted vote" in html
     assert "merged by rrf" in html
-    assert "cached for 3600 s" in html
+    assert "cached for 1h" in html
     engines = {"rewrite": "native", "voted": "native"}
     assert facts["routes"] == {step: engines.get(step, "python") for step in STEPS}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from notebook_cells import RUNS, assert_ran, cell_with, execute, shown, steps_by_run
+from notebook_cells import RUNS, assert_ran, cell_with, shown
 
 import dspex_nb.pipelines as constructors
 from dspex_nb.pipelines.options import OPTIONS, STEP_OPTIONS
 
 pytestmark = [pytest.mark.notebook, pytest.mark.model, pytest.mark.timeout(500)]
+NOTEBOOK, LAST = "02_steps_gallery.ipynb", RUNS
 
 # run, step, engine, status, LM requests at least (from the cache or not)
 KINDS = [
@@ -56,19 +57,6 @@ KINDS = [
 ]
 AGENTS = ["agent", "agent_2", "calculated", "acted", "recursive"]
 SANDBOXED = ("acted", "recursive")
-
-
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gallery")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSPEX_HOME", str(folder / "home"))
-        return execute("02_steps_gallery.ipynb", folder, RUNS)
-
-
-@pytest.fixture(scope="module")
-def runs(executed):
-    return steps_by_run(executed)
 
 
 def test_every_cell_ran_without_an_error(executed):

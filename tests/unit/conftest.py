@@ -1,4 +1,8 @@
-"""Fixtures of tests that go through the session: its own home, its own root, its own shell."""
+"""Fixtures of every room's tests: a session of its own (home, root, shell), and a real server in a model's place."""
+
+import http.server
+import json
+import threading
 
 import pytest
 
@@ -24,3 +28,64 @@ def fresh(tmp_path, monkeypatch):
 def shell(fresh):
     with TestingShell() as running:
         yield running
+
+
+class ModelServer:
+    """A real HTTP server that answers chat completions at `url`; `bodies` holds what it was sent, in order of arrival.
+
+    `answer(body)` gives a text, said in each of the choices asked for, or a list of texts, one a choice.
+    """
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.bodies = []
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                server.bodies.append(body)
+                reply = json.dumps(_completion(server.answer(body), body)).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(reply)))
+                self.end_headers()
+                self.wfile.write(reply)
+
+            def log_message(self, *args):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _completion(said, body):
+    texts = [said] * (body.get("n") or 1) if isinstance(said, str) else said
+    choices = [
+        {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        for index, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    return {"id": "x", "object": "chat.completion", "created": 1, "model": "stub", "choices": choices, "usage": usage}
+
+
+@pytest.fixture
+def model_server():
+    """Starts servers in a model's place, `model_server(answer)`, and ends them after the test."""
+    started = []
+
+    def start(answer):
+        started.append(ModelServer(answer))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()

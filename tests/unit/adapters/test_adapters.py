@@ -6,9 +6,9 @@ import dspy
 import pydantic
 import pytest
 
-from dspex_nb.adapters import Adapter, ChatAdapter, JSONAdapter, get_adapter
+from dspex_nb.adapters import Adapter, ChatAdapter, JSONAdapter, Prompt, get_adapter
 from dspex_nb.errors import AdapterError, AdapterParseError
-from dspex_nb.messages import Capabilities
+from dspex_nb.messages import Capabilities, Output
 from dspex_nb.signatures import Codec, InputField, OutputField, Signature, register_codec
 from dspex_nb.signatures import codecs as codecs_module
 
@@ -86,6 +86,43 @@ def test_defaults_and_none_fill_missing_outputs():
         assert first == {"a": "x", "tags": [], "note": None}
         first["tags"].append("y")
         assert get_adapter(name).parse(S, text)["tags"] == []
+
+
+def read_one(adapter, signature, text):
+    return adapter.read(signature, Prompt([], {}, signature), Output(text))
+
+
+@pytest.mark.parametrize("default", [[], 0.0], ids=["a list where the type says text", "a number whose equal reads otherwise"])
+def test_an_answer_read_again_does_not_share_its_defaults(default):
+    def declared(value):
+        class S(Signature):
+            q: str = InputField()
+            a: str = OutputField()
+            more: str = OutputField(default=value)
+
+        return S
+
+    text = "[[ ## a ## ]]\nx"
+    first = read_one(get_adapter("chat"), declared(default), text)
+    if isinstance(default, list):
+        first["more"].append("y")
+        assert read_one(get_adapter("chat"), declared(default), text) == {"a": "x", "more": []}
+    else:
+        assert str(read_one(get_adapter("chat"), declared(-default), text)["more"]) == "-0.0"
+
+
+def test_an_answer_read_again_is_another_dict_with_the_same_values():
+    adapter, signature = ChatAdapter(), Signature('q -> a: int, b: Literal["x", 1], c: bool')
+    text = "[[ ## a ## ]]\n3\n[[ ## b ## ]]\n1\n[[ ## c ## ]]\ntrue"
+    first = read_one(adapter, signature, text)
+    assert first == adapter.parse(signature, text)
+    first["a"] = 4
+    again = read_one(adapter, signature, text)
+    assert again == {"a": 3, "b": 1, "c": True}
+    assert [type(value) for value in again.values()] == [int, int, bool]
+    assert read_one(adapter, Signature("q -> a: str"), text) == {"a": "3"}  # the same text, read as another type
+    assert read_one(JSONAdapter(), Signature("q -> a: bool"), '{"a": 1}')["a"] is True
+    assert type(read_one(JSONAdapter(), Signature("q -> a: int"), '{"a": 1}')["a"]) is int
 
 
 def test_json_finds_the_object_in_chatter():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Optional
 
 import dspy
@@ -76,36 +74,10 @@ CASES = [
 
 
 @pytest.fixture
-def recorder():
+def recorder(model_server):
     """A server that answers nonsense and keeps what it is sent: `recorder.url`, `recorder.bodies`."""
-    answer = {
-        "id": "1", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "nonsense"}}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-    }  # fmt: skip
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            body = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.bodies = []
-    server.url = f"http://127.0.0.1:{server.server_port}/v1"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
+    yield model_server(lambda body: "nonsense")
     close_idle()
-    server.shutdown()
-    server.server_close()
 
 
 def ask_dspy(signature: Any, inputs: dict[str, Any], lm: Any, adapter: str) -> None:

@@ -103,6 +103,36 @@ def test_compare(predict, lm):
     assert after.compare(after).info().interval is None
 
 
+def test_metrics_of_which_less_is_better(fresh):
+    rows = [{"text": text, "said": "abcd"} for text in ("abcd", "abce", "abef", "boom")]
+
+    def echo(text):
+        if text == "boom":
+            raise ValueError("boom")
+        return {"said": text}
+
+    before = dx.evaluate(echo, rows, "edit_distance:said")
+    assert list(before.failures()["text"]) == ["abce", "abef", "boom"]
+    assert [example.correct for example in before.info().examples] == [None] * 4
+    change = dx.evaluate(lambda text: {"said": "abcd"}, rows, "edit_distance:said").compare(before)
+    assert change.difference.n == 3
+    assert change.difference.mean < 0
+    assert change.info().fixed is None
+    worse = before.compare(dx.evaluate(lambda text: {"said": "abcd"}, rows, "edit_distance:said"))
+    assert worse.info().lower_is_better
+    assert worse.info().verdict in ("worse", "unclear")
+    assert list(worse.frame["text"]) == ["abef", "abce"]
+
+
+def test_two_values_of_whole_sets_are_compared_as_such(fresh):
+    rows = [{"text": str(at), "label": "ab"[at % 4 == 0]} for at in range(40)]
+    before = dx.evaluate(lambda text: {"label": "a"}, rows, "macro_f1:label")
+    after = dx.evaluate(lambda text: {"label": "ab"[int(text) % 4 == 0]}, rows, "macro_f1:label")
+    change = after.compare(before)
+    assert change.difference.mean == pytest.approx(after.score - before.score)
+    assert change.info().verdict == "better"
+
+
 def test_files(predict, tmp_path):
     evaluation = dx.evaluate(predict, ROWS)
     assert list(pd.read_csv(evaluation.save(tmp_path / "e.csv"))["message"]) == [row["message"] for row in ROWS]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -192,7 +191,6 @@ def test_files_of_others_are_not_written_over(lm, tmp_path):
         RowFile(tmp_path / "x.csv", "")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="Parquet needs pyarrow")
 def test_parquet_in_and_out(lm, tmp_path):
     pd.DataFrame(ROWS).to_parquet(tmp_path / "in.parquet")
     path = linear().map(tmp_path / "in.parquet", n_jobs=2, out=tmp_path / "out.parquet")

@@ -1,6 +1,8 @@
 """`dx.Predict` and `dx.ChainOfThought` as users call them."""
 
 import asyncio
+import copy
+import pickle
 import threading
 import warnings
 
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 
 import dspex_nb as dx
+from dspex_nb.adapters import ChatAdapter
 from dspex_nb.errors import AdapterParseError, Cancelled, DSPexError, MissingInputError
 from dspex_nb.messages import Capabilities
 from dspex_nb.scopes import Scope
@@ -49,6 +52,40 @@ def test_call_options_are_dspys_and_inputs_win(predict, lm):
     assert lm.requests[1].options.get("temperature") != "warm"
     other = ScriptedLM(lambda request: '{"size": 9}', model="scripted/other")
     assert predict(message="x", lm=other).size == 9
+
+
+def test_a_predictors_own_lm_is_asked_wherever_a_prompt_or_an_answer_depends_on_it(lm):
+    own = ScriptedLM(lambda request: '{"size": 9}', model="scripted/own")
+    own.default_adapter = "compact"
+    predict = dx.Predict("message -> size: int", lm=own)
+    with dx.context(adapter=None):
+        assert predict(message="x").size == predict.stream(message="y").prediction.size == 9
+        assert [done.size for done in predict.batch([{"message": "z"}])] == [9]
+        assert predict.messages(message="x") == own.requests[0].messages
+        assert predict.parse('{"size": 9}') == {"size": 9}
+    assert lm.requests == []
+
+
+def test_a_copy_asks_the_same_lm_and_shares_no_demos(lm, model_server):
+    server = model_server(lambda body: '{"size": 9}')
+    predict = dx.Predict("message -> size: int", adapter="json", lm=dx.LM("openai/own", api_base=server.url, api_key="k"))
+    predict.demos.append({"message": "shown", "size": 1})
+    predict(message="x")
+    copied = copy.deepcopy(predict)  # as `study.best` makes one
+    copied.demos[0]["size"] = 2
+    assert (predict.demos[0]["size"], copied(message="y").size) == (1, 9)
+    assert lm.requests == []
+    assert len(server.bodies) == 2
+
+
+def test_a_predictor_can_be_pickled_after_a_call_whatever_the_sessions_adapter(lm):
+    class Local(ChatAdapter):
+        """One that no pickle finds."""
+
+    predict = dx.Predict("message -> size: int")
+    with dx.context(lm=ScriptedLM(["[[ ## size ## ]]\n7"]), adapter=Local()):
+        predict(message="x")
+    assert pickle.loads(pickle.dumps(predict))(message="x").size == 7
 
 
 def test_demos_in_the_call(predict, lm):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import dspex_nb as dx
-from dspex_nb.errors import AdapterParseError, LMError, MissingInputError
+from dspex_nb.errors import AdapterParseError, Cancelled, DSPexError, LMError, MissingInputError
 from dspex_nb.testing import ScriptedLM
 from dspex_nb.views import StreamState, stream_html, stream_text
 from dspex_nb.widgets import live
@@ -37,6 +37,44 @@ def test_the_prediction_of_a_stream_read_halfway(predict):
     assert stream.prediction.size == 7
     assert list(stream) == []
     assert stream.prediction.answer == "Paris it is"
+
+
+@pytest.mark.parametrize("answer", [ANSWER, "nonsense"], ids=["closed", "failed"])
+def test_a_stream_that_ended_without_a_prediction_says_so(fresh, answer):
+    dx.configure(lm=ScriptedLM(lambda request: answer), adapter="json" if answer == "nonsense" else "chat")
+    stream = dx.Predict("question -> answer, size: int").stream(question="q")
+    if answer == ANSWER:
+        next(stream)
+        stream.close()
+    else:
+        with pytest.raises(AdapterParseError):
+            list(stream)
+    with pytest.raises(DSPexError, match="closed, or failed"):
+        stream.prediction
+    with pytest.raises(DSPexError, match="closed, or failed"):
+        stream.show()
+
+
+def test_an_async_stream_that_was_closed_says_so(predict):
+    async def cell():
+        stream = predict.astream(question="q")
+        await anext(stream)
+        await stream.aclose()
+        with pytest.raises(DSPexError, match="closed, or failed"):
+            await stream.prediction()
+        with pytest.raises(DSPexError, match="closed, or failed"):
+            await stream.show()
+
+    asyncio.run(cell())
+
+
+def test_a_stream_that_was_read_shows_its_end(predict, capsys):
+    stream = predict.stream(question="q")
+    list(stream)
+    stream.show()
+    out = capsys.readouterr().out
+    assert "Paris it is" in out
+    assert "(streaming)" not in out
 
 
 def test_async(predict):
@@ -164,3 +202,24 @@ def test_the_view_follows_the_events():
     other = StreamState(["answer"])
     other.fail("gone\n→ look")
     assert stream_text(other.info()).endswith("gone\n→ look")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda predict: predict(question="q"),
+        lambda predict: list(predict.stream(question="q")),
+        lambda predict: predict.stream(question="q").show(),
+    ],
+    ids=["call", "stream", "shown stream"],
+)
+def test_an_interrupt_is_two_lines_and_no_traceback(predict, ask):
+    def pressed(_):
+        raise KeyboardInterrupt
+
+    dx.configure(lm=ScriptedLM(pressed))
+    with pytest.raises(Cancelled) as caught:
+        ask(predict)
+    assert caught.value._render_traceback_() == ["Cancelled: stopped", "→ what was finished is kept; run again to go on"]
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__

@@ -4,6 +4,7 @@ import pytest
 
 import dspex_nb as dx
 from dspex_nb.errors import OptimizerError, StudyError
+from dspex_nb.testing import ScriptedLM
 
 ROWS = [{"message": f"m{i}", "desk": "tech"} for i in range(4)]
 
@@ -26,6 +27,7 @@ def test_optimizers_are_a_table():
         ({"optimizer": "Bootstrap", "metric": "f1", "trainset": ROWS}, "did you mean"),
         ({"optimizer": "BootstrapFewShot", "metric": "f1", "trainset": ROWS, "max_round": 1}, "max_rounds"),
         ({"optimizer": "BootstrapFewShotWithRandomSearch", "trainset": ROWS}, "metric"),
+        ({"optimizer": "BootstrapFewShot", "metric": "edit_distance:desk", "trainset": ROWS}, "less is better"),
     ],
 )
 def test_mistakes_start_nothing(predict, options, told):
@@ -42,3 +44,19 @@ def test_no_studies_yet(fresh):
     assert len(dx.studies()) == 0
     with pytest.raises(StudyError):
         dx.load_study("nope")
+
+
+def test_a_study_asks_the_programs_own_lm(fresh, monkeypatch):
+    class BegunError(Exception):
+        pass
+
+    def begin(*_, session, **__):
+        raise BegunError(session.lm)
+
+    monkeypatch.setattr("dspex_nb.runs.studies.start_study", begin)
+    dx.configure(lm=ScriptedLM([]))
+    own = ScriptedLM([], model="own")
+    for program, asked in ((dx.Predict("text -> label", lm=own), own), (dx.Predict("text -> label"), dx.session().lm)):
+        with pytest.raises(BegunError) as caught:
+            dx.optimize(program, "LabeledFewShot", trainset=[{"text": "a", "label": "b"}])
+        assert caught.value.args[0] is asked

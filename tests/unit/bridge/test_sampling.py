@@ -8,7 +8,6 @@ time, at temperature 0 too. So a rollout or candidate that one side serves from 
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import re
 import threading
@@ -30,31 +29,11 @@ from dspex_nb.transport import close_idle
 class Sampler:
     """Answers every output field of a chat prompt; which answer depends on the request and on how often it was asked."""
 
-    def __init__(self):
+    def __init__(self, model_server):
         self.sent = []  # (request, candidates asked for), in the order they came
         self.samples = Counter()
         self._lock = threading.Lock()
-        sampler = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                reply = json.dumps(sampler.answer(body)).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(reply)))
-                self.end_headers()
-                self.wfile.write(reply)
-
-            def log_message(self, *args):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self.url = model_server(self.answer).url
 
     def answer(self, body):
         temperature = body.get("temperature")  # DSPy writes 0 as 0.0
@@ -64,16 +43,7 @@ class Sampler:
             self.sent.append((asked, count))
             first = self.samples[asked]
             self.samples[asked] += count
-        choices = [
-            {"index": i, "finish_reason": "stop", "message": {"role": "assistant", "content": _text(body, asked, first + i)}}
-            for i in range(count)
-        ]
-        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-        return {"id": "x", "object": "chat.completion", "created": 1, "model": "stub", "choices": choices, "usage": usage}
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
+        return [_text(body, asked, first + i) for i in range(count)]
 
 
 def _text(body, asked, sample):
@@ -103,19 +73,18 @@ class Outcome:
 
 
 @pytest.fixture
-def both(plain_cache, tmp_path):
+def both(plain_cache, model_server, tmp_path):
     """Run `program(lm, seen)` with plain DSPy and with our client, each against a server of its own."""
 
     def run(program):
         outcomes = []
         for ours in (False, True):
-            sampler, seen = Sampler(), []
+            sampler, seen = Sampler(model_server), []
             try:
                 with dspy.context(adapter=dspy.ChatAdapter(), lm=(lm := _lm(sampler, tmp_path, ours=ours))):
                     program(lm, seen)
                 outcomes.append(Outcome(seen, sampler))
             finally:
-                sampler.close()
                 close_idle()
         return outcomes
 
@@ -255,7 +224,7 @@ def test_simba(both):
     assert max(plain.requests.values()) == 3  # trajectories of one program: as many samples of one request
 
 
-def test_the_native_predict_samples_as_dspys(plain_cache, tmp_path):
+def test_the_native_predict_samples_as_dspys(plain_cache, model_server, tmp_path):
     """`dx.Predict` against `dspy.Predict`: rollouts and candidates, temperatures chosen and left out, each case twice."""
     calls = [
         *({"rollout_id": rollout_id, "temperature": 1.0} for rollout_id in (None, 1, 2)),
@@ -264,7 +233,7 @@ def test_the_native_predict_samples_as_dspys(plain_cache, tmp_path):
         {"temperature": 0.0},
         {},
     ]
-    plain, native = Sampler(), Sampler()
+    plain, native = Sampler(model_server), Sampler(model_server)
     try:
         with dspy.context(adapter=dspy.ChatAdapter(), lm=_lm(plain, tmp_path, ours=False)):
             ask = dspy.Predict("question -> answer")
@@ -274,8 +243,6 @@ def test_the_native_predict_samples_as_dspys(plain_cache, tmp_path):
         program = Predict("question -> answer")
         ours = [program.call({"question": "q"}, session=session, scope=Scope("r"), **call) for call in [*calls, *calls]]
     finally:
-        plain.close()
-        native.close()
         close_idle()
     assert {prediction.route.engine for prediction in ours} == {"native"}
     assert [sorted(each["answer"] for each in prediction.completions) for prediction in ours] == theirs

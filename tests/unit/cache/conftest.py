@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -9,24 +10,11 @@ from dspex_nb.clients import connect
 from dspex_nb.transport import close_idle
 
 
-@pytest.fixture(scope="session")
-def stub_class():
-    """The HTTP server of the bridge's tests."""
-    path = Path(__file__).parents[1] / "bridge" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("bridge_conftest", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Stub
-
-
 @pytest.fixture
-def stub(stub_class):
+def stub(model_server):
     """A server that numbers its answers: the first request is answered "0"."""
-    server = stub_class()
     numbers = iter(range(10_000))
-    server.answer = lambda body: str(next(numbers))
-    yield server
-    server.close()
+    yield model_server(lambda body: str(next(numbers)))
     close_idle()
 
 
@@ -35,3 +23,17 @@ def client(stub):
     made = connect("openai/stub", api_base=stub.url, api_key="sk-x", temperature=1.0, num_retries=0)
     yield made
     made.close()
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file system of its own, 256 kB large, where this machine allows one; `RLIMIT_FSIZE` fills a disk everywhere else."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounts a small file system: needs root")
+    place = tmp_path / "mounted"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", place], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no right to mount here: {made.stderr.strip()}")  # a container's root often has none; -ra tells
+    yield place
+    subprocess.run(["umount", "-l", place], check=False)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from pathlib import Path
 
 import pytest
 
+from dspex_nb.messages import Request
+from dspex_nb.scopes import Scope
 from dspex_nb.transport import close_idle
 
+ASK = Request([{"role": "user", "content": "Capital of France?"}])
 PROVIDERS = (
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
@@ -43,3 +47,43 @@ def _quick_and_alone(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     yield
     close_idle()
+
+
+def blocking(client, request=ASK):
+    return client.complete(request, scope=Scope("t")).text
+
+
+def on_a_loop(client, request=ASK):
+    return asyncio.run(client.acomplete(request, scope=Scope("t"))).text
+
+
+def streamed(client, request=ASK):
+    return "".join(client.stream(request, scope=Scope("t")))
+
+
+def streamed_on_a_loop(client, request=ASK):
+    async def gather():
+        return "".join([piece async for piece in client.astream(request, scope=Scope("t"))])
+
+    return asyncio.run(gather())
+
+
+WAYS = {way.__name__: way for way in (blocking, on_a_loop, streamed, streamed_on_a_loop)}
+
+
+@pytest.fixture(params=WAYS)
+def ask(request):
+    """Each way to ask a client for a text in turn; `parametrize("ask", [name, …], indirect=True)` picks some."""
+    return WAYS[request.param]
+
+
+@pytest.fixture
+def is_stream(ask):
+    """Whether this way reads a stream."""
+    return ask in (streamed, streamed_on_a_loop)
+
+
+@pytest.fixture
+def good(bad, is_stream):
+    """What a server sends so that this way reads "Paris", 15 tokens used."""
+    return bad.whole_stream("Paris") if is_stream else bad.GOOD

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,24 +21,6 @@ def blocking(client):
     return client.complete(ASK, scope=Scope("t")).text
 
 
-def on_a_loop(client):
-    return asyncio.run(client.acomplete(ASK, scope=Scope("t"))).text
-
-
-def streamed(client):
-    return "".join(client.stream(ASK, scope=Scope("t")))
-
-
-def streamed_on_a_loop(client):
-    async def gather():
-        return "".join([piece async for piece in client.astream(ASK, scope=Scope("t"))])
-
-    return asyncio.run(gather())
-
-
-ways = pytest.mark.parametrize("ask", [blocking, on_a_loop, streamed, streamed_on_a_loop])
-
-
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(circuit, "LEAST_S", 0.0)
@@ -47,9 +28,7 @@ def quick(monkeypatch):
     monkeypatch.setattr("dspex_nb.clients.retries.CEILING_S", 0.02)
 
 
-@ways
-def test_it_opens_refuses_at_once_and_closes_when_the_server_is_back(bad, quick, ask):
-    good = bad.whole_stream("Paris") if ask in (streamed, streamed_on_a_loop) else bad.GOOD
+def test_it_opens_refuses_at_once_and_closes_when_the_server_is_back(bad, quick, ask, good):
     with bad.BadServer(*[bad.http(503, {"error": {"message": "busy"}})] * 8, good) as server:
         client = connect("openai/x", api_base=server.url, num_retries=0)
         for _ in range(8):
@@ -88,9 +67,7 @@ def test_one_call_is_let_through_after_each_pause_and_the_pauses_grow(bad, quick
         assert pauses == [0.3, 0.6]
 
 
-@ways
-def test_a_call_that_was_let_in_may_finish_its_retries(bad, quick, ask):
-    good = bad.whole_stream("Paris") if ask in (streamed, streamed_on_a_loop) else bad.GOOD
+def test_a_call_that_was_let_in_may_finish_its_retries(bad, quick, ask, good):
     with bad.BadServer(*[bad.http(503, b"")] * 12, good) as server:
         client = connect("openai/x", api_base=server.url, num_retries=20)
         client._retries = type(client._retries)(20)

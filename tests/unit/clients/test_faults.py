@@ -111,6 +111,7 @@ def test_what_cannot_get_better_is_not_tried_again(bad, ask, status, body, kind,
         (b'{"choices": [', "not a chat completion"),
         (b'{"choices": []}', "not a chat completion"),
         (b"[1]", "not a chat completion"),
+        (b"[" * 100_000, "not a chat completion"),
         (b'{"choices": [{"text": "x"}]}', "not a chat completion"),
     ],
 )

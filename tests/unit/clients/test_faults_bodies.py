@@ -75,6 +75,8 @@ LONG = "The input token count (1200000) exceeds the maximum number of tokens all
         (429, {"error": {"code": "insufficient_quota", "message": "x"}}, LMBillingError, "x"),
         (402, {"error": {"message": "Insufficient Balance"}}, LMBillingError, "Balance"),
         (500, b"\xff\xfe broken", LMServerError, "broken"),
+        (500, b"[" * 20_000, LMServerError, r"\[\["),
+        (400, b'{"error":' * 5000, LMInvalidRequestError, "error"),
         (418, b"", LMInvalidRequestError, r"\(no message\)"),
         (301, b"moved", LMInvalidResponseError, "moved"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import time
@@ -21,38 +20,9 @@ from dspex_nb.errors import (
     LMTransportError,
     LMUnsupportedModelError,
 )
-from dspex_nb.messages import Request
-from dspex_nb.scopes import Scope
 
 KEY = "sk-secret-0123456789abcdef"
-ASK = Request([{"role": "user", "content": "Capital of France?"}])
-
-
-def blocking(client):
-    return client.complete(ASK, scope=Scope("t")).text
-
-
-def on_a_loop(client):
-    return asyncio.run(client.acomplete(ASK, scope=Scope("t"))).text
-
-
-def streamed(client):
-    return "".join(client.stream(ASK, scope=Scope("t")))
-
-
-def streamed_on_a_loop(client):
-    async def gather():
-        return "".join([piece async for piece in client.astream(ASK, scope=Scope("t"))])
-
-    return asyncio.run(gather())
-
-
-ways = pytest.mark.parametrize("ask", [blocking, on_a_loop, streamed, streamed_on_a_loop])
-streams = pytest.mark.parametrize("ask", [streamed, streamed_on_a_loop])
-
-
-def is_stream(ask):
-    return ask in (streamed, streamed_on_a_loop)
+streams = pytest.mark.parametrize("ask", ["streamed", "streamed_on_a_loop"], indirect=True)
 
 
 def said(message, **more):
@@ -76,6 +46,7 @@ FAULTS = {
     "silence": (lambda b: b.silence, LMTimeoutError, r"within 0\.25 s", 2),
     "drip": (lambda b: b.drip, LMTimeoutError, r"within 0\.25 s", 2),
     "invalid JSON": (lambda b: b.events(b'{"choices": ['), LMInvalidResponseError, "127.0.0.1", 1),
+    "a maze": (lambda b: b.events(b"[" * 100_000), LMInvalidResponseError, "127.0.0.1", 1),
     "HTML": (lambda b: b.http(200, b"<!DOCTYPE html><title>x", content_type="text/html"), LMInvalidResponseError, "web page", 1),
     "nothing": (lambda b: b.http(200, b""), LMInvalidResponseError, "127.0.0.1", 1),
     "no HTTP": (lambda b: b.http(200, b"").replace(b"HTTP/1.1 200", b"SSH-2.0-x"), LMInvalidResponseError, "speak HTTP", 1),
@@ -86,7 +57,6 @@ FAULTS = {
 }
 
 
-@ways
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault(bad, ask, name):
     script, kind, words, requests = FAULTS[name]
@@ -109,7 +79,6 @@ def test_a_fault(bad, ask, name):
         assert (error.retry_after_s, "3600 s" in error.hint) == (3600, True)
 
 
-@ways
 def test_a_server_that_is_down(bad, ask):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -117,13 +86,12 @@ def test_a_server_that_is_down(bad, ask):
         ask(connect("openai/x", api_base=f"http://127.0.0.1:{port}/v1", num_retries=1))
 
 
-@ways
 def test_a_name_that_does_not_resolve(ask):
     with pytest.raises(LMTransportError, match=r"no-such-host\.invalid:80.*after 2 attempts"):
         ask(connect("openai/x", api_base="http://no-such-host.invalid/v1", num_retries=1))
 
 
-@pytest.mark.parametrize("ask", [blocking, on_a_loop])
+@pytest.mark.parametrize("ask", ["blocking", "on_a_loop"], indirect=True)
 def test_an_answer_after_the_total_timeout(bad, ask):
     with bad.BadServer(bad.late(0.5), bad.GOOD) as server:
         assert ask(connect("openai/x", api_base=server.url, timeout_s=0.2)) == "Paris"
@@ -167,15 +135,49 @@ def test_an_error_inside_a_stream_is_asked_again_only_before_visible_text(bad, a
         assert len(server.requests) == 1
 
 
-@ways
-def test_ten_megabytes_and_a_wrong_content_type_are_no_hindrance(bad, ask):
+def test_ten_megabytes_and_a_wrong_content_type_are_no_hindrance(bad, ask, is_stream, good):
     text = "x" * 10_000_000
     whole = json.loads(json.dumps(bad.ANSWER))
     whole["choices"][0]["message"]["content"] = text
-    big = bad.whole_stream(text) if is_stream(ask) else bad.http(200, whole)
-    small = bad.whole_stream("Paris") if is_stream(ask) else bad.GOOD
-    wrong = small.replace(b"application/json", b"image/png").replace(b"text/event-stream", b"image/png")
+    big = bad.whole_stream(text) if is_stream else bad.http(200, whole)
+    wrong = good.replace(b"application/json", b"image/png").replace(b"text/event-stream", b"image/png")
     with bad.BadServer(big, wrong) as server:
         client = connect("openai/x", api_base=server.url)
         assert len(ask(client)) == 10_000_000
         assert ask(client) == "Paris"
+
+
+@streams
+@pytest.mark.parametrize(
+    "piece",
+    [
+        {"choices": [{"delta": 5}]},
+        {"choices": [{"delta": {"content": 5}}]},
+        {"choices": [{"delta": {"content": ["Par"]}}]},
+        {"choices": [{"delta": {"reasoning": [1]}}]},
+        {"choices": [{"delta": {"tool_calls": 5}}]},
+        {"choices": [{"delta": {"tool_calls": [{"index": "first"}]}}]},
+        {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": {"a": 1}}}]}}]},
+        {"choices": [], "usage": 5},
+        {"choices": [], "usage": {"prompt_tokens": "ten"}},
+    ],
+    ids=json.dumps,
+)
+def test_a_piece_of_another_shape_is_named_and_its_key_is_not(bad, ask, piece):
+    end = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+    with bad.BadServer(bad.events({**piece, "said": KEY}, end, b"[DONE]"), bad.whole_stream("Paris")) as server:
+        client = connect("openai/x", api_base=server.url, api_key=KEY)
+        with pytest.raises(LMInvalidResponseError, match=r"127\.0\.0\.1:\d+: the stream.*not a chat completion's") as caught:
+            ask(client)
+        assert len(server.requests) == 1
+    assert "secret" not in str(caught.value)
+    assert client._limiter._free == client._limiter.max_concurrency
+
+
+@pytest.mark.parametrize("ask", ["blocking", "on_a_loop"], indirect=True)
+def test_content_that_is_no_text_is_no_answer(bad, ask):
+    with (
+        bad.BadServer(bad.http(200, {"choices": [{"message": {"content": 5}}]})) as server,
+        pytest.raises(LMInvalidResponseError, match="not a chat completion"),
+    ):
+        ask(connect("openai/x", api_base=server.url))

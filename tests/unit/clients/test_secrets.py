@@ -147,7 +147,17 @@ def test_user_and_password_of_an_address_are_sent_as_basic_auth(bad):
 
 
 @pytest.mark.parametrize(
-    "base", [f"http://127.0.0.1:1/v1?key={KEY}", f"http://x/v1#{KEY}", f"me:{KEY}@127.0.0.1/v1", f"ftp://me:{KEY}@x"]
+    "base",
+    [
+        f"http://127.0.0.1:1/v1?key={KEY}",
+        f"http://x/v1#{KEY}",
+        f"me:{KEY}@127.0.0.1/v1",
+        f"ftp://me:{KEY}@x",
+        f"http://me:{KEY}/more@x/v1",  # the part before the slash is read as a port
+        f"http://me:{KEY}#more@x/v1",
+        f"http://me:{KEY}@x:99999/v1",
+        f"http://me:{KEY}@[::1/v1",
+    ],
 )
 def test_an_address_that_cannot_be_used_is_refused_without_its_key(base):
     with pytest.raises(LMNotConfiguredError) as caught:

@@ -111,6 +111,9 @@ def test_numbers_as_they_are_written():
     assert metrics.numeric_match("99", 100, 0.01) == 1.0
     assert metrics.numeric_match("98", 100, 0.01) == 0.0
     assert metrics.numeric_match(float("nan"), 1) == 0.0
+    for got, want in ((5, 10**400), ("5", "1e999"), ("1e999", "-1e999")):  # beyond a float: only itself is near it
+        assert metrics.numeric_match(got, want) == 0.0
+    assert metrics.numeric_match(10**400, "1e999") == 1.0
 
 
 def test_json_and_lists_from_a_models_text():
@@ -120,6 +123,11 @@ def test_json_and_lists_from_a_models_text():
     assert metrics.field_match({"name": "The Cat", "age": 4, "x": 1}, {"name": "cat", "age": 3}) == 0.5
     assert metrics.list_f1("red, Blue", ["blue", "green", "red"]) == pytest.approx(0.8)
     assert metrics.list_f1(None, []) == 1.0
+
+
+def test_a_label_that_only_an_unlabelled_row_was_given_scores_nothing():
+    scores = {one.label: (one.precision, one.f1, one.support) for one in metrics.confusion(["x", "a"], [None, "a"]).scores}
+    assert scores == {"x": (0.0, 0.0, 0), "a": (1.0, 1.0, 1)}
 
 
 def test_labels_over_a_set():

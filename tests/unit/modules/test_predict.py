@@ -102,7 +102,7 @@ def test_inputs_missing_and_unknown():
     now = session(ANSWER)
     with pytest.raises(MissingInputError, match="missing input 'message'") as caught:
         Predict(TRIAGE).call({"mesage": "x"}, session=now, scope=scope())
-    assert "did you mean 'mesage'" in caught.value.hint
+    assert "'mesage' was given: did you mean 'message'? " in caught.value.hint
     assert not now.lm.requests
     with pytest.warns(UserWarning, match="'extra' is no input"):
         Predict(TRIAGE).call({"message": "m", "extra": 1}, session=now, scope=scope())

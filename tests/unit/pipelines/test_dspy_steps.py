@@ -6,6 +6,7 @@ import json
 import dspy
 import pytest
 
+from dspex_nb.bridge import making
 from dspex_nb.errors import DSPexError, PlanError, StepError
 from dspex_nb.pipelines import read_cell
 
@@ -158,6 +159,19 @@ def test_knn_shows_the_nearest_examples(run):
         'q: str\na = knn("q -> answer", k=1, trainset=rows, vectorizer=embed)', [{"answer": "x"}], names=named, q="cat eats"
     )
     assert "EATS" in json.dumps(got.requests[0].messages)
+
+
+def test_knn_keeps_its_neighbours_though_another_thread_pushes_them_out(run, monkeypatch):
+    class Pushed(dict):
+        def __setitem__(self, key, value):
+            """Forget at once, as where other steps fill it meanwhile."""
+
+    monkeypatch.setattr(making, "_FOUND", Pushed())
+    rows = [{"q": "the sky above", "answer": "blue"}]
+    assert (
+        run('q: str\na = knn("q -> answer", k=1, trainset=rows)', [{"answer": "x"}], names={"rows": rows}, q="the sky").answer
+        == "x"
+    )
 
 
 class Echo(dspy.Module):

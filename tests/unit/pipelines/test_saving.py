@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import linecache
+import pathlib
 import sys
 
 import dspy
@@ -18,7 +19,7 @@ from dspex_nb.pipelines import PipelineSpec, Step, read_cell, to_python
 from dspex_nb.pipelines.restoring import from_saved, read_saved
 from dspex_nb.pipelines.saving import digest, to_saved, write_saved
 from dspex_nb.retrieval import postgres
-from dspex_nb.signatures import parse_cell
+from dspex_nb.signatures import parse_cell, read_type
 
 
 class Desk(enum.Enum):
@@ -278,6 +279,68 @@ def test_functions_of_other_modules_are_not_given(origin, tmp_path):
         dx.load(hostile(tmp_path, names={"f": origin}, steps={"a": STEP}))
 
 
+@pytest.mark.parametrize(
+    ("origin", "member"),
+    [
+        ("pathlib:Path", "write_text"), ("pathlib:Path", "unlink"), ("pathlib:Path", "cwd"), ("dspy:Predict", "load"),
+        ("dspy:Predict", "save"), ("dspy:Image", "parse_raw"), ("dspy:Image", "parse_file"), ("dspy:Image", "from_url"),
+    ],
+)  # fmt: skip
+def test_a_class_does_not_bring_members_that_read_write_or_unpickle(origin, member, tmp_path):
+    step = {"kind": "native", "of": [{"$name": f"C.{member}"}]}
+    with pytest.raises(DataError, match=f"it names 'C.{member}'"):
+        dx.load(hostile(tmp_path, names={"C": origin}, steps={"a": step}))
+
+
+def test_members_that_only_compute_and_those_of_the_users_own_classes_are_had(tmp_path, monkeypatch):
+    def loaded(origin, member, **given):
+        call = hostile(tmp_path, names={"C": origin}, steps={"a": {"kind": "native", "of": [{"$name": member}, "q -> x"]}})
+        return dx.load(call, **given).spec["a"].callable
+
+    assert loaded("datetime:date", "C.fromisoformat")("2026-01-02").year == 2026
+    assert loaded("pathlib:PurePath", "C.as_posix") is pathlib.PurePath.as_posix
+    assert loaded("builtins:str", "str.upper", names={"C": None})("a") == "A"
+    monkeypatch.setattr(Shout, "loud", staticmethod(str.upper), raising=False)
+    for given in ({"names": {"C": Shout}}, {"modules": [__name__]}):
+        assert loaded(f"{__name__}:Shout", "C.loud", **given)("a") == "A"
+        with pytest.raises(DataError, match=r"it names 'C\.load'"):
+            loaded(f"{__name__}:Shout", "C.load", **given)
+
+
+@pytest.mark.parametrize("factory", ["typing.sys.exit", "pathlib.os.abort", "datetime.sys.exit", "collections.abc.sys.exit"])
+def test_a_type_does_not_reach_what_a_module_of_types_imported(factory, tmp_path):
+    kind = f"Annotated[str, Field(default_factory={factory})]"
+    field = {"instructions": "", "inputs": {"q": {"type": kind}}, "outputs": {"x": {}}}
+    for changes in (
+        {"steps": {"a": {"kind": "predict", "of": [f"q: {kind} -> x"]}}},
+        {"signatures": {"S": field}, "steps": {"a": {"kind": "predict", "of": [{"$signature": "S"}]}}},
+        {"inputs": {"q": {"type": kind}}},
+    ):
+        with pytest.raises(DSPexError, match="has no type"):
+            dx.load(hostile(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    "kind", ["datetime.date", "decimal.Decimal", "typing.Optional[int]", "collections.abc.Sequence[str]", "collections.OrderedDict", "uuid.UUID"]
+)  # fmt: skip
+def test_types_of_modules_of_types_are_had(kind, tmp_path):
+    assert dx.load(hostile(tmp_path, inputs={"q": {"type": kind}})).spec.inputs[0].type == read_type(kind, {})
+
+
+def test_a_retriever_of_a_file_does_not_connect_to_a_server_of_its_choice(tmp_path, monkeypatch):
+    # libpq would send PGPASSWORD to whatever server dsn= names, while the pipeline is being loaded.
+    asked = []
+    monkeypatch.setattr(postgres.Connections, "__init__", lambda _, dsn, timeout_s: asked.append(dsn))
+    monkeypatch.setattr(postgres.Postgres, "_make_table", lambda _: None)
+    given = {"query": {"$field": "q"}, "dsn": "postgresql://u@evil/db"}
+    path = hostile(tmp_path, steps={"a": {"kind": "retriever", "of": ["postgres"], "with": given}})
+    with pytest.raises(DataError, match="dsn= says where requests go"):
+        dx.load(path)
+    assert asked == []
+    dx.load(path, trust=True)
+    assert asked == ["postgresql://u@evil/db"]
+
+
 def test_an_allowed_module_does_not_lend_what_it_imported(tmp_path, trap):
     fine = hostile(tmp_path, names={"f": "dspex_trap:f"}, steps={"a": STEP})
     assert dx.load(fine, modules=[trap]).spec["a"].callable("x") == "x"
@@ -288,13 +351,15 @@ def test_an_allowed_module_does_not_lend_what_it_imported(tmp_path, trap):
 
 @pytest.mark.parametrize("option", ["api_base", "base_url", "api_key", "extra_headers"])
 def test_a_file_does_not_say_where_requests_go(option, tmp_path):
-    for given in ({"config": {option: "http://evil"}}, {option: "http://evil"}):
+    pairs = {"$dict": {"$tuple": [[option, "http://evil"]]}}
+    for given in ({"config": {option: "http://evil"}}, {option: "http://evil"}, {"config": pairs}, {"config": {"a": [pairs]}}):
         step = {"kind": "predict", "of": ["q -> x"], "with": given}
         with pytest.raises(DSPexError):
             dx.load(hostile(tmp_path, steps={"a": step}))
     state = {"traces": [], "train": [], "demos": [], "signature": {"instructions": "", "fields": []}, "lm": {"model": "openai/x"}}
-    loaded = dx.load(hostile(tmp_path, steps={"a": {"kind": "predict", "of": ["q -> x"], "with": {"state": state}}}))
-    assert loaded.spec["a"].state["lm"] is None
+    for given in (state, {"$example": state}):
+        loaded = dx.load(hostile(tmp_path, steps={"a": {"kind": "predict", "of": ["q -> x"], "with": {"state": given}}}))
+        assert loaded.spec["a"].state["lm"] is None
 
 
 @pytest.mark.parametrize(
@@ -311,6 +376,14 @@ def test_a_file_does_not_say_where_requests_go(option, tmp_path):
         ({"steps": {"a": 3}}, "expected an object"),
         ({"steps": {"a": {"kind": "predict", "of": ["q ->"]}}}, "step 'a'"),
         ({"steps": {"a": {"kind": "predict", "of": ["z -> x"]}}}, "'z'"),
+        ({"steps": {"a": {"kind": [], "of": ["q -> x"]}}}, r"unknown kind \[\]"),
+        (
+            {
+                "signatures": {"S": {"inputs": {"q": {"factory": 5}}, "outputs": {"x": {}}}},
+                "steps": {"a": {"kind": "predict", "of": [{"$signature": "S"}]}},
+            },
+            "step 'a': TypeError",
+        ),
         ({"given": {"topics": "BM25"}}, r"needs topics \(BM25\)"),
     ],
 )
@@ -366,6 +439,23 @@ def test_secrets_are_not_saved(tmp_path, monkeypatch):
     with pytest.raises(PipelineError, match="holds a secret") as caught:
         to_saved(spec)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("token", "sk-hunter2"), ("OPENAI_API_KEY", "sk-hunter2"), ("where", "postgresql://me:hunter2@host/db")]
+)
+def test_secrets_that_a_function_of_the_notebook_uses_are_not_saved(name, value, tmp_path, monkeypatch):
+    monkeypatch.setattr(clean, "__module__", "__main__")
+    monkeypatch.setitem(clean.__globals__, name, value)
+    monkeypatch.setattr("dspex_nb.pipelines.sources._names_in", lambda _: [name])
+    spec = read_cell("p", "text: str\na = clean", NAMES)
+    with pytest.raises(PipelineError, match=f"variable '{name}', which holds a secret") as caught:
+        dx.Pipeline.of(spec).save(tmp_path / "p.json")
+    assert "hunter2" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    assert digest(spec)  # a map still knows its rows again
+    monkeypatch.setitem(clean.__globals__, name, 5)
+    dx.Pipeline.of(spec).save(tmp_path / "p.json")
 
 
 def test_a_path_without_a_known_ending(tmp_path):

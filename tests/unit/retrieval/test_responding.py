@@ -160,3 +160,32 @@ def test_other_answers_than_text():
     assert "did you mean 'markdown'" in caught.value.hint
     with pytest.raises(RetrieverError, match="expected a list of passages, found a str"):
         respond("a", "one text")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "`\n\n<img src=x>\n\n`", "a `b\n# c\n<img src=x>`", "a `b\n- <img src=x>`", "\\`<img src=x>\\`", "``` a`b\n\n<img src=x>",
+    ],
+)  # fmt: skip
+def test_what_markdown_does_not_take_for_code_hides_no_tag(answer):
+    assert str(respond(answer, citations=False)) == answer.replace("<", "\\<")
+
+
+def test_code_stays_as_it_is():
+    listed = (
+        "1. Do:\n\n    ```py\n    x = a[9]\n\n    <b>\n    ```\n2. Then.",
+        "- ```\n  <b> [9]\n  ```\n- c",
+        "* ~~~\n  <b> [9]\n  ~~~",
+    )
+    for answer in (
+        *listed,
+        "`<b>`",
+        "`` <b> ` ``",
+        "a `b\nc <b>` d",
+        "```html\n<b>\n\n<i>\n```",
+        "~~~ a`b\n<b>\n~~~",
+        "x\n```\n<b>",
+    ):
+        assert str(respond(answer, citations=False)) == answer
+        assert respond(answer, ["p"]).answer == answer

@@ -205,6 +205,29 @@ def test_generators_and_async_functions_in_pools_of_threads_and_processes():
         pools.close()
 
 
+def test_what_a_worker_says_and_asks_is_told_in_the_run_and_its_own_runs_are_not(fresh):
+    import dspex_nb as dx
+
+    def talk(n):
+        import dspex_nb
+        from dspex_nb.events import LMCalled, RunEnded, RunStarted
+
+        bus = dspex_nb.session().bus
+        bus.publish(RunStarted(run_id="its own", name="inner", of="map"))
+        bus.publish(LMCalled(run_id="its own", model="m", prompt_tokens=n, step="inner"))
+        bus.publish(RunEnded(run_id="its own", status="failed"))
+        print("hello")
+        return n
+
+    dx.pool("apart", 1, "loky")
+    scope = Scope("run", Bus(keep=1000))
+    done = run("n: int\na = native(f, n=n, pool='apart')", {"f": talk}, dx.session(), scope, n=3)
+    assert done.outputs == {"a": 3}
+    said = [event for event in scope.bus.recent if event.kind in {"log", "lm_called", "run_started", "run_ended"}]
+    assert {(event.kind, event.run_id, event.step) for event in said} == {("lm_called", "run", "a"), ("log", "run", "a")}
+    assert [event.text for event in said if event.kind == "log"] == ["hello"]
+
+
 def test_items_are_never_stored(tmp_path):
     from dspex_nb.store import Store
 

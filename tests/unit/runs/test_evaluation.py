@@ -5,11 +5,12 @@ import time
 
 import pytest
 
+from dspex_nb.ambient import Session
 from dspex_nb.errors import Cancelled, MetricError
 from dspex_nb.events import Bus, RowScored
 from dspex_nb.examples import Example
 from dspex_nb.messages import Usage
-from dspex_nb.metrics import resolve_metric, resolve_metrics
+from dspex_nb.metrics import Metric, resolve_metric, resolve_metrics
 from dspex_nb.predictions import Facts, Prediction
 from dspex_nb.runs.evaluation import evaluate
 from dspex_nb.scopes import Scope
@@ -111,3 +112,48 @@ def test_cancelling_raises():
     with pytest.raises(Cancelled):
         evaluate(slow, EXAMPLES, resolve_metrics("f1"), scope=scope, n_jobs=2)
     assert time.perf_counter() - started < 1
+
+
+def test_a_metric_of_the_whole_set_is_taken_over_the_whole_set():
+    def ones(inputs, scope):
+        return Prediction({"y": 1}, Facts(fields={"guess": inputs["x"] % 3}))
+
+    card = evaluate(ones, EXAMPLES, resolve_metrics(["accuracy:y", "macro_f1:y", "macro_f1:guess=y"]), scope=Scope("r"), n_jobs=1)
+    assert card.intervals["accuracy:y"].mean == pytest.approx(1 / 3)
+    assert card.intervals["macro_f1:y"].mean == pytest.approx(1 / 6)  # f1 of label 1 is 0.5, of the other two 0
+    assert card.intervals["macro_f1:guess=y"].mean == 1.0
+    assert card.intervals["macro_f1:y"].low < 1 / 6 < card.intervals["macro_f1:y"].high
+
+
+def test_a_failed_row_is_not_the_best_where_lower_is_better():
+    def half(inputs, scope):
+        if inputs["x"] % 2:
+            raise ValueError("no")
+        return Prediction({"y": "abc"})
+
+    examples = [Example({"x": i, "y": "abd"}, ["x"]) for i in range(4)]
+    interval = evaluate(half, examples, resolve_metrics("edit_distance:y"), scope=Scope("r"), n_jobs=1).intervals[
+        "edit_distance:y"
+    ]
+    one = resolve_metric("edit_distance:y")(examples[0], Prediction({"y": "abc"}))
+    assert (interval.mean, interval.n) == (one, 2)
+
+
+def test_a_judge_asks_the_sessions_model_within_the_run_and_its_stop_is_no_fault():
+    session, scope = Session(), Scope("r", Bus())
+    given = []
+
+    def bind(*args):
+        given.append(args)
+
+        def score(*_):
+            scope.cancel.cancel()
+            scope.cancel.check()
+
+        return score
+
+    judge = Metric("judge", lambda *_: 0.0, bind=bind)
+    with pytest.raises(Cancelled):
+        evaluate(mod3, EXAMPLES, [judge], scope=scope, n_jobs=1, session=session)
+    assert given == [(session, scope)]
+    assert [event for event in scope.bus.recent if isinstance(event, RowScored)] == []

@@ -6,6 +6,7 @@ import enum
 import math
 import threading
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -168,7 +169,14 @@ def test_age_and_foreign_classes(tmp_path):
 
 
 def test_a_table_is_parquet_where_pyarrow_is(tmp_path):
-    pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]}, index=["p", "q"])
     pd.testing.assert_frame_equal(there_and_back(tmp_path, frame), frame)
     assert (tmp_path / "item" / "0.parquet").read_bytes().startswith(b"PAR1")
+
+
+@pytest.mark.parametrize(
+    "when", [dt.datetime(2024, 6, 1, tzinfo=ZoneInfo("UTC")), dt.time(2, 30, fold=1, tzinfo=dt.UTC)], ids=["zone", "fold"]
+)
+def test_a_time_that_would_come_back_without_its_zone_is_refused(tmp_path, when):
+    with pytest.raises(Unkeepable, match="named time zone"):
+        write_item(tmp_path / "item", when)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import os
 import queue
 import signal
@@ -161,3 +163,40 @@ def test_rows_that_come_between_a_tasks_last_look_and_its_end_are_not_lost():
     while len(done) < 2:
         done += landed.get(timeout=5)
     assert [result.prediction.y for result in done] == [0, 1]
+
+
+class TestOnTheLoop:
+    def test_a_row_whose_own_work_was_cancelled_is_a_failed_row(self):
+        async def call(row, _):
+            if row["x"] == 2:
+                raise asyncio.CancelledError
+            return Prediction({"y": row["x"]})
+
+        results = map_rows(double, rows(6), n_jobs=3, scope=scope(), acall=call)
+        assert [result.index for result in results if result.error is not None] == [2]
+        assert "was cancelled" in str(results[2].error)
+
+    def test_an_exit_ends_the_map_and_not_the_loop(self):
+        async def call(row, _):
+            await asyncio.sleep(0)
+            if row["x"] == 2:
+                raise SystemExit(3)
+            return Prediction({"y": row["x"]})
+
+        async def quick(row, _):
+            return Prediction({"y": row["x"]})
+
+        with pytest.raises(SystemExit):
+            map_rows(double, rows(6), n_jobs=3, scope=scope(), acall=call)
+        assert [result.prediction.y for result in map_rows(double, rows(3), n_jobs=3, scope=scope(), acall=quick)] == [0, 1, 2]
+
+    def test_rows_do_not_see_each_others_context_variables(self):
+        number = contextvars.ContextVar("number")
+
+        async def call(row, _):
+            number.set(row["x"])
+            await asyncio.sleep(0.005)
+            return Prediction({"y": number.get()})
+
+        results = map_rows(double, rows(6), n_jobs=3, scope=scope(), acall=call)
+        assert [result.prediction.y for result in results] == [0, 1, 2, 3, 4, 5]

@@ -316,3 +316,19 @@ def test_leftovers_of_long_ago_are_swept(tmp_path):
     sweep(tmp_path)
     sweep(tmp_path / "nowhere")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("run_id", ["..", "../other", "", "a/b"])
+def test_an_id_that_is_a_path_deletes_nothing(fresh, run_id):
+    def double(x: int) -> int:
+        return 2 * x
+
+    pipe = dx.Pipeline("p", double=double)
+    assert pipe(x=1).double == 2
+    for folder in (fresh / "unfinished", fresh / "other"):
+        folder.mkdir(exist_ok=True)
+        (folder / "kept").touch()
+    with pytest.raises(DSPexError, match="no run"):
+        pipe.resume(run_id, x=1)
+    assert (fresh / "unfinished" / "kept").exists()
+    assert (fresh / "other" / "kept").exists()

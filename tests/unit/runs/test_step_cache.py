@@ -188,9 +188,9 @@ def test_the_plan_says_what_is_cached_and_why_not(session):
     )
     found = plan(spec, session)
     reasons = {route.step: route.reason for route in noted(spec, found.routes, on=True)}
-    assert reasons["a"].endswith("; cached for 3600 s")
+    assert reasons["a"].endswith("; cached for 1h")
     assert "not known to be pure" in reasons["b"]
-    assert reasons["c"].endswith("; cached for 90 s")
+    assert reasons["c"].endswith("; cached for 90s")
     assert "reads 'lock'" in reasons["d"]
     assert "the session has no cache" in {r.step: r.reason for r in noted(spec, found.routes, on=False)}["a"]
 

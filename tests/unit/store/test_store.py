@@ -143,6 +143,34 @@ def test_events_with_values_json_does_not_know_are_kept(store):
     assert json.loads(json.dumps(store.run("r1").info))["when"] == str({1, 2})
 
 
+class _Untold:
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+_CIRCLE = {}
+_CIRCLE["itself"] = _CIRCLE
+
+
+@pytest.mark.parametrize("info", [{("a", "b"): 1}, _CIRCLE, {"x": _Untold()}], ids=["key", "circle", "no text"])
+def test_an_event_that_cannot_be_written_takes_no_other_with_it(store, info):
+    store.append([start("before"), RunStarted(run_id="odd", name="n", of="call", info=info), start("after")])
+    assert store.flush()
+    assert {row.run_id for row in store.runs()} == {"before", "after"}
+    assert [fault for fault in store.faults if "a run_started record of run odd cannot be written" in fault] == store.faults
+    store.append([start("later")])
+    assert store.flush()
+    assert store.run("later") is not None
+
+
+def test_an_error_with_half_a_character_is_kept(store):
+    store.append([start(), RunEnded(run_id="r1", status="failed", error="no file caf\udce9")])
+    assert store.flush()
+    assert (store.run("r1").status, store.run("r1").error) == ("failed", "no file caf\\udce9")
+    assert [event.kind for _, event in store.events("r1")] == ["run_started", "run_ended"]
+    assert store.faults == []
+
+
 def test_the_file_is_its_owners_only(store):
     assert os.stat(store.path).st_mode & 0o077 == 0
 

@@ -28,7 +28,7 @@ def test_the_table_has_a_row_for_each_tier():
     rows = {line.split("  ")[0]: line.split() for line in text[3:6]}
     assert rows["memory"][1:] == ["30", "30%", "40"]
     assert rows["disk"][1:4] == ["10", "10%", "45"]
-    assert rows["the model"][2:] == ["60", "60%"]
+    assert rows["neither"][1:] == ["60", "60%"]
     assert any(line.startswith("faults") for line in text)
     assert "/somewhere" in text[6]
     assert "saved" not in v.cache_text(v.CacheInfo(misses=3))

@@ -123,20 +123,23 @@ def test_the_picture_keeps_its_shape_while_a_run_goes_on():
     assert waiting.split(" role")[0] == ended.split(" role")[0]
 
 
-def compare(before, after, interval=None):
+def compare(before, after, interval=None, **options):
     return v.comparison_sentence(
         v.ComparisonInfo(
             "f1",
             v.ScoreInfo("before", before, (before - 0.1, before + 0.1), 40),
             v.ScoreInfo("after", after, (after - 0.1, after + 0.1), 40),
             interval,
+            **options,
         )
     )
 
 
 def test_a_comparison_says_no_more_than_the_numbers_allow():
     assert compare(0.5, 0.7, (0.1, 0.3)).startswith("It helped: f1 rose from 0.500 to 0.700 (+0.200) on 40 examples")
-    assert compare(0.7, 0.5, (-0.3, -0.1)).startswith("It made things worse")
+    assert compare(0.7, 0.5, (-0.3, -0.1)).startswith("It made things worse: f1 fell")
+    assert compare(0.7, 0.5, (-0.3, -0.1), lower_is_better=True).startswith("It helped: f1 fell from 0.700")
+    assert compare(0.5, 0.7, (0.1, 0.3), lower_is_better=True).startswith("It made things worse: f1 rose")
     assert compare(0.5, 0.55, (-0.02, 0.1)).startswith("No clear difference: f1 rose")
     assert compare(0.5, 0.55).startswith("No clear difference")
     assert compare(0.5, 0.8).startswith("It helped")

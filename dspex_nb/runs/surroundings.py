@@ -1,0 +1,60 @@
+"""What the steps of one run share, and what each reads of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dspex_nb.ambient import Session
+from dspex_nb.pipelines.records import FieldRef, Step
+from dspex_nb.predictions import Route
+from dspex_nb.routing import Plan
+from dspex_nb.runs.outcomes import StepResult
+from dspex_nb.runs.resuming import Kept
+from dspex_nb.runs.retrieving import as_texts
+from dspex_nb.scopes import Scope
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every step of one run shares.
+
+    Attributes:
+        prefix: `"outer/"` inside a nested pipeline.
+        threads: False where rows of a map already fill the threads: then steps run one after the other.
+        results: What each step wrote so far; `""` holds the inputs.
+        inner: Fates of children and inner steps, by full name.
+        cached: Names of the steps that the step cache serves.
+        kept: Where the run keeps what finished steps wrote, if it can be resumed.
+    """
+
+    plan: Plan
+    session: Session
+    scope: Scope
+    prefix: str
+    threads: bool
+    results: dict[str, dict[str, Any]]
+    inner: dict[str, StepResult]
+    run_pipeline: Callable[..., Any]
+    run_child: Callable[..., Any]
+    cached: frozenset[str] = frozenset()
+    kept: Kept | None = None
+
+    def route(self, step: Step) -> Route:
+        """Return the step's route in the plan."""
+        routes: dict[str, Route] | None = self.plan.compiled.get("routes")
+        if routes is None:
+            routes = self.plan.compiled["routes"] = {route.step: route for route in self.plan.routes}
+        return routes[self.prefix + step.name]
+
+
+def values_of(step: Step, results: Results) -> dict[str, Any]:
+    """Return the value of each parameter that is given one."""
+    values = {name: value.read(results) if isinstance(value, FieldRef) else value for name, value in step.bindings.items()}
+    for name in step.texts:
+        if name in values:
+            values[name] = as_texts(values[name])
+    return values
