@@ -24,7 +24,24 @@ BACKEND = "dspex_json"
 _KEY = re.compile(r"[0-9a-f]{8,}")
 
 
-class JoblibStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # joblib is untyped
+class FolderBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # joblib is untyped
+    """What joblib wants of any store that lies in a folder."""
+
+    def create_location(self, location: str) -> None:
+        """Make a directory."""
+        Path(location).mkdir(parents=True, exist_ok=True)
+
+    def _open_item(self, f: str, mode: str) -> IO[Any]:
+        return open(f, mode)  # noqa: PTH123 - joblib's hook returns an open file
+
+    def _item_exists(self, location: str) -> bool:
+        return Path(location).exists()
+
+    def _move_item(self, src: str, dst: str) -> None:
+        os.replace(src, dst)  # noqa: PTH105 - both are strings here
+
+
+class JoblibStore(FolderBackend):
     """joblib's interface to a `JsonStore`."""
 
     def configure(self, location: str, verbose: int = 0, backend_options: Mapping[str, Any] | None = None) -> None:
@@ -40,20 +57,20 @@ class JoblibStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  #
             KeyError: There is none, or it is unreadable.
         """
         del verbose, timestamp, metadata
-        return self.store.load(_key(call_id))[0]
+        return self.store.load(item_key(call_id))[0]
 
     def dump_item(self, call_id: Sequence[str], item: Any, verbose: int = 1) -> None:
         """Write a JSON-able item; raises OSError where the disk refuses and TypeError where the item is not JSON-able."""
         del verbose
-        self.store.dump(_key(call_id), item, None)
+        self.store.dump(item_key(call_id), item, None)
 
     def contains_item(self, call_id: Sequence[str]) -> bool:
         """Say whether there is an item, without reading it."""
-        return Path(self.store.path(_key(call_id))).exists()
+        return Path(self.store.path(item_key(call_id))).exists()
 
     def clear_item(self, call_id: Sequence[str]) -> None:
         """Delete an item."""
-        self.store.discard([_key(call_id)])
+        self.store.discard([item_key(call_id)])
 
     def clear(self) -> None:
         """Delete every item; files that are not items stay."""
@@ -66,10 +83,6 @@ class JoblibStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  #
             for key, size, used, _ in self.store.rows()
         ]
 
-    def create_location(self, location: str) -> None:
-        """Make a directory."""
-        Path(location).mkdir(parents=True, exist_ok=True)
-
     def clear_location(self, location: str) -> None:
         """Delete one item's file, or every item if it is the store's own place."""
         if Path(location) == Path(self.location):
@@ -77,17 +90,8 @@ class JoblibStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  #
         else:
             self.store.discard([Path(location).stem])
 
-    def _open_item(self, f: str, mode: str) -> IO[Any]:
-        return open(f, mode)  # noqa: PTH123 - joblib's hook returns an open file
 
-    def _item_exists(self, location: str) -> bool:
-        return Path(location).exists()
-
-    def _move_item(self, src: str, dst: str) -> None:
-        os.replace(src, dst)  # noqa: PTH105 - both are strings here
-
-
-def _key(call_id: Sequence[str]) -> str:
+def item_key(call_id: Sequence[str]) -> str:
     """One name for joblib's path-like ids; our own calls have a single part."""
     if len(call_id) == 1 and _KEY.fullmatch(call_id[0]):
         return call_id[0]

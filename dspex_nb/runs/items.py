@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import hashlib
 import os
-import re
 import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from joblib import register_store_backend
-from joblib._store_backends import CacheItemInfo, StoreBackendBase, StoreBackendMixin
+from joblib._store_backends import CacheItemInfo
 
+from dspex_nb.cache.backend import FolderBackend, item_key
 from dspex_nb.runs.keeping import read_item, write_item
 
 BACKEND = "dspex_steps"
 SIZE_BYTES = 2 * 1024**3
-_KEY = re.compile(r"[0-9a-f]{8,}")
 
 
-class StepItems(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # joblib is untyped
+class StepItems(FolderBackend):
     """joblib's interface to a folder of kept values, together at most `size_bytes` large."""
 
     def configure(self, location: str, verbose: int = 0, backend_options: Mapping[str, Any] | None = None) -> None:
@@ -40,11 +38,7 @@ class StepItems(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # j
 
     def folder(self, call_id: Sequence[str]) -> Path:
         """Return where an item lies."""
-        key = (
-            call_id[0]
-            if len(call_id) == 1 and _KEY.fullmatch(call_id[0])
-            else hashlib.sha256("/".join(call_id).encode()).hexdigest()
-        )
+        key = item_key(call_id)
         return Path(self.location, key[:2], key)
 
     def load_item(self, call_id: Sequence[str], verbose: int = 1, timestamp: float | None = None, metadata: Any = None) -> Any:
@@ -111,25 +105,12 @@ class StepItems(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # j
                 found.append(CacheItemInfo(str(folder), size, used))
         return found
 
-    def create_location(self, location: str) -> None:
-        """Make a directory."""
-        Path(location).mkdir(parents=True, exist_ok=True)
-
     def clear_location(self, location: str) -> None:
         """Delete one item's folder, or every item if it is the store's own place."""
         if Path(location) == Path(self.location):
             self.clear()
         else:
             shutil.rmtree(location, ignore_errors=True)
-
-    def _open_item(self, f: str, mode: str) -> IO[Any]:
-        return open(f, mode)  # noqa: PTH123 - joblib's hook returns an open file
-
-    def _item_exists(self, location: str) -> bool:
-        return Path(location).exists()
-
-    def _move_item(self, src: str, dst: str) -> None:
-        os.replace(src, dst)  # noqa: PTH105 - both are strings here
 
 
 register_store_backend(BACKEND, StepItems)

@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+import stub_server
+
 CALLS, WIDTH, SINGLE = 4000, 64, 500
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 PAYLOAD = json.dumps(
@@ -242,19 +243,11 @@ def run_part(part, base, home):
 
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    server = subprocess.Popen(
-        [sys.executable, HERE / "stub_server.py", "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
     seen = {}
-    try:
-        base = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-        with tempfile.TemporaryDirectory() as home:
-            for part in (*ONCE_BEFORE, *EACH_ROUND * rounds, *ONCE_AFTER):
-                for name, value in run_part(part, base, Path(home)).items():
-                    seen.setdefault(name, []).append(value)
-    finally:
-        server.stdin.close()
-        server.wait(10)
+    with stub_server.running() as base, tempfile.TemporaryDirectory() as home:
+        for part in (*ONCE_BEFORE, *EACH_ROUND * rounds, *ONCE_AFTER):
+            for name, value in run_part(part, base, Path(home)).items():
+                seen.setdefault(name, []).append(value)
     found = {name: statistics.median(values) for name, values in seen.items()}
     print(json.dumps({
         "ratios": {name: round(value, 2) for name, value in ratios(found).items()},

@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+import stub_server
+
 WIDTH = 64
 
 
@@ -84,19 +85,11 @@ def run_part(name, base, rows, home):
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     rows = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
-    server = subprocess.Popen(
-        [sys.executable, HERE / "stub_server.py", "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
     seen = {}
-    try:
-        base = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-        with tempfile.TemporaryDirectory() as home:
-            for name in list(PARTS) * rounds:
-                for figure, value in run_part(name, base, rows, Path(home)).items():
-                    seen.setdefault(figure, []).append(value)
-    finally:
-        server.stdin.close()
-        server.wait(10)
+    with stub_server.running() as base, tempfile.TemporaryDirectory() as home:
+        for name in list(PARTS) * rounds:
+            for figure, value in run_part(name, base, rows, Path(home)).items():
+                seen.setdefault(figure, []).append(value)
     found = {name: statistics.median(values) for name, values in seen.items()}
     print(json.dumps({
         "ratios": {

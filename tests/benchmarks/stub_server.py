@@ -6,7 +6,9 @@ With uvloop installed it uses that. Listens on 127.0.0.1 alone; ends when its st
 """
 
 import asyncio
+import contextlib
 import json
+import subprocess
 import sys
 import threading
 
@@ -55,6 +57,19 @@ async def serve(port):
     print(server.sockets[0].getsockname()[1], flush=True)
     await ended.wait()
     server.close()
+
+
+@contextlib.contextmanager
+def running(delay_ms=0):
+    """Run the server in a process of its own; gives its base URL."""
+    server = subprocess.Popen(
+        [sys.executable, __file__, "0", str(delay_ms)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+    finally:
+        server.stdin.close()
+        server.wait(10)
 
 
 if __name__ == "__main__":
