@@ -13,6 +13,9 @@ from typing import Any
 from dspex_nb.errors import LMNotConfiguredError
 from dspex_nb.events import Bus, Ledger
 
+BOOK = "leases.sqlite"
+"""In `home()`: what all its processes hold and have used, see `dspex_nb.leases`."""
+
 
 def home() -> Path:
     """Return the folder of the cache and the run store: `$DSPEX_HOME`, else `~/.dspex_nb`."""

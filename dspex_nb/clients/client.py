@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
+import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from dspex_nb.cache import Cache, request_key
+from dspex_nb.ambient import BOOK, home
+from dspex_nb.cache import Cache, request_key, waits
 from dspex_nb.clients.answers import Gathered, as_shared, from_record, merged, read_answer, to_record
 from dspex_nb.clients.circuit import circuit_of
 from dspex_nb.clients.faults import invalid_response
@@ -20,13 +24,23 @@ from dspex_nb.clients.prices import Pricing
 from dspex_nb.clients.retries import RetryPolicy
 from dspex_nb.clients.settings import Settings, without_secrets
 from dspex_nb.clients.wires import Wire
-from dspex_nb.errors import Cancelled, LMError, LMInvalidRequestError, LMInvalidResponseError, LMRateLimitError
+from dspex_nb.errors import (
+    Cancelled,
+    LMError,
+    LMInvalidRequestError,
+    LMInvalidResponseError,
+    LMNotConfiguredError,
+    LMRateLimitError,
+)
 from dspex_nb.events import LMCalled
+from dspex_nb.leases import Account, account_of, book_at
 from dspex_nb.messages import Capabilities, Delta, Request, Response, Usage
 from dspex_nb.scopes import Scope
-from dspex_nb.transport import Start, asleep, limiter_of, sleep
+from dspex_nb.transport import Slot, Start, asleep, limiter_of, sleep
 
+T = TypeVar("T")
 _PAGE = 4000  # characters
+_USUAL_ANSWER = 1000  # tokens set aside under a budget where max_tokens does not say
 _NO_FORM = (KeyError, TypeError, AttributeError, ValueError)  # what reading raises where a server's JSON has another shape
 
 _OURS = frozenset({"cache", "ttl_s"})  # options of a call that say how it is kept and are never sent
@@ -69,7 +83,9 @@ class Client:
         self._price = Pricing(model, url=self._address, given=settings.price, free=price_zero)
         # The account at the server is what has limits and what fails, not this object: a cell that is run again makes a new one.
         account = (identity, hash(repr(self._credentials))) if shared else (id(self),)
-        self._limiter = limiter_of(account, settings.max_concurrency, settings.rpm, settings.tpm)
+        self._limiter = limiter_of(
+            account, settings.max_concurrency, settings.rpm, settings.tpm, self._account() if shared else None
+        )
         self._circuit = circuit_of(account)
         self._retries = RetryPolicy(settings.num_retries)
         self._flights, self._flights_pid = Flights(), os.getpid()
@@ -114,7 +130,7 @@ class Client:
         call = self._call(request, cache, ttl_s)
         try:
             scope.cancel.check()
-            response = self._from_cache(call) or await self._athrough_flight(call, scope)
+            response = self._from_cache(call, local=True) or await self._athrough_flight(call, scope)
         except BaseException as error:
             self._publish(call, scope, None, error)
             raise
@@ -145,7 +161,7 @@ class Client:
                 for attempt in itertools.count():
                     gathered = Gathered()  # what a broken attempt brought unseen is not this one's
                     try:
-                        with self._limiter.slot(scope.cancel, self._tokens(call)) as start:
+                        with self._turn(call, scope) as start:
                             self._admit(attempt)
                             for chunk in self._wire.stream(
                                 self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
@@ -177,7 +193,7 @@ class Client:
                     try:
                         asked = self._wire.astream(self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel)
                         # Closed here and now: a generator left to the collector would hold its socket until the loop turns.
-                        async with self._limiter.slot(scope.cancel, self._tokens(call)) as start, aclosing(asked) as chunks:  # type: ignore[type-var]
+                        async with self._turn(call, scope) as start, aclosing(asked) as chunks:  # type: ignore[type-var]
                             self._admit(attempt)
                             async for chunk in chunks:
                                 if delta := self._add(gathered, chunk):
@@ -256,10 +272,10 @@ class Client:
             options["response_format"] = _schema_of(shape)
         return Request(request.messages, options, request.rollout, request.candidate)
 
-    def _from_cache(self, call: _Call, *, again: bool = False) -> Response | None:
+    def _from_cache(self, call: _Call, *, again: bool = False, local: bool = False) -> Response | None:
         if call.cache is None:
             return None
-        hit = call.cache.get(call.key, again=again)
+        hit = call.cache.get(call.key, again=again, local=local)
         if hit is None:
             return None
         try:
@@ -276,7 +292,7 @@ class Client:
                 return self._keep(call, self._ask(call, scope))
             if leads:
                 try:
-                    response = self._from_cache(call, again=True) or self._keep(call, self._ask(call, scope))
+                    response = self._pay(call, call.cache, scope)
                 except BaseException as error:
                     self._land(call, flight, None, error)
                     raise
@@ -295,7 +311,7 @@ class Client:
                 return self._keep(call, await self._aask(call, scope))
             if leads:
                 try:
-                    response = self._from_cache(call, again=True) or self._keep(call, await self._aask(call, scope))
+                    response = await self._apay(call, call.cache, scope)
                 except BaseException as error:
                     self._land(call, flight, None, error)
                     raise
@@ -305,11 +321,49 @@ class Client:
             if shared is not None:
                 return as_shared(shared)
 
+    def _pay(self, call: _Call, cache: Cache, scope: Scope) -> Response:
+        """Ask, or wait for the answer that another process is being given, or take that process's turn if it fails or dies."""
+        for wait_s in waits():
+            turn = cache.take_turn(call.key)
+            try:
+                response = self._from_cache(call, again=True)  # it may have come while this one waited
+                if response is None and turn is not None:
+                    response = self._keep(call, self._ask(call, scope))
+            finally:
+                if turn is not None:
+                    cache.give_back(turn)
+            if response is not None:
+                return response
+            sleep(wait_s, scope.cancel)
+        raise AssertionError("unreachable")
+
+    async def _apay(self, call: _Call, cache: Cache, scope: Scope) -> Response:
+        """Pay on the running loop, which a shared server's answers do not block; otherwise as `_pay`."""
+        apart = _in_a_thread if cache.remote is not None else _at_once
+        if cache.remote is not None:  # the first look was at what is here only
+            response = await apart(self._from_cache, call)
+            if response is not None:
+                return response
+        for wait_s in waits():
+            turn = await apart(cache.take_turn, call.key, threading.get_ident())
+            try:
+                response = await apart(partial(self._from_cache, again=True), call)
+                if response is None and turn is not None:
+                    response = await self._aask(call, scope)
+                    await apart(self._keep, call, response)
+            finally:
+                if turn is not None:
+                    await apart(cache.give_back, turn)
+            if response is not None:
+                return response
+            await asleep(wait_s, scope.cancel)
+        raise AssertionError("unreachable")
+
     def _ask(self, call: _Call, scope: Scope) -> Response:
         body = self._body(call)
         for attempt in itertools.count():
             try:
-                with self._limiter.slot(scope.cancel, self._tokens(call)) as start:
+                with self._turn(call, scope) as start:
                     self._admit(attempt)
                     answer = self._wire.call(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel)
                     return self._answered(start, self._read(answer))
@@ -321,13 +375,36 @@ class Client:
         body = self._body(call)
         for attempt in itertools.count():
             try:
-                async with self._limiter.slot(scope.cancel, self._tokens(call)) as start:
+                async with self._turn(call, scope) as start:
                     self._admit(attempt)
                     answer = await self._wire.acall(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel)
                     return self._answered(start, self._read(answer))
             except LMError as error:
                 await asleep(self._wait_s(error, attempt), scope.cancel)
         raise AssertionError("unreachable")
+
+    def _account(self) -> Account:
+        settings = self.settings
+        return account_of(
+            book_at(home() / BOOK), f"{self.identity}\0{sorted(self._credentials.items())!r}",
+            seats=settings.max_concurrency if settings.across_processes else None, rpm=settings.rpm, tpm=settings.tpm,
+        )  # fmt: skip
+
+    def _turn(self, call: _Call, scope: Scope) -> Slot:
+        return self._limiter.slot(scope.cancel, self._tokens(call), lambda: self._most(call))
+
+    def _most(self, call: _Call) -> float:
+        """Return what a call may cost; asked only under a budget, which cannot be kept where that is unknown."""
+        options = call.request.options
+        longest = int(options.get("max_tokens") or options.get("max_completion_tokens") or _USUAL_ANSWER)
+        cost = self._price.most(_written(call.request), longest * int(options.get("n") or 1))
+        if cost is None:
+            raise LMNotConfiguredError(
+                f"the price of {self.model} is unknown, so no budget can be kept",
+                hint="say it, price={'input': 0.15, 'output': 0.6} (dollars a million tokens), or dx.configure(budget=None)",
+                model=self.model,
+            )
+        return cost
 
     def _address(self) -> str:
         return str(getattr(self._wire, "url", ""))  # LiteLLM's has none: it goes to the provider's own server
@@ -339,8 +416,12 @@ class Client:
     def _answered(self, start: Start | None, response: Response) -> Response:
         if self._circuit.failures:
             self._circuit.succeed()
-        if start is not None and response.usage.total_tokens:
-            start.tokens = response.usage.total_tokens
+        if start is not None:
+            start.cost = response.cost
+            if response.usage.total_tokens:
+                start.tokens = response.usage.total_tokens
+        elif response.cost:
+            self._limiter.paid(response.cost)
         return response
 
     def _wait_s(self, error: LMError, attempt: int, *, begun: bool = False) -> float:
@@ -367,8 +448,7 @@ class Client:
     def _tokens(self, call: _Call) -> int:
         if self.settings.tpm is None:
             return 0
-        written = sum(_length(message.get("content")) for message in call.request.messages)
-        return written // 4 + int(call.request.options.get("max_tokens") or 0)
+        return _written(call.request) + int(call.request.options.get("max_tokens") or 0)
 
     def _read(self, answer: Mapping[str, Any]) -> Response:
         try:
@@ -447,6 +527,19 @@ def _checked_ttl(ttl_s: Any) -> float:
     if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not ttl_s > 0:
         raise LMInvalidRequestError(f"ttl_s={ttl_s!r} is no time to keep an answer", hint="give seconds above 0, e.g. ttl_s=3600")
     return float(ttl_s)
+
+
+async def _at_once(work: Callable[..., T], *args: Any) -> T:
+    return work(*args)
+
+
+async def _in_a_thread(work: Callable[..., T], *args: Any) -> T:
+    return await asyncio.to_thread(work, *args)
+
+
+def _written(request: Request) -> int:
+    """Tokens of a request's messages, at four characters each."""
+    return sum(_length(message.get("content")) for message in request.messages) // 4
 
 
 def _length(content: Any) -> int:

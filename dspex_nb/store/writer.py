@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from dspex_nb.events import Event, ItemYielded, RunEnded, RunStarted, TokenReceived, TrialEnded, to_json
-from dspex_nb.store.owners import Owner
+from dspex_nb.leases.owners import Owner
 from dspex_nb.store.schema import connect
 
 GROUP_S = 0.05
