@@ -46,7 +46,9 @@ def test_interrupt_returns_the_cell_whatever_the_step_does(notebook):
             page.page.wait_for_timeout(1200)
             pressed = time.monotonic()
             interrupt(page)
-            while page.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status") != "idle":
+            while (
+                page.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status") != "idle"
+            ):
                 assert time.monotonic() - pressed < 10, source
                 page.page.wait_for_timeout(20)
             took = time.monotonic() - pressed
