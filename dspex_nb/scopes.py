@@ -60,13 +60,17 @@ class CancelToken:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary."""
+    """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary.
+
+    `tokens` says whether the texts that models write are wanted as they come, as `TokenReceived` events.
+    """
 
     run_id: str
     bus: Bus = field(default_factory=lambda: Bus(keep=0))
     cancel: CancelToken = field(default_factory=CancelToken)
     step: str = ""
     trial: int | None = None
+    tokens: bool = False
 
     def publish(self, event: Event) -> None:
         """Put an event on the run's bus."""

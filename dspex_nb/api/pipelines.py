@@ -95,9 +95,20 @@ class Pipeline:
 
         return call, None if now.lm is None else row_runner(self.spec, planned, now)
 
-    def run(self, *, on_progress: Any = None, **inputs: Any) -> Run:
-        """Start in the background and return its handle; showing the handle shows the run live."""
-        return Run(self, self.checked(inputs), session(), on_progress=on_progress)
+    def run(self, *, on_progress: Any = None, stream: bool = True, **inputs: Any) -> Run:
+        """Start in the background and return its handle; showing the handle shows the run live.
+
+        Args:
+            on_progress: Called with each event.
+            stream: Whether native LM steps tell their texts while the model writes them, by output field, as
+                `TokenReceived` events: `async for event in pipe.run(…)`, `run.events`, and in the live view. Steps served by
+                DSPy, steps with several samples and those under `over=` tell nothing before they end.
+            **inputs: The pipeline's inputs.
+
+        Raises:
+            MissingInputError: One is missing, or one is given that the pipeline does not take.
+        """
+        return Run(self, self.checked(inputs), session(), on_progress=on_progress, stream=stream)
 
     async def acall(self, **inputs: Any) -> Prediction:
         """Run on one row without blocking the running event loop; cancelling the task cancels the run."""

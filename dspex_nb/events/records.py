@@ -108,11 +108,16 @@ class LMCalled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenReceived(Event):
-    """A piece of streamed text for `step`; shown, never stored."""
+    """A piece of the text that a model writes for output `field` of `step`; shown, never stored.
+
+    `withdrawn` says that what came of the field so far does not hold: if it is to come again, it begins anew.
+    """
 
     kind: ClassVar[str] = "token"
     step: str
     text: str
+    field: str = ""
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

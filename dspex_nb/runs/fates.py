@@ -26,6 +26,7 @@ class Fates:
         names: The steps of the graph, whose fates go into `top`; those of children and fallbacks go into `inner`.
         prefix: `"outer/"` for an inner pipeline.
         started: When the run began, on the clock of `time.perf_counter`.
+        blanks: Whether a step was skipped or failed: as long as none was, none can lack what it reads.
     """
 
     names: Container[str]
@@ -34,6 +35,7 @@ class Fates:
     started: float = field(default_factory=time.perf_counter)
     top: dict[str, StepResult] = field(default_factory=dict)
     inner: dict[str, StepResult] = field(default_factory=dict)
+    blanks: bool = False
 
     @property
     def elapsed_s(self) -> float:
@@ -82,12 +84,14 @@ class Fates:
         Raises:
             StepError: Its `when=` failed.
         """
+        if not self.blanks and step.when is None:
+            return None
         reason = _unmet(step, around) or self._condition(step, around)
         if reason is None:
             return None
         self._keep(step, StepResult("skipped", error=reason, route=around.route(step), started_s=self.elapsed_s))
         self.end(step, "skipped", 0.0, reason)
-        return _blank(step)
+        return self._blank(step)
 
     def failed(self, step: Step, error: Exception, started: float, around: Surroundings) -> dict[str, Any]:
         """Do what the step says of errors: go on with blank fields or its fallback's, which are returned, or stop the run.
@@ -104,7 +108,7 @@ class Fates:
         self.end(step, "failed", elapsed_s, message)
         self._keep(step, StepResult("failed", elapsed_s, message, route=around.route(step), started_s=started - self.started))
         if step.on_error == "skip":
-            return _blank(step)
+            return self._blank(step)
         if isinstance(step.on_error, Step):
             return self.child(step.on_error, around, self.scope).fields
         if isinstance(error, StepError):  # of an inner pipeline: it names the inner step already
@@ -123,6 +127,10 @@ class Fates:
             return Written(self.failed(step, error, started, around))
         self.done(step, written, started, around)
         return written
+
+    def _blank(self, step: Step) -> _Blank:
+        self.blanks = True
+        return _Blank(dict.fromkeys((*step.writes, *step.hidden)))
 
     def _keep(self, step: Step, fate: StepResult) -> None:
         (self.top if step.name in self.names else self.inner)[self.prefix + step.name] = fate
@@ -145,10 +153,6 @@ class Fates:
 
 class _Blank(dict[str, Any]):
     """The fields of a step that did not run or failed: all None. Its class tells it from a step that gave None."""
-
-
-def _blank(step: Step) -> _Blank:
-    return _Blank(dict.fromkeys((*step.writes, *step.hidden)))
 
 
 def _unmet(step: Step, around: Surroundings) -> str | None:

@@ -21,6 +21,7 @@ from dspex_nb.runs.outcomes import Written
 from dspex_nb.runs.retrieving import folded, merged, reranked, responded, searched
 from dspex_nb.runs.spreading import spread, spread_outputs
 from dspex_nb.runs.surroundings import Surroundings
+from dspex_nb.runs.telling import completed, predicted
 from dspex_nb.runs.together import checked, gathered, grouped, several
 from dspex_nb.scopes import Scope
 
@@ -51,12 +52,14 @@ def _asked(step: Step, around: Surroundings, scope: Scope, attempt: int, text: s
     """Send a filled template as the prompt."""
     apart = ("call", "system", "rollout_id", "config", "demos")
     options = {name: value for name, value in step.options.items() if name not in apart}
+    if step.ttl_s is not None:
+        options.setdefault("ttl_s", step.ttl_s)
     system = [{"role": "system", "content": step.options["system"]}] if "system" in step.options else []
     rollout = (step.options.get("rollout_id") or 0) + attempt or None
     request = Request([*system, {"role": "user", "content": text}], {**options, **step.options.get("config", {})}, rollout)
     session = around.session
     cache = None if step.cache is False else session.cache
-    response = session.require_lm().complete(request, scope=scope, cache=cache, ttl_s=step.ttl_s)
+    response = completed(step, request, session=session, scope=scope, cache=cache)
     return Written(spread(step, response.text), response.usage, response.cost, response.cached)
 
 
@@ -89,7 +92,7 @@ def _voted(step: Step, around: Surroundings, scope: Scope, attempt: int, values:
 
 def _program(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
     program, options = lm_call(step, around, attempt)
-    prediction = program.call(values, session=around.session, scope=scope, **options)
+    prediction = predicted(step, program, values, session=around.session, scope=scope, options=options)
     fields = spread_outputs(step, prediction)
     return Written(fields, prediction.usage, prediction.cost, prediction.cached)
 
