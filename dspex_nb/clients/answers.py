@@ -78,7 +78,7 @@ def from_record(record: Mapping[str, Any], model: str, tier: str, elapsed_s: flo
         Output(str(o["text"]), tuple(o.get("tool_calls") or ()), o.get("finish_reason"), o.get("reasoning"))
         for o in record["outputs"]
     ]
-    return Response(tuple(outputs), _NOTHING_SENT, model, 0.0, tier, {}, elapsed_s)
+    return Response(tuple(outputs), _NOTHING_SENT, model, 0.0, tier, {}, elapsed_s, record["cost"])
 
 
 _NOTHING_SENT = Usage(cache_hits=1)
@@ -146,7 +146,7 @@ class Gathered:
 
 def as_shared(response: Response) -> Response:
     """Return the same answer for one who waited for another's request: nothing was sent for it."""
-    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={}, elapsed_s=0.0)
+    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={}, elapsed_s=0.0, saved=response.cost)
 
 
 def merged(responses: Sequence[Response]) -> Response:
@@ -154,6 +154,7 @@ def merged(responses: Sequence[Response]) -> Response:
     first = responses[0]
     costs = [response.cost for response in responses]
     known = [cost for cost in costs if cost is not None]
+    saved = [response.saved for response in responses if response.saved is not None]
     return replace(
         first,
         outputs=tuple(output for response in responses for output in response.outputs),
@@ -161,4 +162,5 @@ def merged(responses: Sequence[Response]) -> Response:
         cost=sum(known) if len(known) == len(costs) else None,
         cached=first.cached if all(response.cached for response in responses) else None,
         elapsed_s=sum(response.elapsed_s for response in responses),
+        saved=sum(saved) if len(saved) == len(responses) else None,
     )

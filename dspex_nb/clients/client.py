@@ -494,6 +494,7 @@ class Client:
                 run_id=scope.run_id, model=self.model, key=call.key, step=scope.step, trial=scope.trial,
                 cached=response.cached if response else None, prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens, cost=response.cost if response else None, elapsed_s=elapsed_s,
+                saved=response.saved if response else 0.0,
                 error=f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None,
             )
         )  # fmt: skip

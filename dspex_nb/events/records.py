@@ -91,7 +91,10 @@ class ItemYielded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LMCalled(Event):
-    """An LM call ended. `key` is the cache key; the response itself is stored once, in the cache."""
+    """An LM call ended. `key` is the cache key; the response itself is stored once, in the cache.
+
+    `saved` is what a hit would have cost, None where that is unknown.
+    """
 
     kind: ClassVar[str] = "lm_called"
     model: str
@@ -104,6 +107,7 @@ class LMCalled(Event):
     cost: float | None = None
     elapsed_s: float = 0.0
     error: str | None = None
+    saved: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,12 @@
 
 from dspex_nb.leases.accounts import Account, Claim, account_of
 from dspex_nb.leases.book import BusyError, book_at
-from dspex_nb.leases.budgets import Budget, BudgetState, budget_state, read_budget, session_id, set_budget
+from dspex_nb.leases.budgets import SESSION, Budget, BudgetState, budget_state, read_budget, session_id, set_budget
 from dspex_nb.leases.named import Lease, NamedLeases
 from dspex_nb.leases.owners import Owner, is_alive
 
 __all__ = [
+    "SESSION",
     "Account",
     "Budget",
     "BudgetState",

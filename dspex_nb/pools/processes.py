@@ -191,7 +191,7 @@ class ProcessWorker:
                 task.channel.stop()
         elif "log" in message:
             task.said(self.name, *message["log"])
-        elif "event" in message and task.scope is not None:
+        elif "event" in message:
             _publish(task, message["event"])
 
     def _died(self, task: Task, *, began: bool) -> PoolError:
@@ -267,9 +267,11 @@ def _unreadable(task: Task, error: Exception) -> TransferError:
 def _publish(task: Task, data: dict[str, Any]) -> None:
     from dspex_nb.events import from_json
 
-    assert task.scope is not None  # noqa: S101 - see _hear
-    here = {"run_id": task.scope.run_id, "step": task.scope.step or data.get("step", "")}
     with contextlib.suppress(KeyError, TypeError):  # a kind this version does not know
+        if task.scope is None:
+            carried.tell(from_json(data))
+            return
+        here = {"run_id": task.scope.run_id, "step": task.scope.step or data.get("step", "")}
         task.scope.publish(from_json({**data, **here}))
 
 
