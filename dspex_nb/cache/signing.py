@@ -31,14 +31,12 @@ class SigningKey:
 
     __slots__ = ("_secret",)
 
-    def __init__(self, secret: str | bytes) -> None:
-        raw = secret.encode() if isinstance(secret, str) else secret
-        if not isinstance(raw, bytes) or len(raw.strip()) < SHORTEST:
+    def __init__(self, secret: str) -> None:
+        if not isinstance(secret, str) or len(secret.strip()) < SHORTEST:
             raise CacheError(
-                f"a signing key needs at least {SHORTEST} characters",
-                hint="make one with secrets.token_hex(32)",
+                f"a signing key is a text of at least {SHORTEST} characters", hint="make one with secrets.token_hex(32)"
             )
-        self._secret = raw.strip()
+        self._secret = secret.strip().encode()
 
     def sign(self, name: str, content: bytes) -> bytes:
         """Return the content with its signature."""
@@ -56,9 +54,9 @@ class SigningKey:
             raise SignatureError(name)
         return content
 
-    def reveal(self) -> bytes:
+    def reveal(self) -> str:
         """Return the secret, to hand it over a pipe to a worker of one's own."""
-        return self._secret
+        return self._secret.decode()
 
     def _digest(self, name: str, content: bytes) -> bytes:
         return hmac.new(self._secret, name.encode() + b"\0" + content, hashlib.sha256).digest()
@@ -82,6 +80,6 @@ def find_key(folder: Path) -> SigningKey | None:
     try:
         if path.stat().st_mode & _OTHERS:
             raise CacheError(f"{path} can be read by others, so it is no secret", hint=f"make another key, then chmod 600 {path}")
-        return SigningKey(path.read_bytes())
+        return SigningKey(path.read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
         return None

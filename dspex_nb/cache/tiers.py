@@ -54,7 +54,7 @@ class Cache:
         size_bytes: int = SIZE_BYTES,
         ttl_s: float | None = None,
         redis_url: str | None = None,
-        signing_key: str | bytes | None = None,
+        signing_key: str | None = None,
     ) -> None:
         if memory_entries < 0 or size_bytes < 0 or (ttl_s is not None and ttl_s <= 0):
             raise CacheError(
@@ -76,7 +76,7 @@ class Cache:
             self._share(redis_url, signing_key)
         self._payers = Payers(self.directory, self.remote)
 
-    def _share(self, redis_url: str, signing_key: str | bytes | None) -> None:
+    def _share(self, redis_url: str, signing_key: str | None) -> None:
         from dspex_nb.cache.redis_tier import RedisTier
         from dspex_nb.cache.signing import SigningKey, find_key
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from dspex_nb.ambient import BOOK, home
@@ -35,6 +35,7 @@ from dspex_nb.errors import (
 from dspex_nb.events import LMCalled
 from dspex_nb.leases import Account, account_of, book_at
 from dspex_nb.messages import Capabilities, Delta, Request, Response, Usage
+from dspex_nb.pools.carrying import by_pipe
 from dspex_nb.scopes import Scope
 from dspex_nb.transport import Slot, Start, asleep, limiter_of, sleep
 
@@ -239,6 +240,21 @@ class Client:
         from dspex_nb.clients.connecting import from_state
 
         return from_state(state, secrets)
+
+    def __reduce__(self) -> tuple[Callable[..., Client], tuple[Any, ...]]:
+        """Cross to a worker, inside a function or a predictor of the notebook, as what rebuilds it there.
+
+        Raises:
+            TypeError: It has a key of its own, and this is not the way to a worker: the key might end in a file.
+        """
+        secrets = self.secrets()
+        if secrets and not by_pipe.get():
+            raise TypeError(f"{self!r} holds a key given as an argument; set the provider's environment variable instead")
+        return _rebuilt, (type(self), json.dumps(self.dump_state(), sort_keys=True), json.dumps(secrets, sort_keys=True))
+
+    def __deepcopy__(self, memo: Any) -> Client:
+        """A copied program asks the same model, within the same limits."""
+        return self
 
     def close(self) -> None:
         """Let go of what this client alone holds; the embedded server, which others share, ends with the process."""
@@ -513,6 +529,12 @@ class Client:
         count = int(request.options.get("n") or self.options.get("n") or 1)
         for index in range(count):
             yield replace(request, options={**request.options, "n": None}, candidate=request.candidate * count + index)
+
+
+@lru_cache(maxsize=32)
+def _rebuilt(kind: type[Client], state: str, secrets: str) -> Client:
+    """Return a client that crossed here; the same one each time, with its limits and connections."""
+    return kind.from_state(json.loads(state), json.loads(secrets) or None)
 
 
 def _in_one_piece(response: Response) -> Delta:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from dspex_nb.events import Event
 
 RECEIVER = "dspex_nb.api.pools"
+by_pipe: ContextVar[bool] = ContextVar("dspex_by_pipe", default=False)
+"""Whether what is pickled now goes to a worker of our own and nowhere else: only then may it hold a key."""
 
 
 class _Settings:

@@ -35,7 +35,8 @@ def perform(step: Step, around: Surroundings, scope: Scope) -> Written:
         Cancelled: The run was stopped.
     """
     if step.name in around.cached:
-        return around.session.steps.through(step, values_of(step, around.results), partial(_tried, step, around, scope))  # type: ignore[no-any-return]
+        run = partial(_tried, step, around, scope)
+        return around.session.steps.through(step, values_of(step, around.results), run, around.session.cache)  # type: ignore[no-any-return]
     if not step.retry and step.timeout_s is None and not step.over:  # most steps, without the cost of what they do not ask for
         return once(step, around, scope, 0, values_of(step, around.results))
     return _tried(step, around, scope)

@@ -94,7 +94,9 @@ def _launch(plan: StudyPlan, client: Any, session: Session, name: str, folder: P
     store = session.store or Store(home() / "runs.db")
     folder = folder or home() / "studies" / run_id
     state = client.dump_state()
-    task = StudyTask(run_id, plan, type(client), state, _cache_options(session.cache), str(store.path))
+    task = StudyTask(
+        run_id, plan, type(client), state, None if session.cache is None else session.cache.dump_state(), str(store.path)
+    )
     write_task(folder, task)
     store.written_elsewhere(run_id)
     total = candidates_known(plan.optimizer, plan.options)
@@ -106,7 +108,8 @@ def _launch(plan: StudyPlan, client: Any, session: Session, name: str, folder: P
     child = ChildProcess("dspex_nb.runs.study_worker", [str(folder)], log=folder / LOG)
     secrets = client.secrets() if hasattr(client, "secrets") else {}
     with contextlib.suppress(WorkerDiedError):  # dead already: `_on_exit` says why
-        child.send({"do": "secrets", "secrets": secrets})
+        cache_secrets = session.cache.secrets() if session.cache is not None else {}
+        child.send({"do": "secrets", "secrets": secrets, "cache": cache_secrets})
     return Study(run_id, store=store, bus=session.bus, child=child)
 
 
@@ -166,18 +169,6 @@ def _info(plan: StudyPlan, client: Any, folder: Path) -> dict[str, Any]:
         "adapter": str(getattr(plan.adapter, "name", plan.adapter)),
         "seed": plan.seed,
         "folder": str(folder),
-    }
-
-
-def _cache_options(cache: Any) -> dict[str, Any] | None:
-    """Return what opens the same cache elsewhere; one without a folder stays in this process, so the child gets its own."""
-    if cache is None:
-        return None
-    return {
-        "memory_entries": cache.memory_entries,
-        "directory": None if cache.directory is None else str(cache.directory),
-        "size_bytes": cache.size_bytes,
-        "ttl_s": cache.ttl_s,
     }
 
 

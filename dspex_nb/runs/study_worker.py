@@ -52,6 +52,7 @@ class _Worker:
         self.folder = folder
         self.began = time.monotonic()
         self.secrets: dict[str, Any] = {}
+        self.cache_secrets: dict[str, Any] = {}
         self.has_secrets, self.over = threading.Event(), threading.Event()
         self.stop_at: float | None = None
         self.paused = False
@@ -66,7 +67,7 @@ class _Worker:
         """Do what the kernel asks."""
         match command.get("do"):
             case "secrets":
-                self.secrets = command.get("secrets") or {}
+                self.secrets, self.cache_secrets = command.get("secrets") or {}, command.get("cache") or {}
                 self.has_secrets.set()
             case "stop":
                 self.stop_at = time.monotonic() + _GRACE_S
@@ -120,7 +121,7 @@ class _Worker:
     def _compile(self, task: StudyTask, scope: Scope) -> None:
         try:
             client = task.client_class.from_state(task.client_state, self.secrets or None)
-            cache = None if task.cache_options is None else Cache(**task.cache_options)
+            cache = None if task.cache_options is None else Cache(**task.cache_options, **self.cache_secrets)
             self.run = StudyRun(
                 task.plan,
                 client=client,
