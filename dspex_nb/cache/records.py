@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hit:
-    """A value found, and the tier that had it: `"memory"`, `"disk"` or `"redis"`. The value is shared: do not change it."""
+    """A value found, and the tier that had it: `"memory"`, `"disk"` or `"redis"`. The value is shared: do not change it.
+
+    `read` is for whoever reads the value: what it made of it, which a later hit in memory finds again.
+    """
 
     value: Mapping[str, Any]
     tier: str
+    read: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dspex_nb.cache import Hit
 from dspex_nb.clients.dialects import RAW
 from dspex_nb.messages import Delta, Output, Response, Usage
 
@@ -68,17 +69,21 @@ def to_record(response: Response) -> dict[str, Any]:
     }
 
 
-def from_record(record: Mapping[str, Any], model: str, tier: str, elapsed_s: float) -> Response:
+def from_hit(hit: Hit, model: str, elapsed_s: float) -> Response:
     """Rebuild a response; it used no tokens and cost nothing this time.
 
     Raises:
         KeyError, TypeError: The record is not one of ours.
     """
-    outputs = [
-        Output(str(o["text"]), tuple(o.get("tool_calls") or ()), o.get("finish_reason"), o.get("reasoning"))
-        for o in record["outputs"]
-    ]
-    return Response(tuple(outputs), _NOTHING_SENT, model, 0.0, tier, {}, elapsed_s, record["cost"])
+    outputs = hit.read
+    if outputs is None:
+        outputs = hit.read = tuple(
+            [
+                Output(str(o["text"]), tuple(o.get("tool_calls") or ()), o.get("finish_reason"), o.get("reasoning"))
+                for o in hit.value["outputs"]
+            ]
+        )
+    return Response(outputs, _NOTHING_SENT, model, 0.0, hit.tier, {}, elapsed_s, hit.value["cost"])
 
 
 _NOTHING_SENT = Usage(cache_hits=1)

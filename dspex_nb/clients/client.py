@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from dspex_nb.ambient import BOOK, home
 from dspex_nb.cache import Cache, request_key, waits
-from dspex_nb.clients.answers import Gathered, as_shared, from_record, merged, read_answer, to_record
+from dspex_nb.clients.answers import Gathered, as_shared, from_hit, merged, read_answer, to_record
 from dspex_nb.clients.circuit import circuit_of
 from dspex_nb.clients.faults import invalid_response
 from dspex_nb.clients.flights import Flight, Flights, await_, wait
@@ -295,7 +295,7 @@ class Client:
         if hit is None:
             return None
         try:
-            return from_record(hit.value, self.model, hit.tier, time.perf_counter() - call.started)
+            return from_hit(hit, self.model, time.perf_counter() - call.started)
         except (KeyError, TypeError):  # another version's record
             return None
 
