@@ -72,6 +72,36 @@ class Payers:
             self._local.give_back(turn.local)
 
 
+class Asking:
+    """One caller's turn at a key; given back also where the caller left while it was still being taken, in another thread."""
+
+    __slots__ = ("_key", "_lock", "_loop_thread", "_over", "_payers", "_turn")
+
+    def __init__(self, payers: Payers, key: str, loop_thread: int | None) -> None:
+        self._payers, self._key, self._loop_thread = payers, key, loop_thread
+        self._lock = threading.Lock()
+        self._turn: Turn | None = None
+        self._over = False
+
+    def begin(self) -> bool:
+        """Take the turn; False while somebody else has it."""
+        turn = self._payers.take(self._key, self._loop_thread)
+        with self._lock:
+            if not self._over:
+                self._turn = turn
+                return turn is not None
+        if turn is not None:
+            self._payers.give_back(turn)
+        return False
+
+    def end(self) -> None:
+        """Let others ask: the answer has been kept, or there is none."""
+        with self._lock:
+            self._over, turn, self._turn = True, self._turn, None
+        if turn is not None:
+            self._payers.give_back(turn)
+
+
 def waits() -> Iterator[float]:
     """Give the seconds to wait between one look and the next."""
     wait_s = _FIRST_WAIT_S

@@ -184,13 +184,13 @@ class RedisTier:
             reason = reason.replace(word, "***")
         with self._lock:
             self.faults += 1
-            first, self.down = not self.down, reason
+            first, self.down = not self.down, reason.rstrip(". ")[:300]
             if unreachable:
                 self._rest_until = time.monotonic() + self._rest_s
                 self._rest_s = min(self._rest_s * 2, _LONGEST_REST_S)
         if first:
             warnings.warn(
-                f"the shared cache {self.where} does not answer: {reason[:300]}. Work goes on with the local cache, and the "
+                f"the shared cache {self.where} does not answer: {self.down}. Work goes on with the local cache, and the "
                 "server is tried again from time to time; until then answers received here are not shared.",
                 RuntimeWarning,
                 stacklevel=6,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dspex_nb.ambient import home
 from dspex_nb.cache.memory import MemoryTier
-from dspex_nb.cache.paying import Payers, Turn
+from dspex_nb.cache.paying import Asking, Payers
 from dspex_nb.cache.records import CacheStats, Hit, Savings
 from dspex_nb.errors import CacheError
 
@@ -132,13 +132,9 @@ class Cache:
         if self.remote is not None:
             self.remote.dump(key, value, ttl_s)
 
-    def take_turn(self, key: str, loop_thread: int | None = None) -> Turn | None:
-        """Return the right to ask for what is kept under `key`, None while another process has it; see `Payers.take`."""
-        return self._payers.take(key, loop_thread)
-
-    def give_back(self, turn: Turn) -> None:
-        """Let others ask: the answer has been put, or there is none."""
-        self._payers.give_back(turn)
+    def asking(self, key: str, loop_thread: int | None = None) -> Asking:
+        """Return what lets one process at a time ask for `key`; see `Payers.take`."""
+        return Asking(self._payers, key, loop_thread)
 
     def dump_state(self) -> dict[str, Any]:
         """Return what opens the same cache in another process, as JSON without any secret: `Cache(**state, **secrets)`."""

@@ -340,14 +340,14 @@ class Client:
     def _pay(self, call: _Call, cache: Cache, scope: Scope) -> Response:
         """Ask, or wait for the answer that another process is being given, or take that process's turn if it fails or dies."""
         for wait_s in waits():
-            turn = cache.take_turn(call.key)
+            asking = cache.asking(call.key)
             try:
+                mine = asking.begin()
                 response = self._from_cache(call, again=True)  # it may have come while this one waited
-                if response is None and turn is not None:
+                if response is None and mine:
                     response = self._keep(call, self._ask(call, scope))
             finally:
-                if turn is not None:
-                    cache.give_back(turn)
+                asking.end()
             if response is not None:
                 return response
             sleep(wait_s, scope.cancel)
@@ -361,15 +361,15 @@ class Client:
             if response is not None:
                 return response
         for wait_s in waits():
-            turn = await apart(cache.take_turn, call.key, threading.get_ident())
+            asking = cache.asking(call.key, threading.get_ident())
             try:
+                mine = await apart(asking.begin)
                 response = await apart(partial(self._from_cache, again=True), call)
-                if response is None and turn is not None:
+                if response is None and mine:
                     response = await self._aask(call, scope)
                     await apart(self._keep, call, response)
             finally:
-                if turn is not None:
-                    await apart(cache.give_back, turn)
+                await apart(asking.end)
             if response is not None:
                 return response
             await asleep(wait_s, scope.cancel)

@@ -67,6 +67,7 @@ class Account:
         wait_s = self._ask_at - time.monotonic()
         if wait_s > 0:  # somebody of this process was refused a moment ago
             return wait_s
+        claim = None
         try:
             with self.book.transaction() as db:
                 wait_s = max(
@@ -75,6 +76,10 @@ class Account:
                 claim = None if wait_s > 0 else self._enter(db, window_s, tokens, cost if budget is not None else None)
         except BusyError:
             return _BUSY_WAIT_S
+        except KeyboardInterrupt:
+            if claim is not None:  # written already, perhaps: nobody would settle it
+                self.settle(claim, 0, None)
+            raise
         if claim is None:
             self._ask_at = time.monotonic() + wait_s
             return wait_s

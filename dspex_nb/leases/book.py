@@ -23,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dspex_nb.leases.beating import Heartbeat
 from dspex_nb.leases.owners import Owner, is_alive
@@ -103,6 +104,15 @@ class Book:
                 if isinstance(error, sqlite3.Error):
                     raise self._busy_or_broken(error) from error
                 raise
+
+    def row(self, query: str, values: tuple[object, ...]) -> tuple[Any, ...] | None:
+        """Return one row of a query, without waiting for those who write; raises as `transaction` does."""
+        with self._lock:
+            try:
+                found: tuple[Any, ...] | None = self._current().execute(query, values).fetchone()
+            except (OSError, sqlite3.Error) as error:
+                raise self._busy_or_broken(error) from error
+            return found
 
     def surely(self, work: Callable[[sqlite3.Connection], object]) -> None:
         """Do what must not be left out, such as giving back; what is never possible is left to its expiry."""

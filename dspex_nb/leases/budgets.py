@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 
 from dspex_nb.errors import BudgetExceededError, DSPexError
-from dspex_nb.leases.book import Book
+from dspex_nb.leases.book import Book, BusyError
 
 SESSION = "DSPEX_SESSION"
 SLOT_S = 300.0
@@ -112,16 +112,22 @@ class Budgets:
             return BudgetState(budget, *used(db, budget))
 
     def _look(self) -> None:
-        self._fresh_until = time.monotonic() + _LOOK_S
-        if not self.book.path.exists():  # nobody has set any, and nothing is made to find that out
-            self._found = None
-            return
-        try:
-            with self.book.transaction() as db:
-                row = db.execute("SELECT dollars, window_s FROM budgets WHERE session = ?", (session_id(),)).fetchone()
-        except Exception:  # noqa: BLE001 - busy or broken: the last known one holds
-            return
+        row = None
+        if self.book.path.exists():  # else nobody has set any, and nothing is made to find that out
+            try:
+                row = self._row()
+            except (OSError, sqlite3.Error):  # said already; what was known holds on
+                self._fresh_until = time.monotonic() + _LOOK_S
+                return
         self._found = Budget(*row) if row is not None else None
+        self._fresh_until = time.monotonic() + _LOOK_S
+
+    def _row(self) -> tuple[float, float | None] | None:
+        while True:  # what is not known may not be taken for no budget
+            try:
+                return self.book.row("SELECT dollars, window_s FROM budgets WHERE session = ?", (session_id(),))
+            except BusyError:  # somebody is making the file
+                time.sleep(0.005)
 
 
 def used(db: sqlite3.Connection, budget: Budget) -> tuple[float, float]:
@@ -146,10 +152,9 @@ def add_spend(db: sqlite3.Connection, session: str, cost: float) -> None:
 
 def refusal(budget: Budget, spent: float, cost: float) -> BudgetExceededError:
     """Return the error of a call that does not fit in what is left."""
-    left = max(budget.dollars - spent, 0.0)
-    wanted = f"; this call may cost {dollars(cost)}" if left else ""
+    figures = f"{dollars(spent)} spent, {dollars(max(budget.dollars - spent, 0.0))} left"
     return BudgetExceededError(
-        f"the budget of {budget} allows no further call: {dollars(spent)} spent, {dollars(left)} left{wanted}; nothing was sent",
+        f"the budget of {budget} does not pay for this call, which may cost {dollars(cost)}: {figures}; nothing was sent",
         hint="raise it with dx.configure(budget=…), lift it with budget=None, or ask for shorter answers (max_tokens=)",
     )
 

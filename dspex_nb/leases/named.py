@@ -46,6 +46,9 @@ class NamedLeases:
             return None
         except (OSError, sqlite3.Error):
             return lease
+        except BaseException:  # ■, perhaps when it was written already: nobody would give it back
+            self.give_back(lease)
+            raise
         self.book.keep(lease)
         return lease
 

@@ -258,13 +258,11 @@ class Slot:
                     return self._start
                 sleep(wait_s, self._cancel)
         except BaseException:
-            self._limiter.give_back()
+            self._end()
             raise
 
     def __exit__(self, *_: object) -> None:
-        self._limiter.give_back()
-        if self._start is not None:
-            self._limiter.settle(self._start)
+        self._end()
 
     async def __aenter__(self) -> Start | None:
         await self._limiter.take_async(self._cancel)
@@ -275,10 +273,13 @@ class Slot:
                     return self._start
                 await asleep(wait_s, self._cancel)
         except BaseException:
-            self._limiter.give_back()
+            self._end()
             raise
 
     async def __aexit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._limiter.give_back()
         if self._start is not None:
             self._limiter.settle(self._start)

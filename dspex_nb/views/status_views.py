@@ -163,10 +163,11 @@ def _cache_rows(info: CacheInfo) -> list[tuple[str, ...]]:
         return (name, count_text(count), f"{count / asked:.0%}" if asked else "", *kept)
 
     disk = (count_text(info.entries), bytes_text(info.size_bytes), bytes_text(info.limit_bytes) if info.limit_bytes else "")
+    shared = "" if info.redis_down else count_text(info.redis_entries)
     return [
         row("memory", info.hits_memory, count_text(info.memory_entries), "", ""),
         row("disk", info.hits_disk, *(disk if info.directory else ("off", "", ""))),
-        *([row("shared server", info.hits_redis, count_text(info.redis_entries), "", "")] if info.redis else []),
+        *([row("shared server", info.hits_redis, shared, "", "")] if info.redis else []),
         row("none" if info.redis else "neither", info.misses, "", "", ""),
     ]
 

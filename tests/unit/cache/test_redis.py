@@ -6,6 +6,7 @@ Two machines are two caches with folders of their own, or two processes with hom
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -270,11 +271,38 @@ def test_a_lease_is_renewed_and_given_back_by_its_holder_alone(machines, redis_s
 
 def test_with_the_server_gone_the_local_lease_still_holds(machines, redis_server):
     redis_server.stop()
+    asking, beside = machines[0].asking(key(1)), Cache(directory=machines[0].directory).asking(key(1))
     with pytest.warns(RuntimeWarning, match="does not answer"):
-        turn = machines[0].take_turn(key(1))
-    assert turn is not None
-    assert Cache(directory=machines[0].directory).take_turn(key(1)) is None
-    machines[0].give_back(turn)
+        assert asking.begin()
+    assert not beside.begin()
+    asking.end()
+    assert beside.begin()
+    beside.end()
+
+
+def test_a_turn_that_comes_after_its_asker_left_is_given_back(machines, redis_server):
+    asking = machines[0].asking(key(1))
+    asking.end()
+    assert not asking.begin()
+    assert redis_server.ask("KEYS", "dspex:lease:*") == []
+    other = machines[1].asking(key(1))
+    assert other.begin()
+    other.end()
+
+
+def test_a_cancelled_task_leaves_no_lease(machines, stub, client, redis_server):
+    async def work():
+        task = asyncio.create_task(client.acomplete(ASKED, scope=Scope("r"), cache=machines[0]))
+        await asyncio.to_thread(until, lambda: stub.bodies)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    stub.answer = lambda body: time.sleep(0.3) or "late"
+    asyncio.run(work())
+    until(lambda: redis_server.ask("KEYS", "dspex:lease:*") == [])
+    stub.answer = lambda body: "Paris"
+    assert client.complete(ASKED, scope=Scope("r"), cache=machines[1]).text == "Paris"
 
 
 def until(condition):

@@ -79,7 +79,7 @@ def test_what_a_dead_process_held_is_free_and_its_money_spent(books):
     with books[0].transaction() as db:
         db.execute("UPDATE holds SET pid = 4194305, started = 1")  # a pid that none can have
     assert isinstance(claim(other, budget=budget, cost=6.0), Claim)
-    with pytest.raises(BudgetExceededError, match=r"\$4.00 spent, \$6.00 left; this call may cost \$7.00"):
+    with pytest.raises(BudgetExceededError, match=r"may cost \$7.00: \$4.00 spent, \$6.00 left"):
         claim(one, budget=budget, cost=7.0)
 
 
@@ -140,7 +140,10 @@ def test_a_budget_refuses_with_the_figures_and_waits_for_calls_in_flight(books):
     other.settle(second, 0, 4.5)  # dearer than was thought
     with pytest.raises(BudgetExceededError) as refused:
         claim(one, budget=budget, cost=0.001)
-    assert "the budget of $5.00 for this session allows no further call: $5.50 spent, $0.00 left" in str(refused.value)
+    assert (
+        "the budget of $5.00 for this session does not pay for this call, which may cost $0.001: $5.50 spent, $0.00 left"
+        in str(refused.value)
+    )
     assert "dx.configure(budget=" in refused.value.hint
     assert not refused.value.retryable
 
