@@ -57,7 +57,7 @@ def test_a_rate_holds_over_the_sum(model_server, askers):
     server = model_server(lambda body: "Paris")
     processes = askers(server.url, {"rpm": 6})
     for process in processes:
-        assert process.stdout.readline() == "ready\n"
+        assert process.stdout.readline().startswith("ready")
     until(lambda: len(server.bodies) == 6)
     time.sleep(0.5)  # six more wait for the next minute
     assert len(server.bodies) == 6
@@ -85,8 +85,8 @@ def test_seats_and_a_budget_hold_over_the_sum(model_server, askers, tmp_path, mo
     set_budget(book, Budget(5.0))
     dollar_a_call = {"input": 0.0, "output": 500_000.0}  # of two tokens
     processes = askers(server.url, {"max_concurrency": 2, "price": dollar_a_call}, DSPEX_SESSION="the kernel")
-    said = "".join(process.communicate(timeout=60)[0] for process in processes).split()
-    assert (said.count("answered"), said.count("refused")) == (5, 7)
+    said = "".join(process.communicate(timeout=60)[0] for process in processes)
+    assert (said.count("answered"), said.count("refused")) == (5, 7)  # threads may write into each other's lines
     assert (len(server.bodies), most) == (5, 2)
     state = budget_state(book)
     assert (state.spent, state.reserved, state.left) == (5.0, 0.0, 0.0)
