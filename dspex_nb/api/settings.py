@@ -63,7 +63,7 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     if isinstance(changes.get("adapter"), str):
         check_adapter(changes["adapter"])  # a misspelt name is told here, not at the first call
     cache, n_jobs = changes.get("cache"), changes.get("n_jobs")
-    if cache is not None and not (hasattr(cache, "get") and hasattr(cache, "put")):
+    if cache is not None and not isinstance(cache, Cache):
         raise DSPexError(f"cache={cache!r:.80} is no cache", hint="give a dx.Cache, True or False")
     if n_jobs is not None and not (isinstance(n_jobs, int) and n_jobs != 0):
         raise DSPexError(f"n_jobs={n_jobs!r:.80} is no number of rows", hint="give 1 or more, or -1 for the LM's max_concurrency")

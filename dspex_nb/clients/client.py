@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -164,15 +164,17 @@ class Client:
                     try:
                         with self._turn(call, scope) as start:
                             self._admit(attempt)
-                            for chunk in self._wire.stream(
-                                self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
-                            ):
-                                if delta := self._add(gathered, chunk):
-                                    yield delta
+                            with _reading(start, gathered):
+                                for chunk in self._wire.stream(
+                                    self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
+                                ):
+                                    if delta := self._add(gathered, chunk):
+                                        yield delta
+                                whole = self._answered(start, self._gathered(gathered))
                         break
                     except LMError as error:
                         sleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, self._answered(start, self._gathered(gathered)))
+                response = self._keep(call, whole)
         except BaseException as error:
             self._publish(call, scope, None, _said(error))
             raise
@@ -196,13 +198,15 @@ class Client:
                         # Closed here and now: a generator left to the collector would hold its socket until the loop turns.
                         async with self._turn(call, scope) as start, aclosing(asked) as chunks:  # type: ignore[type-var]
                             self._admit(attempt)
-                            async for chunk in chunks:
-                                if delta := self._add(gathered, chunk):
-                                    yield delta
+                            with _reading(start, gathered):
+                                async for chunk in chunks:
+                                    if delta := self._add(gathered, chunk):
+                                        yield delta
+                                whole = self._answered(start, self._gathered(gathered))
                         break
                     except LMError as error:
                         await asleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, self._answered(start, self._gathered(gathered)))
+                response = self._keep(call, whole)
         except BaseException as error:
             self._publish(call, scope, None, _said(error))
             raise
@@ -550,6 +554,17 @@ def _checked_ttl(ttl_s: Any) -> float:
     if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not ttl_s > 0:
         raise LMInvalidRequestError(f"ttl_s={ttl_s!r} is no time to keep an answer", hint="give seconds above 0, e.g. ttl_s=3600")
     return float(ttl_s)
+
+
+@contextmanager
+def _reading(start: Start | None, gathered: Gathered) -> Iterator[None]:
+    """Read a stream within this; what was set aside for one that breaks off counts as spent, for it will be on the bill."""
+    try:
+        yield
+    except BaseException:
+        if start is not None and start.claim is not None and gathered.begun:
+            start.cost = start.claim.cost
+        raise
 
 
 async def _at_once(work: Callable[..., T], *args: Any) -> T:

@@ -25,6 +25,7 @@ class Claim:
     slot: int
     tokens: int
     hold: int | None
+    cost: float = 0.0
 
 
 class Account:
@@ -118,7 +119,7 @@ class Account:
                 "DO UPDATE SET requests = requests + 1, tokens = tokens + excluded.tokens",
                 (self.name, slot, tokens),
             )
-        return Claim(slot, tokens, hold)
+        return Claim(slot, tokens, hold, cost or 0.0)
 
     def _wait_for_seat(self, db: sqlite3.Connection) -> float:
         if self.seats is None:

@@ -55,6 +55,29 @@ def test_a_stream_and_a_loop_keep_to_it_too(lm):
         asyncio.run(read())
 
 
+def test_a_stream_is_paid_for_also_where_its_reader_leaves(fresh, lm, monkeypatch):
+    """The server is told to stream by a wire of our own: what counts is what the client makes of it."""
+    chunks = [
+        {"choices": [{"delta": {"content": "Pa"}}]},
+        {"choices": [{"delta": {"content": "ris"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}},
+    ]
+    monkeypatch.setattr(lm.client._wire, "stream", lambda body, **_: iter(chunks))
+    dx.configure(lm=lm, budget="$9")
+    from dspex_nb.messages import Request
+    from dspex_nb.scopes import Scope
+
+    def pieces(text):
+        return lm.client.stream(Request([{"role": "user", "content": text}], {"max_tokens": 4}), scope=Scope("r"))
+
+    assert "".join(pieces("one")) == "Paris"
+    assert dx.session().budget.spent == 0.5
+    leaving = pieces("two")
+    assert next(leaving) == "Pa"
+    assert dx.session().budget.reserved == 2.0
+    leaving.close()
+    assert (dx.session().budget.spent, dx.session().budget.reserved) == (2.5, 0.0)
+
+
 def test_a_model_of_unknown_price_cannot_keep_to_a_budget(lm):
     unknown = dx.LM("openai/m", api_base=lm.server.url, api_key="sk-x")
     dx.configure(budget=1)
