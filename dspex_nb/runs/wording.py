@@ -80,5 +80,5 @@ def _last_line(error: BaseException) -> str:
     while trace.tb_next is not None:
         trace = trace.tb_next
     code = trace.tb_frame.f_code
-    source = linecache.getline(code.co_filename, trace.tb_lineno).strip()
+    source = redacted(linecache.getline(code.co_filename, trace.tb_lineno), limit=200)
     return f" (in {code.co_name}, line {trace.tb_lineno}{f': {source}' if source else ''})"

@@ -59,6 +59,26 @@ def test_secrets_are_in_no_error_and_no_event():
         assert hidden not in said
 
 
+def test_secrets_in_the_failing_line_and_in_addresses_are_in_no_error(tmp_path):
+    written = tmp_path / "mine.py"
+    written.write_text('def connect(x):\n    raise OSError("down"); key = "sk-abcdefgh12345678"\n')
+    names: dict = {}
+    exec(compile(written.read_text(), str(written), "exec"), names)
+
+    def unreachable(**values):
+        raise OSError("no answer of postgresql://me:hunter2@db:5432/mine, {'password': 'tok-1'}")
+
+    for body, inputs in [
+        ("x: str\ny = native(f, x=x)", {"f": names["connect"], "x": "https://me:hunter2@host/?access_token=tok-1&q=2"}),
+        ("x: str\ny = native(f, x=x)", {"f": unreachable, "x": ""}),
+    ]:
+        with pytest.raises(StepError) as caught:
+            run(body, {"f": inputs["f"]}, x=inputs["x"])
+        assert "***" in caught.value.message
+        for hidden in ("sk-abcdefgh", "hunter2", "tok-1"):
+            assert hidden not in caught.value.message
+
+
 def test_strange_inputs_never_break_the_message():
     import pandas as pd
 
