@@ -19,13 +19,18 @@ def redacted(text: str, limit: int = 300) -> str:
     return redact(text, limit=limit)
 
 
+def is_secret(name: str) -> bool:
+    """Return whether a name says that its value is a password or a key."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def inputs_text(values: Mapping[str, Any]) -> str:
     """Return `name=value` of each input, each and all shortened, secrets as `***`."""
     return _shortened((f"{name}={_shown(name, value)}" for name, value in values.items()), _ALL)
 
 
 def _shown(name: str, value: Any, depth: int = 3) -> str:
-    if isinstance(name, str) and _SECRET_NAME.search(name):
+    if isinstance(name, str) and is_secret(name):
         return "***"
     if isinstance(value, str):
         return redacted(repr(value if len(value) <= _EACH else f"{value[:_EACH]}…"), _EACH + 20)
@@ -63,12 +68,13 @@ def _shortened(parts: Iterable[str], limit: int) -> str:
 
 def explain(error: BaseException) -> tuple[str, str]:
     """Return an error's message and next act; for a user's own error, with the line of code it came from."""
+    notes = "".join(f"; {redacted(str(note))}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, DSPexError):
-        return error.message, error.hint
+        return f"{error.message}{notes}", error.hint
     said = redacted(str(error), limit=2000)
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     place = _last_line(error)
-    return f"{text}{place}", "mend the step, or give it retry=1, on_error='skip' or a fallback step"
+    return f"{text}{place}{notes}", "mend the step, or give it retry=1, on_error='skip' or a fallback step"
 
 
 def _last_line(error: BaseException) -> str:
