@@ -79,6 +79,12 @@ def test_secrets_in_the_failing_line_and_in_addresses_are_in_no_error(tmp_path):
             assert hidden not in caught.value.message
 
 
+def test_an_error_in_a_list_says_at_which_element():
+    with pytest.raises(StepError, match=r"ZeroDivisionError.*; at element 2 of over=x; it was given x=list of 3") as caught:
+        run("xs: list[int]\ny = native(f, x=xs, over=xs, retry=1, backoff=0)", {"f": lambda x: 1 // x}, xs=[1, 2, 0])
+    assert caught.value.message.count("at element") == 1
+
+
 def test_strange_inputs_never_break_the_message():
     import pandas as pd
 
