@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sized
+from pathlib import Path
 from typing import Any
 
 from dspex_nb.errors import DSPexError
 
 _SECRET_NAME = re.compile(r"(?i)(^|_)(pass(word|wd|phrase)?|secret|token|api_?key|credentials?|auth(orization)?)($|_)")
 _EACH, _ALL = 60, 300
+_OURS = str(Path(__file__).parents[1]) + os.sep
 
 
 def redacted(text: str, limit: int = 300) -> str:
@@ -78,13 +81,16 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 
 def _last_line(error: BaseException) -> str:
+    """Return the last line that ran outside this package: where the user can look."""
     import linecache
 
-    trace = error.__traceback__
-    if trace is None:
-        return ""
-    while trace.tb_next is not None:
+    trace, found = error.__traceback__, None
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
+            found = trace
         trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    source = redacted(linecache.getline(code.co_filename, trace.tb_lineno), limit=200)
-    return f" (in {code.co_name}, line {trace.tb_lineno}{f': {source}' if source else ''})"
+    if found is None:
+        return ""
+    code = found.tb_frame.f_code
+    source = redacted(linecache.getline(code.co_filename, found.tb_lineno), limit=200)
+    return f" (in {code.co_name}, line {found.tb_lineno}{f': {source}' if source else ''})"

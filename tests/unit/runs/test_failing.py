@@ -79,6 +79,17 @@ def test_secrets_in_the_failing_line_and_in_addresses_are_in_no_error(tmp_path):
             assert hidden not in caught.value.message
 
 
+def test_an_error_points_at_no_line_of_ours():
+    with pytest.raises(StepError, match="the list is empty") as caught:
+        run("xs: list[int]\ny = reduce(f, over=xs)", {"f": lambda so_far, x: so_far + x}, xs=[])
+    assert "initial=0" in caught.value.hint
+    with pytest.raises(StepError, match="reduce goes through a list, found int"):
+        run("xs: Any\ny = reduce(f, over=xs)", {"f": lambda so_far, x: so_far + x}, xs=3)
+    with pytest.raises(StepError) as caught:  # raised deep inside our own code
+        run("xs: Any\ny = rerank(xs, query='q')", {}, xs=3)
+    assert "(in " not in caught.value.message
+
+
 def test_an_error_in_a_list_says_at_which_element():
     with pytest.raises(StepError, match=r"ZeroDivisionError.*; at element 2 of over=x; it was given x=list of 3") as caught:
         run("xs: list[int]\ny = native(f, x=xs, over=xs, retry=1, backoff=0)", {"f": lambda x: 1 // x}, xs=[1, 2, 0])
