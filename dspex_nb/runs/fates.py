@@ -25,6 +25,7 @@ class Fates:
     Attributes:
         names: The steps of the graph, whose fates go into `top`; those of children and fallbacks go into `inner`.
         prefix: `"outer/"` for an inner pipeline.
+        pipeline: The name of an inner pipeline, whose cell is another than the one that runs.
         started: When the run began, on the clock of `time.perf_counter`.
         blanks: Whether a step was skipped or failed: as long as none was, none can lack what it reads.
     """
@@ -32,6 +33,7 @@ class Fates:
     names: Container[str]
     scope: Scope
     prefix: str
+    pipeline: str = ""
     started: float = field(default_factory=time.perf_counter)
     top: dict[str, StepResult] = field(default_factory=dict)
     inner: dict[str, StepResult] = field(default_factory=dict)
@@ -147,7 +149,8 @@ class Fates:
 
     def _step_error(self, step: Step, message: str, hint: str, cause: Exception) -> StepError:
         name = self.prefix + step.name
-        where = f" (cell line {step.line})" if step.line else ""
+        cell = f" of {self.pipeline!r}" if self.pipeline else ""
+        where = f" (cell line {step.line}{cell})" if step.line else ""
         return StepError(f"step {name!r}{where}: {message}", hint=hint, step=name, line=step.line, cause=cause)
 
 
