@@ -53,7 +53,11 @@ def _tried(step: Step, around: Surroundings, scope: Scope) -> Written:
                 raise
             scope.cancel.check()
             _pause(wait_s(step, attempt, error), scope)
-    return replace(_limited(step, around, scope, step.retry), attempts=step.retry + 1)
+    try:
+        return replace(_limited(step, around, scope, step.retry), attempts=step.retry + 1)
+    except Exception as error:
+        error.add_note(f"the last of {step.retry + 1} attempts")
+        raise
 
 
 def wait_s(step: Step, attempt: int, error: Exception) -> float:
