@@ -308,17 +308,22 @@ class Pipeline:
         as source. A `.py` file holds the same text as `to_python()`.
 
         Raises:
-            DataError: The path ends in neither.
+            DataError: The path ends in neither, or cannot be written.
             PipelineError: The pipeline holds something that cannot be written, or a password.
         """
         target = Path(path)
-        if target.suffix == ".py":
-            target.write_text(self.to_python(), encoding="utf-8")
-        elif target.suffix == ".json":
-            write_saved(target, to_saved(self.spec, _recipe))
-        else:
+        if target.suffix not in (".json", ".py"):
             hint = f"save to {target.with_suffix('.json').name!r}, or to {target.with_suffix('.py').name!r} as plain Python"
             raise DataError(f"{target.name}: a pipeline is saved as JSON or as Python", hint=hint)
+        try:
+            if target.suffix == ".json":
+                write_saved(target, to_saved(self.spec, _recipe))
+            else:
+                text = self.to_python()
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{target} cannot be written: {error.strerror or error}", hint="give another path") from error
         return target
 
     def __repr__(self) -> str:

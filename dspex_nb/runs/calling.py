@@ -17,7 +17,7 @@ from typing import Any
 from dspex_nb.ambient import Session, running
 from dspex_nb.events import ItemYielded
 from dspex_nb.pipelines.records import Step
-from dspex_nb.pools import Task, crew
+from dspex_nb.pools import Pool, Task, crew
 from dspex_nb.pools.loop import loop_thread
 from dspex_nb.pools.streams import BUFFER, Channel, PoolStream
 from dspex_nb.scopes import CancelToken, Scope
@@ -51,21 +51,38 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
     try:
         if step.pool is None:
             return _whole(step.callable(*args, **values), scope, name)
-        pool = session.pools.get(step.pool) if isinstance(step.pool, str) else step.pool
-        return _in_pool(step, pool, scope, name, (tuple(args), values))
+        task = Task(step.callable, tuple(args), values, timeout_s=step.timeout_s)
+        _make_whole_there(task, scope, name, separate=pool_of(step, session).separate)
+        return call_in_pool(step, session, scope, name, task)
     finally:
         running.reset(token)
 
 
-def _in_pool(step: Step, pool: Any, scope: Scope, name: str, given: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
-    function = step.callable
-    task = Task(function, *given, timeout_s=step.timeout_s, scope=scope.at_step(name))
-    if pool.separate and any(_is(function, test) for test in _GENERATORS):
-        task.channel = Channel(BUFFER)
-    elif not pool.separate and (is_async(function) or _is(function, inspect.isgeneratorfunction)):
-        task.fn = functools.partial(_here, function, scope, name)
-    future = pool.run(task)
-    forget = scope.cancel.on_cancel(future.cancel)
+def _make_whole_there(task: Task, scope: Scope, name: str, *, separate: bool) -> None:
+    """See to what a generator or a coroutine comes to: neither can leave its process, their items and values can."""
+    function: Any = task.fn
+    if separate:  # a worker awaits what is to be awaited
+        if any(_is(function, test) for test in _GENERATORS):
+            task.channel = Channel(BUFFER)
+    elif is_async(function) or _is(function, inspect.isgeneratorfunction):
+        task.fn = _Named(functools.partial(_here, scope, name), function)
+
+
+def pool_of(step: Step, session: Session) -> Pool:
+    """Return the pool that a step names."""
+    found: Pool = session.pools.get(step.pool) if isinstance(step.pool, str) else step.pool
+    return found
+
+
+def call_in_pool(step: Step, session: Session, scope: Scope, name: str, task: Task) -> Any:
+    """Run a task in a step's pool and return its value, a stream's as a list; a stop of the run ends it there."""
+    task.scope = scope.at_step(name)
+    future = pool_of(step, session).run(task)
+
+    def stop() -> None:
+        future.cancel()
+
+    forget = scope.cancel.on_cancel(stop)
     try:
         if task.channel is not None:
             return _collected(PoolStream(future, task.channel), scope, name)
@@ -78,7 +95,18 @@ def _in_pool(step: Step, pool: Any, scope: Scope, name: str, given: tuple[tuple[
         forget()
 
 
-def _here(function: Callable[..., Any], scope: Scope, name: str, /, *args: Any, **values: Any) -> Any:
+class _Named:
+    """A call made in a way of ours, under the name of the user's function; it may travel to another process."""
+
+    def __init__(self, whole: Callable[..., Any], function: Callable[..., Any]) -> None:
+        self.whole, self.function = whole, function
+        self.__qualname__ = getattr(function, "__qualname__", None) or type(function).__qualname__
+
+    def __call__(self, *args: Any, **values: Any) -> Any:
+        return self.whole(self.function, *args, **values)
+
+
+def _here(scope: Scope, name: str, function: Callable[..., Any], /, *args: Any, **values: Any) -> Any:
     return _whole(function(*args, **values), scope, name)
 
 

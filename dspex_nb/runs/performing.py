@@ -54,7 +54,11 @@ def _tried(step: Step, around: Surroundings, scope: Scope) -> Written:
                 raise
             scope.cancel.check()
             _pause(wait_s(step, attempt, error), scope)
-    return replace(_limited(step, around, scope, step.retry), attempts=step.retry + 1)
+    try:
+        return replace(_limited(step, around, scope, step.retry), attempts=step.retry + 1)
+    except Exception as error:
+        error.add_note(f"the last of {step.retry + 1} attempts")
+        raise
 
 
 def wait_s(step: Step, attempt: int, error: Exception) -> float:
@@ -126,8 +130,19 @@ def _attempt(step: Step, around: Surroundings, scope: Scope, attempt: int) -> Wr
         raise PipelineError(f"over= goes through lists of different lengths: {lengths}", hint="give lists of one length")
     rows = [dict(zip(lists, items, strict=True)) for items in zip(*lists.values(), strict=True)]
     with grouped(scope) as group:
-        calls = [partial(once, step, around, group, attempt, {**values, **row}) for row in rows]
+        calls = [partial(_element, number, step, around, group, attempt, {**values, **row}) for number, row in enumerate(rows)]
         return gathered(step, several(step, around, group, calls))
+
+
+def _element(number: int, step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
+    """Make the call of one element of a list; an error says which it was."""
+    try:
+        return once(step, around, scope, attempt, values)
+    except Exception as error:
+        note = f"at element {number} of over={', '.join(step.over)}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise
 
 
 def _listed(step: Step, name: str, value: Any) -> list[Any]:

@@ -11,13 +11,16 @@ import pytest
 from dspex_nb.ambient import Session
 from dspex_nb.errors import Cancelled, StepError
 from dspex_nb.events import Bus, ItemYielded
+from dspex_nb.passages import Passage
 from dspex_nb.pipelines import read_cell
 from dspex_nb.pools import Pools
 from dspex_nb.pools.loop import loop_thread
+from dspex_nb.retrieval import Retriever
 from dspex_nb.routing import plan
 from dspex_nb.runs.calling import is_async
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope
+from dspex_nb.testing.scripted import ScriptedLM
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -302,6 +305,45 @@ def test_items_of_a_generator_in_a_pool_come_as_they_are_yielded(kind, tmp_path)
         pools.close()
 
 
+def test_steps_of_every_kind_run_in_the_pool_they_name():
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def answer(_):
+        nonlocal at_once, most
+        with lock:
+            at_once, most = at_once + 1, max(most, at_once + 1)
+        time.sleep(0.02)
+        with lock:
+            at_once -= 1
+        return '{"z": "here"}'
+
+    class Here(Retriever):
+        name = "here"
+
+        def search(self, query, k=5, **_):
+            return [Passage(threading.current_thread().name, id="1")]
+
+    pools = Pools()
+    side = pools.create("side", 1, "thread")
+    session = Session(lm=ScriptedLM(answer), adapter="json", pools=pools)
+    body = """
+q: list[str]
+a = predict("text -> z", text=q, over=q, pool="side")
+b = template("{{ q[0] }}", pool="side")
+c = here(query=b, pool="side")
+d = predict("b -> y", pool="side", timeout_s=0.001, on_error="skip")
+"""
+    try:
+        done = run(body, {"here": Here()}, session, q=list("abcd"))
+        assert len(done.fields["z"]) == 4
+        assert most == 1  # the pool has one thread
+        assert done.fields["c"][0].text.startswith("dspex-pool-side")
+        assert done.fields["y"] is None
+        assert side.stats().done >= 6
+    finally:
+        pools.close()
+
+
 def test_a_stopped_generator_in_a_process_ends_with_it():
     def endless(x):
         import time
@@ -405,3 +447,16 @@ def test_a_pipeline_called_in_a_step_has_a_run_of_its_own_and_the_same_stop(fres
     outer = dx.Pipeline("outer", a=lambda x: inner(x=x).a)
     assert outer(x=1, on_progress=told.append).a == 2
     assert len([event for event in told if event.kind == "step_started" and event.run_id == told[0].run_id]) == 1
+
+
+def test_a_time_limit_in_a_pool_names_the_function():
+    async def long(x):
+        await asyncio.sleep(0.3)
+
+    pools = Pools()
+    pools.create("side", 1, "thread")
+    try:
+        with pytest.raises(StepError, match=r"long: not done after 0\.05 s"):
+            run("x: int\na = native(f, x=x, pool='side', timeout_s=0.05)", {"f": long}, Session(pools=pools), x=1)
+    finally:
+        pools.close()
