@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dspex_nb.ambient import BOOK, home
 from dspex_nb.cache import Cache, request_key, waits
@@ -45,6 +45,16 @@ _USUAL_ANSWER = 1000  # tokens set aside under a budget where max_tokens does no
 _NO_FORM = (KeyError, TypeError, AttributeError, ValueError)  # what reading raises where a server's JSON has another shape
 
 _OURS = frozenset({"cache", "ttl_s"})  # options of a call that say how it is kept and are never sent
+
+
+class Hearer(Protocol):
+    """Hears an answer while it comes."""
+
+    def begin(self) -> None:
+        """An answer begins; what came of one before it, which broke off, is void."""
+
+    def take(self, delta: Delta) -> None:
+        """The next piece of it."""
 
 
 @dataclass(slots=True)  # not frozen: that would triple what making one costs, at every call
@@ -96,7 +106,15 @@ class Client:
         """`"chat"`, or `"responses"` for OpenAI's other API; what a reasoning model is asked for depends on it."""
         return str(self._origin.get("model_type", "chat"))
 
-    def complete(self, request: Request, *, scope: Scope, cache: Cache | None = None, ttl_s: float | None = None) -> Response:
+    def complete(
+        self,
+        request: Request,
+        *,
+        scope: Scope,
+        cache: Cache | None = None,
+        ttl_s: float | None = None,
+        hearer: Hearer | None = None,
+    ) -> Response:
         """Ask, blocking this thread.
 
         Args:
@@ -106,6 +124,8 @@ class Client:
             scope: The run it belongs to: its stop breaks the call off, its bus receives `LMCalled`.
             cache: Looked into first and given the answer before it is returned; None asks anew.
             ttl_s: How long this answer is kept.
+            hearer: Hears the answer while it comes, where it is asked for now and is one answer; the call stays the same call:
+                kept, shared and tried again like any other.
 
         Raises:
             LMError: One of its kinds, after the retries it allows.
@@ -116,7 +136,7 @@ class Client:
         call = self._call(request, cache, ttl_s)
         try:
             scope.cancel.check()
-            response = self._from_cache(call) or self._through_flight(call, scope)
+            response = self._from_cache(call) or self._through_flight(call, scope, hearer)
         except BaseException as error:
             self._publish(call, scope, None, error)
             raise
@@ -303,16 +323,16 @@ class Client:
         except (KeyError, TypeError):  # another version's record
             return None
 
-    def _through_flight(self, call: _Call, scope: Scope) -> Response:
+    def _through_flight(self, call: _Call, scope: Scope, hearer: Hearer | None) -> Response:
         if call.cache is None:
-            return self._ask(call, scope)
+            return self._ask(call, scope, hearer)
         while True:
             flight, leads = self._all_flights().join(call.key, on_loop=False)
             if flight is None:
-                return self._keep(call, self._ask(call, scope))
+                return self._keep(call, self._ask(call, scope, hearer))
             if leads:
                 try:
-                    response = self._pay(call, call.cache, scope)
+                    response = self._pay(call, call.cache, scope, hearer)
                 except BaseException as error:
                     self._land(call, flight, None, error)
                     raise
@@ -341,7 +361,7 @@ class Client:
             if shared is not None:
                 return as_shared(shared)
 
-    def _pay(self, call: _Call, cache: Cache, scope: Scope) -> Response:
+    def _pay(self, call: _Call, cache: Cache, scope: Scope, hearer: Hearer | None) -> Response:
         """Ask, or wait for the answer that another process is being given, or take that process's turn if it fails or dies."""
         for wait_s in waits():
             asking = cache.asking(call.key)
@@ -349,7 +369,7 @@ class Client:
                 mine = asking.begin()
                 response = self._from_cache(call, again=True)  # it may have come while this one waited
                 if response is None and mine:
-                    response = self._keep(call, self._ask(call, scope))
+                    response = self._keep(call, self._ask(call, scope, hearer))
             finally:
                 asking.end()
             if response is not None:
@@ -379,17 +399,32 @@ class Client:
             await asleep(wait_s, scope.cancel)
         raise AssertionError("unreachable")
 
-    def _ask(self, call: _Call, scope: Scope) -> Response:
+    def _ask(self, call: _Call, scope: Scope, hearer: Hearer | None = None) -> Response:
         body = self._body(call)
         for attempt in itertools.count():
             try:
                 with self._turn(call, scope) as start:
                     self._admit(attempt)
+                    if hearer is not None:
+                        return self._heard(body, start, scope, hearer)
                     answer = self._wire.call(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel)
                     return self._answered(start, self._read(answer))
             except LMError as error:
+                if hearer is not None and isinstance(error, LMInvalidRequestError) and "stream" in error.message.lower():
+                    hearer = None  # some servers, and some accounts at some providers, are refused streams only
+                    continue
                 sleep(self._wait_s(error, attempt), scope.cancel)
         raise AssertionError("unreachable")
+
+    def _heard(self, body: Mapping[str, Any], start: Start | None, scope: Scope, hearer: Hearer) -> Response:
+        """Send a request as a stream, tell the hearer what comes, and return the whole."""
+        gathered = Gathered()
+        hearer.begin()
+        with _reading(start, gathered):
+            for chunk in self._wire.stream(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel):
+                if delta := self._add(gathered, chunk):
+                    hearer.take(delta)
+            return self._answered(start, self._gathered(gathered))
 
     async def _aask(self, call: _Call, scope: Scope) -> Response:
         body = self._body(call)
