@@ -7,18 +7,30 @@ import queue
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from dspex_nb.errors import PoolError
-from dspex_nb.pools.streams import BUFFER, Channel, PoolStream
-from dspex_nb.pools.tasks import PoolFuture, Task
+from dspex_nb.pools.channels import BUFFER, Channel
+from dspex_nb.pools.futures import PoolFuture
+from dspex_nb.pools.streams import PoolStream
+from dspex_nb.pools.tasks import Task
 from dspex_nb.scopes import Scope
-
-if TYPE_CHECKING:
-    from dspex_nb.pools.pool import Pool
 
 Work = Callable[..., Any] | str
 ReturnAs = Literal["list", "generator", "generator_unordered"]
+
+
+class TakesTasks(Protocol):
+    """What calls need of a pool."""
+
+    @property
+    def size(self) -> int:
+        """How many slots it has."""
+        ...
+
+    def run(self, task: Task) -> PoolFuture:
+        """Have `task` done."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +46,7 @@ class TaskOptions:
 class Calls:
     """submit, call, map and stream, and their asynchronous forms. `pool.options(priority=1)` gives them with options."""
 
-    def __init__(self, pool: Pool, options: TaskOptions) -> None:
+    def __init__(self, pool: TakesTasks, options: TaskOptions) -> None:
         self._pool, self._options = pool, options
 
     def options(self, **changes: Any) -> Calls:
