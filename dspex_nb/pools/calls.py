@@ -43,10 +43,13 @@ class TaskOptions:
     scope: Scope | None = None
 
 
+_PLAIN = TaskOptions()
+
+
 class Calls:
     """submit, call, map and stream, and their asynchronous forms. `pool.options(priority=1)` gives them with options."""
 
-    def __init__(self, pool: TakesTasks, options: TaskOptions) -> None:
+    def __init__(self, pool: TakesTasks, options: TaskOptions = _PLAIN) -> None:
         self._pool, self._options = pool, options
 
     def options(self, **changes: Any) -> Calls:
@@ -120,6 +123,8 @@ class Calls:
 
     def _task(self, fn: Work, args: tuple[Any, ...], kwargs: dict[str, Any], timeout_s: float | None = None) -> Task:
         chosen = self._options
+        if chosen is _PLAIN and timeout_s is None:
+            return Task(fn, args, kwargs)
         limit = chosen.timeout_s if timeout_s is None else timeout_s
         return Task(fn, args, kwargs, timeout_s=limit, priority=chosen.priority, idempotent=chosen.idempotent, scope=chosen.scope)
 

@@ -29,7 +29,7 @@ class Dispatch:
 
     Attributes:
         lock: Guards everything here, and the leases.
-        freed: Notified when a slot may be free.
+        freed: Notified when a slot may be free and somebody is `awaiting` one.
         counts: How tasks ended.
         closed: Whether it takes no more tasks.
     """
@@ -39,6 +39,7 @@ class Dispatch:
         self._serve = serve
         self.lock = threading.RLock()
         self.freed = threading.Condition(self.lock)
+        self.awaiting = 0
         self.queue = WaitingTasks()
         self.counts: Counter[str] = Counter(done=0, failed=0, broken_off=0, retried=0)
         self.closed = False
@@ -96,8 +97,8 @@ class Dispatch:
             task.future.abandoned = True
             lane.task = lane.thread = None
             lane.idle, lane.deadline = True, float("inf")
-            if not self.closed:
-                self._following(lane)
+            if not self.closed and (act := self._waiting_for(lane)) is not None:
+                self._give(lane, act)
 
     def occupied(self, task: Task) -> bool:
         """Whether waiting for `task` from this thread could never end: it drives the slot the task needs. The lock is held."""
@@ -141,12 +142,11 @@ class Dispatch:
         lane.thread = threading.Thread(target=self._drive, args=(lane, act), name=name, daemon=True)
         lane.thread.start()
 
-    def _following(self, lane: Lane) -> None:
-        """Give an idle slot what waits for it; the lock is held."""
-        if lane.own:
-            self._give(lane, lane.own.popleft())
-        else:
-            self.feed(lane)
+    def _waiting_for(self, lane: Lane) -> Task | Renewal | None:
+        """Take what waits for a slot, its own before the queue's; the lock is held."""
+        act = lane.own.popleft() if lane.own else self.queue.pop() if lane.lease is None else None
+        lane.task = act if isinstance(act, Task) else None
+        return act
 
     def _drive(self, lane: Lane, first: Task | Renewal) -> None:
         me = threading.current_thread()
@@ -167,14 +167,14 @@ class Dispatch:
             if lane.thread is not me:  # this thread was abandoned, another drives the slot
                 return None
             lane.task = None
-            act = lane.own.popleft() if lane.own else self.queue.pop() if lane.lease is None else None
+            act = self._waiting_for(lane) if lane.own or self.queue else None
             if act is not None:
-                lane.task = act if isinstance(act, Task) else None
                 return act
             if self.closed:
                 return None
             lane.idle = True
-            self.freed.notify_all()
+            if self.awaiting:
+                self.freed.notify_all()
         return lane.inbox.get()
 
     def _close_lane(self, lane: Lane, deadline: float) -> None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dspex_nb.errors import PoolError, SessionLostError
-from dspex_nb.pools.calls import Calls, TaskOptions
+from dspex_nb.pools.calls import Calls
 from dspex_nb.pools.crew import crew
 from dspex_nb.pools.dispatch import Dispatch
 from dspex_nb.pools.futures import PoolFuture
@@ -44,7 +44,7 @@ class Pool(Calls):
     def __init__(
         self, name: str, size: int, backend: str, new_worker: Callable[[Slot], Worker], settings: PoolSettings | None = None
     ) -> None:
-        super().__init__(self, TaskOptions())
+        super().__init__(self)
         self.name, self.size, self.backend, self.settings = name, size, backend, settings or PoolSettings()
         self.log: deque[LogLine] = deque(maxlen=_LOG_LINES)
         self._lanes = [Lane(at, new_worker(Slot(name, at, size, self.settings))) for at in range(size)]
@@ -114,19 +114,20 @@ class Pool(Calls):
     def run(self, task: Task) -> PoolFuture:
         """Have `task` done; the one way in, which everything else uses."""
         task.log = self.log
-        worker = self._lanes[0].worker
+        worker, slots = self._lanes[0].worker, self._slots
         task.payload = worker.pack(task)
         with self._lock:
-            if self._slots.closed:
-                raise self._slots.closed_error()
-            inline = not worker.separate and self._slots.occupied(task)
-            if not inline and task.lease is not None:
-                self._enqueue_held(task, task.lease)
-            elif not inline:
-                self._slots.enqueue(task)
-        if inline and task.channel is not None:
+            if slots.closed:
+                raise slots.closed_error()
+            if worker.separate or not slots.occupied(task):
+                if task.lease is not None:
+                    self._enqueue_held(task, task.lease)
+                else:
+                    slots.enqueue(task)
+                return task.future
+        if task.channel is not None:
             crew.start(self._run_here, task)  # its reader is this thread
-        elif inline:
+        else:
             self._run_here(task)
         return task.future
 
@@ -221,7 +222,11 @@ class Pool(Calls):
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._leases.refusal(key, self.name)
-                self._slots.freed.wait(left)
+                self._slots.awaiting += 1
+                try:
+                    self._slots.freed.wait(left)
+                finally:
+                    self._slots.awaiting -= 1
 
     def release(self, lease: Lease) -> None:
         """Give a slot back, when nobody holds it any more and its time to live has passed."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from dspex_nb.errors import PoolError, SessionLostError, WorkerDiedError
 from dspex_nb.pools.lanes import Lane, Renewal
 from dspex_nb.pools.limits import NEVER, Limits
-from dspex_nb.pools.tasks import LogLine, Task
+from dspex_nb.pools.tasks import Lease, LogLine, Task
 from dspex_nb.pools.watch import Watch
 
 _ATTEMPTS = 3
@@ -61,30 +61,33 @@ class Serving:
             return None
         self._set_limits(lane, act)
         try:
-            value = self._perform(lane, act)
+            plain = not lane.worker.separate and act.lease is None  # a thread is always there, and does not die
+            value = lane.worker.run(act) if plain else self._perform(lane, act)
             ended = "done" if (act.future.resolve(value) or act.delivered) and act.counts else None
             lane.served += ended is not None
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
             ended = "failed" if act.future.fail(error) or act.delivered else None
         lane.deadline = NEVER
-        if lane.task is act:  # else this thread was abandoned
+        if lane.worker.separate and lane.task is act:  # else nothing needs care, or this thread was abandoned
             self._tend(lane, lambda: lane.worker.tend(leased=lane.lease is not None))
         return ended
 
     def _set_limits(self, lane: Lane, task: Task) -> None:
         limit = task.timeout_s if task.timeout_s is not None else self.timeout_s
         lane.began_at = now = time.monotonic()
-        lane.deadline, lane.limit = (NEVER, 0.0) if limit is None else (now + limit, limit)
-        due = min(lane.deadline, now + self._limits.tick_s)
-        if due < NEVER:
-            self._watch.by(due)
+        if limit is not None:
+            lane.deadline, lane.limit = now + limit, limit
+        if limit is not None or self._limits.tick_s < NEVER:
+            self._watch.by(min(lane.deadline, now + self._limits.tick_s))
 
     def _perform(self, lane: Lane, task: Task) -> Any:
         """Make the call; make it again where its worker died before it began, or in it if the task is idempotent."""
         attempt = 1
         while True:
             try:
-                self._make_ready(lane, task)
+                lane.worker.ready()
+                if task.lease is not None:
+                    self._build_state(lane, task, task.lease)
                 if task.future.done():  # broken off while its worker started
                     raise CancelledError
                 return lane.worker.run(task)
@@ -97,11 +100,9 @@ class Serving:
                 if error.began:
                     self.slots.count("retried")
 
-    def _make_ready(self, lane: Lane, task: Task) -> None:
-        """Have a worker there, and for a session the one with its state."""
-        lane.worker.ready()
-        lease = task.lease
-        if lease is None or lease.generation == lane.worker.generation:
+    def _build_state(self, lane: Lane, task: Task, lease: Lease) -> None:
+        """Have the state of the task's session in the worker."""
+        if lease.generation == lane.worker.generation:
             return
         if lease.initializer is not None:
             lane.worker.run(lease.initializer)

@@ -39,9 +39,8 @@ class Session(Calls):
         initargs: tuple[Any, ...] = (),
         ttl_s: float | None = None,
         wait_s: float | None = None,
-        options: TaskOptions | None = None,
     ) -> None:
-        super().__init__(pool, options or TaskOptions())
+        super().__init__(pool)
         self.pool, self.key, self.ttl_s, self.wait_s = pool, key, ttl_s, wait_s
         self._initializer = None if initializer is None else Task(initializer, initargs)
         self._lease: Lease | None = None

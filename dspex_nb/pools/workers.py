@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from types import CoroutineType
 from typing import Any, ClassVar, Protocol
 
 from dspex_nb.errors import PoolError
@@ -91,7 +91,7 @@ class ThreadWorker:
         assert not isinstance(task.fn, str)  # noqa: S101 - see pack
         value = task.context.run(task.fn, *task.args, **task.kwargs)
         if task.channel is None:
-            return task.context.run(iterating.whole, value) if inspect.iscoroutine(value) else value
+            return task.context.run(iterating.whole, value) if isinstance(value, CoroutineType) else value
         return task.context.run(self._pour, iterating.each(value), task)
 
     def break_off(self, why: PoolError | None = None) -> bool:  # noqa: ARG002 - the port's
