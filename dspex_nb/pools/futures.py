@@ -78,8 +78,8 @@ class PoolFuture(Future[Any]):
     def started(self, break_off: Callable[[], None]) -> bool:
         """Note that the task starts; False if it is over already (cancelled while it waited).
 
-        Without the lock, which every call would pay for: this notes how to break off and then looks at the state, `cancel` changes
-        the state and then breaks off, so whichever comes second sees the other.
+        Without the lock, which every call would pay for: this notes how to break off and then looks at the state, `cancel`
+        changes the state and then breaks off, so whichever comes second sees the other.
         """
         self._break_off, self._running = break_off, True
         return self._state == PENDING
@@ -87,4 +87,3 @@ class PoolFuture(Future[Any]):
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait in the running event loop; cancelling that wait cancels the task."""
         return asyncio.wrap_future(self).__await__()
-

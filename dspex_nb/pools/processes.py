@@ -8,7 +8,8 @@ import pickle
 import queue
 import re
 import time
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
 
 from dspex_nb.errors import PoolError, TransferError, WorkerDiedError
 from dspex_nb.pools.carrying import settings as carried
@@ -22,6 +23,66 @@ from dspex_nb.pools.warden import VARIABLE, kill_marked
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|_AUTH|COOKIE", re.IGNORECASE)
 
 
+MODULE = "dspex_nb.pools.slot"
+"""What a worker process runs."""
+
+
+class Child(Protocol):
+    """A worker process as it is talked to: `ChildProcess` on this machine, `FarChild` on another.
+
+    Attributes:
+        lost: Whether it is out of reach, so that nobody knows what it does.
+    """
+
+    @property
+    def pid(self) -> int:
+        """Its process id, where it runs."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        ...
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is out of reach."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, None while it runs or if nobody knows."""
+        ...
+
+    def send(self, message: Mapping[str, Any], blob: bytes | None = None) -> None:
+        """Send one command; raises WorkerDiedError if it has ended."""
+        ...
+
+    def on_message(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        """Call `callback` with each message, in order."""
+        ...
+
+    def on_exit(self, callback: Callable[[int], None]) -> None:
+        """Call `callback` with the exit code once, after the last message."""
+        ...
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait for its end."""
+        ...
+
+    def terminate(self, grace_s: float = 2.0) -> int | None:
+        """Tell it to end, and kill it if it does not."""
+        ...
+
+    def kill(self, wait_s: float = 2.0) -> int | None:
+        """Kill it and what it started."""
+        ...
+
+    def tail(self, max_bytes: int = 2000) -> str:
+        """Return the end of what it printed."""
+        ...
+
+
 class ProcessWorker:
     """Runs tasks in one process, started at the first task and again after it died or was due for replacement."""
 
@@ -30,7 +91,7 @@ class ProcessWorker:
     def __init__(self, slot: Slot) -> None:
         self.name, self.slot = slot.name, slot
         self.generation = 0
-        self._child: ChildProcess | None = None
+        self._child: Child | None = None
         self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._task: Task | None = None
         self._settings: bytes | None = None
@@ -117,17 +178,7 @@ class ProcessWorker:
 
     def _start(self) -> None:
         settings = self.slot.settings
-        marks = scratch.new_mark()
-        # Whoever may list processes sees their environment: what looks like a secret goes over the pipe instead.
-        secret = {name: value for name, value in os.environ.items() if _SECRET.search(name)}
-        environment: dict[str, str | None] = {**self.slot.environment(), **marks, **dict.fromkeys(secret)}
-        beat = str(settings.heartbeat_s / 3)
-        try:
-            child = ChildProcess("dspex_nb.pools.slot", [self.name, beat], env=environment, python=settings.python)
-        except OSError as error:
-            raise PoolError(
-                f"pool {self.slot.pool!r}: its worker cannot be started: {error}", hint="check python= and the free memory"
-            ) from error
+        child, environ = self._new_child()
         # A queue of its own for each process: a late word from a dead one must not answer a later task.
         replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._child, self._replies, self._settings = child, replies, None
@@ -135,10 +186,26 @@ class ProcessWorker:
         self._killed, self._why, self._served, self._since = False, None, 0, time.monotonic()
         child.on_message(lambda message: self._hear(replies, message))
         child.on_exit(lambda code: replies.put({"exit": code}))
-        mark = marks[VARIABLE]
-        child.on_exit(lambda _: _clear_up(mark))  # what it started and what left its process group
         with contextlib.suppress(WorkerDiedError):  # the next task finds that out, and why
-            child.send({"do": "begin", "environ": secret, "imports": settings.imports})
+            child.send({"do": "begin", "environ": environ, "imports": settings.imports})
+
+    def _new_child(self) -> tuple[Child, dict[str, str]]:
+        """Start a process; return it and the variables it is told of."""
+        marks = scratch.new_mark()
+        # Whoever may list processes sees their environment: what looks like a secret goes over the pipe instead.
+        secret = {name: value for name, value in os.environ.items() if _SECRET.search(name)}
+        environment: dict[str, str | None] = {**self.slot.environment(), **marks, **dict.fromkeys(secret)}
+        try:
+            child = ChildProcess(MODULE, [self.name, self.slot.beat], env=environment, python=self.slot.settings.python)
+        except OSError as error:
+            raise self._no_start(str(error)) from error
+        child.on_exit(lambda _: _clear_up(marks[VARIABLE]))  # what it started and what left its process group
+        return child, secret
+
+    def _no_start(self, why: str) -> PoolError:
+        return PoolError(
+            f"pool {self.slot.pool!r}: its worker cannot be started: {why}", hint="check python= and the free memory"
+        )
 
     def _exchange(self, task: Task) -> dict[str, Any] | None:
         """Return the reply, `{"exit": code}` if the process died in the task, None if it died before it."""
@@ -158,10 +225,10 @@ class ProcessWorker:
             child.wait(2.0)
             return None
         reply = replies.get()
-        return reply if self._began else None
+        return reply if self._began or child.lost else None  # out of reach, nobody knows whether it had begun
 
     @staticmethod
-    def _connect(task: Task, child: ChildProcess) -> None:
+    def _connect(task: Task, child: Child) -> None:
         def tell(message: dict[str, Any]) -> None:
             with contextlib.suppress(WorkerDiedError):
                 if not task.future.done():
