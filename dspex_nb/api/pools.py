@@ -62,7 +62,6 @@ def pool(  # noqa: PLR0913 - a record would only hide the settings
         PoolError: There is no such pool, or a setting that cannot be kept.
     """
     pools: Pools = session().pools
-    carried.pack = _pack
     settings: dict[str, Any] = {
         "memory_bytes": memory_bytes, "timeout_s": timeout_s, "gpus": gpus, "cpu_threads": cpu_threads, "max_tasks": max_tasks,
         "max_age_s": max_age_s, "sessions": sessions, "python": python, "imports": tuple(imports) or None,
@@ -139,6 +138,9 @@ def _pack() -> bytes | None:
     if _packed[0] is not now:
         _packed = (now, _state(now))
     return _packed[1]
+
+
+carried.pack = _pack  # also for pools that a step's `pool=` makes
 
 
 def _state(now: Session) -> bytes | None:

@@ -71,7 +71,7 @@ class Agent:
             self._take(data)
 
     async def listen(self, wait_s: float = 1.0) -> bytes:
-        """Return what the processes have said since the last call, as soon as there is something, at the latest after `wait_s`."""
+        """Return what the processes have said since the last call, as soon as there is something, within `wait_s`."""
         self._heard_at = time.monotonic()
         if self._news is None:
             self._loop, self._news = asyncio.get_running_loop(), asyncio.Event()

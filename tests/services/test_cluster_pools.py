@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from dspex_nb.pools import Pools
@@ -25,19 +27,33 @@ def ray_cluster():
     ray.shutdown()
 
 
-class TestDask(PoolSuite):
+class ClusterSuite(PoolSuite):
+    clears_files = True
+
+    def taking(self, *variables):
+        return {"variables": variables}
+
+    def make_pool(self, size, **options):
+        return Pools().create("suite", size, self.backend, **self.options, **options)
+
+
+class TestDask(ClusterSuite):
+    backend = "dask"
+    gives_devices = False
+    gives_devices_why = "slots start where there is the resource `GPU`, which Dask does not hold for an actor's life; who starts a worker says what it sees"
+    partly: ClassVar = {"test_a_higher_priority_goes_first": "in the pool's own queue; Dask's priorities are not used"}
+
     @pytest.fixture(autouse=True)
     def _cluster(self, dask_cluster):
-        self.address = dask_cluster.scheduler_address
-
-    def make_pool(self, size, **options):
-        return Pools().create("suite", size, "dask", address=self.address, **options)
+        type(self).options = {"address": dask_cluster.scheduler_address}
 
 
-class TestRay(PoolSuite):
+class TestRay(ClusterSuite):
+    backend = "ray"
+    gives_devices = False
+    gives_devices_why = "GPUs are asked for as `num_gpus`, and Ray says what a slot sees; not run here, for want of GPUs"
+    partly: ClassVar = {"test_a_higher_priority_goes_first": "in the pool's own queue; Ray has no priorities"}
+
     @pytest.fixture(autouse=True)
     def _cluster(self, ray_cluster):
-        pass
-
-    def make_pool(self, size, **options):
-        return Pools().create("suite", size, "ray", **options)
+        type(self).options = {"address": "auto"}
