@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import shutil
+import tempfile
 import threading
 import time
 import weakref
@@ -104,6 +106,8 @@ class Agent:
 
     def _start(self, number: int, wanted: Mapping[str, Any]) -> None:
         marks = scratch.new_mark()
+        files = tempfile.mkdtemp(prefix=f"{number}-", dir=marks["TMPDIR"])  # its own: they go with it, this process stays
+        marks["TMPDIR"] = files
         try:
             child = ChildProcess(wanted["module"], wanted["args"], env={**wanted["env"], **marks}, python=wanted["python"])
         except OSError as error:
@@ -113,7 +117,7 @@ class Agent:
         me = weakref.ref(self)  # a process that runs on must not keep an agent that nobody wants any more
         self._say({"from": number, "pid": child.pid})
         child.on_message(lambda message: _tell(me, number, message))
-        child.on_exit(lambda code: _ended(me, number, code, marks[VARIABLE]))
+        child.on_exit(lambda code: _ended(me, number, code, marks[VARIABLE], files))
 
     def _say(self, message: Mapping[str, Any], blob: bytes | None = None) -> None:
         with self._lock:
@@ -149,8 +153,9 @@ def _tell(me: weakref.ref[Agent], number: int, message: dict[str, Any]) -> None:
         agent._say({"from": number, "message": message}, blob)  # noqa: SLF001 - its own
 
 
-def _ended(me: weakref.ref[Agent], number: int, code: int, mark: str) -> None:
+def _ended(me: weakref.ref[Agent], number: int, code: int, mark: str, files: str) -> None:
     kill_marked(mark)  # what it started and what left its process group
+    shutil.rmtree(files, ignore_errors=True)
     agent = me()
     if agent is not None:
         child = agent._children.pop(number, None)  # noqa: SLF001 - its own

@@ -15,6 +15,7 @@ from dspex_nb.errors import PoolError, TransferError, WorkerDiedError
 from dspex_nb.pools.carrying import settings as carried
 from dspex_nb.pools.child import ChildProcess, describe_exit
 from dspex_nb.pools.memory import tree_rss_bytes
+from dspex_nb.pools.pickling import dumps
 from dspex_nb.pools.scratch import scratch
 from dspex_nb.pools.settings import Slot
 from dspex_nb.pools.tasks import Task
@@ -103,10 +104,8 @@ class ProcessWorker:
         """Return the call pickled, so that functions of the notebook cross too, and the settings in force."""
         if self.slot.settings.python is not None:
             return _by_import_path(task), None
-        import cloudpickle
-
         try:
-            return bytes(cloudpickle.dumps((task.fn, task.args, dict(task.kwargs)))), carried.pack()
+            return dumps((task.fn, task.args, dict(task.kwargs))), carried.pack()
         except Exception as error:
             raise TransferError(
                 f"{task.name}: cannot be sent to a worker process: {error}",
