@@ -88,7 +88,8 @@ lint: $(TESTABLE)  ## ruff, mypy, import rules
 # Tests of the model run one at a time: two servers on two cores starve each other (a token took up to 0.5 s).
 test: $(TESTABLE) chromium postgresql lint  ## everything that needs no server
 	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; failed=0; \
-	$(BIN)/python -m pytest -m "not services and not model" -n 2 tests/unit tests/property tests/conformance || failed=1; \
+	$(BIN)/python -m pytest -p dspex_nb.testing.pool_table --check-pools-table docs/pools-table.md \
+		-m "not services and not model" -n 2 tests/unit tests/property tests/conformance || failed=1; \
 	$(BIN)/python -m pytest -m "model and not services" tests/unit tests/property tests/conformance || [ $$? = 5 ] || failed=1; \
 	$(BIN)/python -m pytest -m "not services" tests/notebooks tests/browser || failed=1; \
 	exit $$failed

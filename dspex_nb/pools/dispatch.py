@@ -44,16 +44,20 @@ class Dispatch:
         self.counts: Counter[str] = Counter(done=0, failed=0, broken_off=0, retried=0)
         self.closed = False
 
+    def start(self, task: Task) -> bool:
+        """Give a task to a free slot; False if there is none. The lock is held."""
+        for lane in self.lanes:
+            if lane.idle and lane.lease is None:
+                self._give(lane, task)
+                return True
+        return False
+
     def enqueue(self, task: Task) -> None:
-        """Give a task to a free slot, or queue it; the lock is held.
+        """Queue a task that found no free slot; the lock is held.
 
         Raises:
             PoolFullError: The queue is full.
         """
-        for lane in self.lanes:
-            if lane.idle and lane.lease is None:
-                self._give(lane, task)
-                return
         if len(self.queue) >= self.queue_size:
             self.queue.purge()
             self.refuse_if_full(len(self.queue), task)
@@ -101,12 +105,10 @@ class Dispatch:
                 self._give(lane, act)
 
     def occupied(self, task: Task) -> bool:
-        """Whether waiting for `task` from this thread could never end: it drives the slot the task needs. The lock is held."""
+        """Whether waiting for `task`, which found no free slot, could never end: this thread drives one that it may need."""
         if getattr(_here, "dispatch", None) is not self:
             return False
-        if task.lease is not None:
-            return bool(_here.lane.index == task.lease.lane)
-        return not any(lane.free for lane in self.lanes)
+        return task.lease is None or bool(_here.lane.index == task.lease.lane)
 
     def close(self, wait_s: float) -> None:
         """Take no more tasks, give running ones `wait_s`, then break them off; every future is resolved."""
@@ -155,7 +157,7 @@ class Dispatch:
         del first  # an idle slot must not keep a result alive
         while act is not None:
             ended_as = self._serve(lane, act)
-            act = None
+            act = None  # while it waits for the next
             act = self._next(lane, me, ended_as)
         if lane.thread is me:
             lane.worker.close()

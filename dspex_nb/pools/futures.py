@@ -33,7 +33,7 @@ class PoolFuture(Future[Any]):
     def result(self, timeout: float | None = None) -> Any:
         """Return the value, or raise the task's error; an interrupt (■) while it waits ends the task."""
         try:
-            return super().result(timeout)
+            return Future.result(self, timeout)  # the shorter way to the base, which every call takes
         except KeyboardInterrupt:
             self.interrupt()
             raise
@@ -62,7 +62,7 @@ class PoolFuture(Future[Any]):
     def resolve(self, value: Any) -> bool:
         """Set the result; False if it was resolved already."""
         try:
-            super().set_result(value)
+            self.set_result(value)
         except InvalidStateError:
             return False
         return True

@@ -119,6 +119,8 @@ class Pool(Calls):
         with self._lock:
             if slots.closed:
                 raise slots.closed_error()
+            if task.lease is None and slots.start(task):
+                return task.future
             if worker.separate or not slots.occupied(task):
                 if task.lease is not None:
                     self._enqueue_held(task, task.lease)

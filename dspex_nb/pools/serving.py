@@ -51,6 +51,7 @@ class Serving:
 
     def __init__(self, name: str, say: Callable[[LogLine], None], watch: Watch, limits: Limits, timeout_s: float | None) -> None:
         self._name, self._say, self._watch, self._limits, self.timeout_s = name, say, watch, limits, timeout_s
+        self._watched = limits.tick_s < NEVER
 
     def serve(self, lane: Lane, act: Task | Renewal) -> str | None:
         """Do a task, or replace the slot's worker; return what to count it as, None where it was counted or does not count."""
@@ -77,7 +78,7 @@ class Serving:
         lane.began_at = now = time.monotonic()
         if limit is not None:
             lane.deadline, lane.limit = now + limit, limit
-        if limit is not None or self._limits.tick_s < NEVER:
+        if limit is not None or self._watched:
             self._watch.by(min(lane.deadline, now + self._limits.tick_s))
 
     def _perform(self, lane: Lane, task: Task) -> Any:

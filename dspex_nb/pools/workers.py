@@ -88,8 +88,7 @@ class ThreadWorker:
 
     def run(self, task: Task) -> Any:
         """Make the call."""
-        assert not isinstance(task.fn, str)  # noqa: S101 - see pack
-        value = task.context.run(task.fn, *task.args, **task.kwargs)
+        value: Any = task.context.run(task.fn, *task.args, **task.kwargs)  # type: ignore[arg-type]  # no name, see pack
         if task.channel is None:
             return task.context.run(iterating.whole, value) if isinstance(value, CoroutineType) else value
         return task.context.run(self._pour, iterating.each(value), task)

@@ -2,7 +2,7 @@
 
     pytest -p dspex_nb.testing.pool_table --pools-table docs/pools-table.md tests/conformance/test_pools.py …
 
-Without `--pools-table` but with `--check-pools-table` the run fails where it contradicts a table that was written before.
+Backends that did not run keep their column. Without `--pools-table` but with `--check-pools-table` the run fails where it contradicts a table that was written before.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ class Outcomes:
         return f"{'partly' if kept else 'no'}: {reasons}" if reasons else "yes"
 
 
-def table(outcomes: Outcomes) -> str:
-    """Return the table as Markdown."""
-    backends = list(outcomes.seen)
-    rows = [("Promise", *(f"`{name}`" for name in backends)), ("---",) * (len(backends) + 1)]
-    rows += [(promise, *(outcomes.cell(name, promise) for name in backends)) for promise in PROMISES]
+def table(outcomes: Outcomes, before: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the table as Markdown; backends that did not run keep their column of the table `before`."""
+    columns = {name: dict(cells) for name, cells in before.items()}
+    columns |= {name: {promise: outcomes.cell(name, promise) for promise in PROMISES} for name in outcomes.seen}
+    rows = [("Promise", *(f"`{name}`" for name in columns)), ("---",) * (len(columns) + 1)]
+    rows += [(promise, *(cells.get(promise, "") for cells in columns.values())) for promise in PROMISES]
     return "\n".join([_HEAD, "", *(f"| {' | '.join(row)} |" for row in rows), ""])
 
 
@@ -101,7 +102,8 @@ def pytest_sessionfinish(session: Any) -> None:
         return
     out, check = config.getoption("--pools-table"), config.getoption("--check-pools-table")
     if out:
-        Path(out).write_text(table(_outcomes), encoding="utf-8")
+        before = read_table(Path(out).read_text(encoding="utf-8")) if Path(out).exists() else {}
+        Path(out).write_text(table(_outcomes, before), encoding="utf-8")
     elif check and Path(check).exists() and not config.getoption("keyword") and not session.shouldfail:
         found = list(differences(_outcomes, read_table(Path(check).read_text(encoding="utf-8"))))
         for line in found:
