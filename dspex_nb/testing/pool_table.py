@@ -2,7 +2,8 @@
 
     pytest -p dspex_nb.testing.pool_table --pools-table docs/pools-table.md tests/conformance/test_pools.py …
 
-Backends that did not run keep their column. Without `--pools-table` but with `--check-pools-table` the run fails where it contradicts a table that was written before.
+Backends that did not run keep their column. With `--check-pools-table` instead, the run fails where it contradicts a table that
+was written before.
 """
 
 from __future__ import annotations
