@@ -15,7 +15,7 @@ from dspex_nb.pools.settings import Slot, processors
 
 OPTIONS = ("client", "security")
 _LISTEN_S = 1.0
-_LATE_S = 10.0
+_LATE_S = 60.0  # a machine that is busy is not lost
 
 
 class DaskWorker(ClusterWorker):

@@ -13,7 +13,7 @@ from dspex_nb.pools.settings import Slot, processors
 
 OPTIONS = ("runtime_env",)
 _LISTEN_S = 1.0
-_LATE_S = 10.0
+_LATE_S = 60.0  # a machine that is busy is not lost
 
 
 class RayWorker(ClusterWorker):

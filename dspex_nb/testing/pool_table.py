@@ -16,6 +16,7 @@ from typing import Any
 from dspex_nb.testing.pool_promises import PROMISES
 
 _HEAD = "<!-- Generated from a run of the conformance suites, see dspex_nb/testing/pool_table.py; do not edit. -->"
+_ORDER = ("thread", "loky", "dask", "ray")
 
 
 @dataclass
@@ -44,6 +45,7 @@ def table(outcomes: Outcomes, before: Mapping[str, Mapping[str, str]]) -> str:
     """Return the table as Markdown; backends that did not run keep their column of the table `before`."""
     columns = {name: dict(cells) for name, cells in before.items()}
     columns |= {name: {promise: outcomes.cell(name, promise) for promise in PROMISES} for name in outcomes.seen}
+    columns = {name: columns[name] for name in dict.fromkeys([*_ORDER, *columns]) if name in columns}
     rows = [("Promise", *(f"`{name}`" for name in columns)), ("---",) * (len(columns) + 1)]
     rows += [(promise, *(cells.get(promise, "") for cells in columns.values())) for promise in PROMISES]
     return "\n".join([_HEAD, "", *(f"| {' | '.join(row)} |" for row in rows), ""])

@@ -185,7 +185,7 @@ class WorkerSuite:
             )
             kernel = subprocess.Popen([sys.executable, "-c", script])  # noqa: S603 - our own
             try:
-                acts.wait_until(lambda: os.path.exists(path), 60)  # noqa: PTH110
+                acts.wait_until(lambda: os.path.exists(path), 120)  # noqa: PTH110
                 *words, left = acts.text_of(path).split()
                 pids = [int(word) for word in words]
                 assert all(map(acts.alive, pids))
