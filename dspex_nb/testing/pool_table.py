@@ -53,7 +53,7 @@ def table(outcomes: Outcomes, before: Mapping[str, Mapping[str, str]]) -> str:
 
 def read_table(text: str) -> dict[str, dict[str, str]]:
     """Return a written table's cells, by backend and promise."""
-    rows = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in text.splitlines() if line.startswith("|")]
     backends = [name.strip("`") for name in rows[0][1:]]
     return {name: {row[0]: row[at + 1] for row in rows[2:]} for at, name in enumerate(backends)}
 
