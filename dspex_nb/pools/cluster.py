@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dspex_nb.errors import PoolError
+from dspex_nb.pools.children import MODULE, Child
 from dspex_nb.pools.far import FarChild, Line, Link
-from dspex_nb.pools.processes import MODULE, Child, ProcessWorker
+from dspex_nb.pools.processes import ProcessWorker
 from dspex_nb.pools.settings import Slot
 
 OPTIONS = ("address", "resources", "gpus", "cpus", "variables", "start_s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from dspex_nb.pools.settings import Slot, processors
 
 OPTIONS = ("client", "security")
 _LISTEN_S = 1.0
+_numbers = itertools.count()
 _LATE_S = 60.0  # a machine that is busy is not lost
 
 
@@ -58,8 +60,9 @@ class DaskEngine:
         """Submit an agent as an actor."""
         options = slot.settings.options
         resources = dict(options.get("resources") or {})
-        if options.get("gpus"):
-            resources["GPU"] = share(self._gpus(options["gpus"]), slot)
+        gpus = self._gpus(options.get("gpus") or 0)
+        if gpus:  # asked for none, Dask would look for a worker that has some
+            resources["GPU"] = share(gpus, slot)
         workers = self._spread(slot, resources)
         future = self._client.submit(
             Agent, look_s, actor=True, pure=False, key=f"dspex-{slot.name}-{id(slot):x}-{next(_numbers)}",
@@ -108,8 +111,8 @@ class DaskEngine:
 
     def _found(self) -> str:
         workers = self._workers()
-        told = [f"{worker['nthreads']} threads, {worker.get('resources') or 'no resources'}" for worker in workers.values()]
-        return f"{len(workers)} workers: {'; '.join(told[:5])}" if workers else "no workers"
+        told = [f"{worker['nthreads']} thread(s), {worker.get('resources') or 'no resources'}" for worker in workers.values()]
+        return f"{len(workers)} worker(s): {'; '.join(told[:5])}" if workers else "no worker"
 
 
 class DaskLine:
@@ -152,12 +155,3 @@ def _current_client() -> Any:
     with contextlib.suppress(ValueError):
         return Client.current()
     return None
-
-
-def _count() -> Any:
-    import itertools
-
-    return itertools.count()
-
-
-_numbers = _count()

@@ -8,12 +8,12 @@ import pickle
 import queue
 import re
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from dspex_nb.errors import PoolError, TransferError, WorkerDiedError
 from dspex_nb.pools.carrying import settings as carried
 from dspex_nb.pools.child import ChildProcess, describe_exit
+from dspex_nb.pools.children import MODULE, Child
 from dspex_nb.pools.memory import tree_rss_bytes
 from dspex_nb.pools.pickling import dumps
 from dspex_nb.pools.scratch import scratch
@@ -22,66 +22,6 @@ from dspex_nb.pools.tasks import Task
 from dspex_nb.pools.warden import VARIABLE, kill_marked
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|_AUTH|COOKIE", re.IGNORECASE)
-
-
-MODULE = "dspex_nb.pools.slot"
-"""What a worker process runs."""
-
-
-class Child(Protocol):
-    """A worker process as it is talked to: `ChildProcess` on this machine, `FarChild` on another.
-
-    Attributes:
-        lost: Whether it is out of reach, so that nobody knows what it does.
-    """
-
-    @property
-    def pid(self) -> int:
-        """Its process id, where it runs."""
-        ...
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        ...
-
-    @property
-    def lost(self) -> bool:
-        """Whether it is out of reach."""
-        ...
-
-    @property
-    def returncode(self) -> int | None:
-        """Its exit code, None while it runs or if nobody knows."""
-        ...
-
-    def send(self, message: Mapping[str, Any], blob: bytes | None = None) -> None:
-        """Send one command; raises WorkerDiedError if it has ended."""
-        ...
-
-    def on_message(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-        """Call `callback` with each message, in order."""
-        ...
-
-    def on_exit(self, callback: Callable[[int], None]) -> None:
-        """Call `callback` with the exit code once, after the last message."""
-        ...
-
-    def wait(self, timeout_s: float | None = None) -> int | None:
-        """Wait for its end."""
-        ...
-
-    def terminate(self, grace_s: float = 2.0) -> int | None:
-        """Tell it to end, and kill it if it does not."""
-        ...
-
-    def kill(self, wait_s: float = 2.0) -> int | None:
-        """Kill it and what it started."""
-        ...
-
-    def tail(self, max_bytes: int = 2000) -> str:
-        """Return the end of what it printed."""
-        ...
 
 
 class ProcessWorker:
@@ -263,10 +203,14 @@ class ProcessWorker:
     def _died(self, task: Task, *, began: bool) -> PoolError:
         if self._why is not None:
             return self._why
-        tail = self._child.tail(500) if self._child else ""
-        code = self._child.returncode if self._child else None
+        child = self._child
+        tail = child.tail(500) if child else ""
+        if child is not None and child.lost:
+            what = f"is out of reach ({tail}), and may or may not have done it"
+        else:
+            what = f"{describe_exit(child.returncode if child else None)}{f'; it last printed: {tail}' if tail else ''}"
         error = WorkerDiedError(
-            f"{task.name}: its worker process {describe_exit(code)}{f'; it last printed: {tail}' if tail else ''}",
+            f"{task.name}: its worker process {what}",
             hint="the pool goes on with a new worker; if it was killed by the system, give it less data or more memory",
         )
         error.began = began

@@ -129,7 +129,7 @@ def test_a_wish_that_no_worker_can_grant(pools, dask_cluster):
     pool = pools.create("gpu", 1, "dask", address=dask_cluster.scheduler_address, gpus=1, start_s=2)
     with pytest.raises(PoolError, match="no place for a slot with GPU=1") as caught:
         pool.call(size, "a")
-    assert "2 workers" in caught.value.message
+    assert "1 thread(s), no resources" in caught.value.message  # a worker; one may be on its way back
     assert "add workers" in caught.value.hint
 
 
