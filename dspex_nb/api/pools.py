@@ -45,7 +45,7 @@ def pool(  # noqa: PLR0913 - a record would only hide the settings
             `multimodal` (2, 8 GB each) are made at first use, as large as the machine allows.
         size: Slots; by default as many as the machine has processors.
         backend: `"thread"`, or `"loky"`: each slot is one supervised process; `"dask"` and `"ray"`: it runs on a cluster
-            (docs/pools.md). By default threads, but processes for the four names and where a setting asks for them.
+            (docs/pools.md). By default threads, but processes for the four names.
         memory_bytes: Most memory of one worker and all it started; a task that takes more fails, its worker is killed.
         timeout_s: Seconds a task may run.
         gpus: GPUs the workers see, dealt out over the slots: how many, True for all, ids, 0 for none.

@@ -14,7 +14,7 @@ from dspex_nb.pools.memory import machine_bytes
 from dspex_nb.pools.pool import Pool
 from dspex_nb.pools.processes import ProcessWorker
 from dspex_nb.pools.settings import PoolSettings, Slot, devices, processors
-from dspex_nb.pools.workers import OF_PROCESSES, ThreadWorker, Worker
+from dspex_nb.pools.workers import ThreadWorker, Worker
 
 _BACKENDS: dict[str, Callable[[Slot], Worker]] = {"thread": ThreadWorker, "loky": ProcessWorker, "process": ProcessWorker}
 _OPTIONS: dict[str, tuple[str, ...]] = {}
@@ -64,17 +64,14 @@ class Pools:
         Args:
             name: Its name; `modules`, `optimizers`, `retrievers` and `multimodal` have sizes and limits of their own.
             size: Slots; None means what the name has, at most the machine's processors, and the processors for other names.
-            backend: `"thread"` (the default, but for the four names and for settings that only processes can keep), `"loky"`,
-                `"dask"`, `"ray"`, or one that was registered.
+            backend: `"thread"` (the default, but for the four names), `"loky"`, `"dask"`, `"ray"`, or one that was registered.
             **settings: The fields of `PoolSettings`; `gpus` also as True for all there are, or how many.
 
         Raises:
             PoolError: The backend or a setting is unknown, or the size is not positive.
         """
         named = NAMED.get(name)
-        if backend is None:
-            apart = named is not None or any(settings.get(setting) not in (None, False) for setting in OF_PROCESSES)
-            backend = "loky" if apart else "thread"
+        backend = backend or ("loky" if named else "thread")
         if backend in CLUSTERS and backend not in _BACKENDS:
             _load(backend)
         if backend not in _BACKENDS:

@@ -10,9 +10,6 @@ from dspex_nb.pools import iterating
 from dspex_nb.pools.settings import Slot
 from dspex_nb.pools.tasks import Task
 
-OF_PROCESSES = ("memory_bytes", "gpus", "python", "max_tasks", "max_age_s", "cpu_threads")
-"""Settings that threads, which share this process, cannot keep."""
-
 
 class Worker(Protocol):
     """What one slot of a pool runs its tasks with. `ready`, `run`, `renew` and `close` are called in the slot's own thread.
@@ -71,7 +68,8 @@ class ThreadWorker:
     separate: ClassVar[bool] = False
 
     def __init__(self, slot: Slot) -> None:
-        asked = [name for name in OF_PROCESSES if getattr(slot.settings, name) is not None]
+        kept = ("memory_bytes", "gpus", "python", "max_tasks", "max_age_s", "cpu_threads")
+        asked = [name for name in kept if getattr(slot.settings, name) is not None]
         if asked:
             raise PoolError(
                 f"pool {slot.pool!r}: threads share this process, so {', '.join(asked)} cannot be kept",
