@@ -101,7 +101,8 @@ lint: $(TESTABLE)  ## ruff, mypy, import rules
 # cores starve each other (a token took up to 0.5 s). Job control gives the other lane the SIGINT that tests of ■ need.
 test: $(TESTABLE) chromium postgresql redis lint  ## everything that needs no server
 	@set -m; home=$$(mktemp -d); mkdir $$home/plain $$home/model; failed=0; \
-	DSPEX_HOME=$$home/plain $(BIN)/python -m pytest -m "not services and not model" -n $(WORKERS) \
+	DSPEX_HOME=$$home/plain $(BIN)/python -m pytest -p dspex_nb.testing.pool_table --check-pools-table docs/pools-table.md \
+		-m "not services and not model" -n $(WORKERS) \
 		tests/unit tests/property tests/conformance >$$home/plain.log 2>&1 </dev/null & plain=$$!; \
 	trap 'kill -- -$$plain 2>/dev/null || true; rm -rf "$$home"' EXIT; trap 'exit 130' INT TERM; \
 	export DSPEX_HOME=$$home/model; \

@@ -10,10 +10,12 @@ from typing import Any
 
 from dspex_nb.api.displays import ShownOnce, Watch, show, show_figure
 from dspex_nb.api.mapping import checked_rows, recorded
-from dspex_nb.api.programs import lm_width, program_of
+from dspex_nb.api.placing import placed
+from dspex_nb.api.programs import lm_width
 from dspex_nb.api.sessions import session
 from dspex_nb.errors import DataError, MissingDependencyError
 from dspex_nb.metrics import Interval, Metric, bootstrap_interval, paired_interval, resolve_metrics
+from dspex_nb.pools import Pool
 from dspex_nb.runs.evaluation import Scorecard, ScoredRow, measured
 from dspex_nb.runs.evaluation import evaluate as score_rows
 from dspex_nb.scopes import Scope, new_run_id
@@ -254,6 +256,7 @@ def evaluate(
     max_errors: int | None = None,
     on_progress: Any = None,
     name: str = "",
+    backend: str | Pool | None = None,
 ) -> Evaluation:
     """Score `program` on labelled rows; a notebook shows progress while it runs, then the result in its place.
 
@@ -266,6 +269,8 @@ def evaluate(
         max_errors: Rows that may fail before it stops; None keeps going and marks each.
         on_progress: Called with each event.
         name: Shown as the title; by default the program's name.
+        backend: Where the program runs: None here; `"loky"`, `"dask"` or `"ray"` in the session's pool of that backend; or a
+            pool. Metrics are taken here.
 
     Raises:
         DataError: A column is missing, or there is no row.
@@ -274,7 +279,7 @@ def evaluate(
     """
     now = session()
     resolved = resolve_metrics(metrics)
-    unit = program_of(program, name)
+    unit = placed(program, name, backend)
     examples = checked_rows(unit, data)
     if not examples:
         raise DataError("there is no row to evaluate", hint="pass at least one labelled row")

@@ -11,13 +11,15 @@ from dspex_nb.ambient import Session, current
 from dspex_nb.api.displays import Watch, show
 from dspex_nb.api.mapping import TableRow, check_choice, iter_table
 from dspex_nb.api.past_runs import resume_run
-from dspex_nb.api.programs import is_dspy_module, program_of, refuse_unnamed
+from dspex_nb.api.placing import placed
+from dspex_nb.api.programs import Program, is_dspy_module, refuse_unnamed
 from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import scope_here, session
 from dspex_nb.errors import DataError, MissingInputError, PipelineError, did_you_mean
 from dspex_nb.modules.state import jsonable
 from dspex_nb.pipelines import PipelineSpec, build, describe, to_python
 from dspex_nb.pipelines.saving import digest, to_saved, write_saved
+from dspex_nb.pools import Pool
 from dspex_nb.predictions import Prediction
 from dspex_nb.routing import Plan
 from dspex_nb.routing import plan as plan_routes
@@ -52,6 +54,9 @@ class Pipeline:
         pipeline = cls.__new__(cls)
         pipeline.spec = spec
         return pipeline
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pipeline.of, (self.spec,)  # plans are of a session, and stay with it
 
     @property
     def name(self) -> str:
@@ -128,6 +133,7 @@ class Pipeline:
         return_as: str = "frame",
         order: str = "rows",
         out: str | Path | None = None,
+        backend: str | Pool | None = None,
     ) -> Any:
         """Run on every row and return a DataFrame: the data's columns, the result's fields, and `error`.
 
@@ -148,6 +154,8 @@ class Pipeline:
                 `"generator_unordered"` gives them as they end.
             order: `"rows"`, or `"finished"`: as they end, with the row's number as `row` or, in a DataFrame, as its index.
             out: A `.jsonl` or `.parquet` file that the rows are written to as they end; its path is returned.
+            backend: Where rows run: None here; `"loky"`, `"dask"` or `"ray"` in the session's pool of that backend; or a pool.
+                There a slot runs one row at a time, and `n_jobs` is twice the slots by default.
 
         Raises:
             DataError: A column that the pipeline reads is missing.
@@ -161,9 +169,10 @@ class Pipeline:
             now.require_lm()
         ordered = order == "rows" and return_as != "generator_unordered"
         options = {"n_jobs": n_jobs, "on_error": on_error, "on_progress": on_progress, "live": live, "ordered": ordered}
+        program = placed(self, backend=backend)
         if out is not None:
-            return self._map_to(out, data, options, now)
-        records = self._records(iter_table(program_of(self), data, **options), numbered=not ordered)
+            return self._map_to(out, program, data, options, now)
+        records = self._records(iter_table(program, data, **options), numbered=not ordered)
         if return_as != "frame":
             return records
         import pandas as pd
@@ -188,7 +197,7 @@ class Pipeline:
             "error": None if row.result.error is None else _short(row.result.error),
         }
 
-    def _map_to(self, out: str | Path, data: Any, options: dict[str, Any], now: Session) -> Path:
+    def _map_to(self, out: str | Path, program: Program, data: Any, options: dict[str, Any], now: Session) -> Path:
         file = RowFile(out, _identity(self.spec, now))
         count = 0
 
@@ -198,7 +207,7 @@ class Pipeline:
             return file.has(index, inputs)
 
         try:
-            for row in iter_table(program_of(self), data, **options, done=done):
+            for row in iter_table(program, data, **options, done=done):
                 file.add(row.index, row.inputs, self._record(row))
         except BaseException:
             file.close()

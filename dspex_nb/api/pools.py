@@ -45,7 +45,8 @@ def pool(  # noqa: PLR0913 - a record would only hide the settings
         name: Steps ask for it by `pool="name"`. `modules` (8 slots), `optimizers` (2, 4 GB each), `retrievers` (4, GPUs) and
             `multimodal` (2, 8 GB each) are made at first use, as large as the machine allows.
         size: Slots; by default as many as the machine has processors.
-        backend: `"thread"`, the default, or `"loky"`: each slot is one supervised process. The four names use processes.
+        backend: `"thread"`, or `"loky"`: each slot is one supervised process; `"dask"` and `"ray"`: it runs on a cluster
+            (docs/pools.md). By default threads, but processes for the four names.
         memory_bytes: Most memory of one worker and all it started; a task that takes more fails, its worker is killed.
         timeout_s: Seconds a task may run.
         gpus: GPUs the workers see, dealt out over the slots: how many, True for all, ids, 0 for none.
@@ -57,7 +58,8 @@ def pool(  # noqa: PLR0913 - a record would only hide the settings
         sessions: Sessions open at once; by default one a slot.
         python: Another interpreter for the workers, 3.11 or newer, with packages of its own; calls go by import path.
         imports: Modules that a worker imports as it starts.
-        **backend_options: What a backend takes besides.
+        **backend_options: Of clusters: `address`, `resources`, `cpus`, `variables` (names of environment variables that
+            travel), `start_s`; of Dask also `client` and `security`, of Ray `runtime_env`.
 
     Raises:
         PoolError: There is no such pool, or a setting that cannot be kept.
@@ -139,6 +141,9 @@ def packed_settings() -> bytes | None:
     if _packed[0] is not now:
         _packed = (now, _state(now))
     return _packed[1]
+
+
+carried.pack = _pack  # also for pools that a step's `pool=` makes
 
 
 def _state(now: Session) -> bytes | None:

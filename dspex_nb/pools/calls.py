@@ -7,18 +7,30 @@ import queue
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from dspex_nb.errors import PoolError
-from dspex_nb.pools.streams import BUFFER, Channel, PoolStream
-from dspex_nb.pools.tasks import PoolFuture, Task
+from dspex_nb.pools.channels import BUFFER, Channel
+from dspex_nb.pools.futures import PoolFuture
+from dspex_nb.pools.streams import PoolStream
+from dspex_nb.pools.tasks import Task
 from dspex_nb.scopes import Scope
-
-if TYPE_CHECKING:
-    from dspex_nb.pools.pool import Pool
 
 Work = Callable[..., Any] | str
 ReturnAs = Literal["list", "generator", "generator_unordered"]
+
+
+class TakesTasks(Protocol):
+    """What calls need of a pool."""
+
+    @property
+    def size(self) -> int:
+        """How many slots it has."""
+        ...
+
+    def run(self, task: Task) -> PoolFuture:
+        """Have `task` done."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +43,13 @@ class TaskOptions:
     scope: Scope | None = None
 
 
+_PLAIN = TaskOptions()
+
+
 class Calls:
     """submit, call, map and stream, and their asynchronous forms. `pool.options(priority=1)` gives them with options."""
 
-    def __init__(self, pool: Pool, options: TaskOptions) -> None:
+    def __init__(self, pool: TakesTasks, options: TaskOptions = _PLAIN) -> None:
         self._pool, self._options = pool, options
 
     def options(self, **changes: Any) -> Calls:
@@ -108,6 +123,8 @@ class Calls:
 
     def _task(self, fn: Work, args: tuple[Any, ...], kwargs: dict[str, Any], timeout_s: float | None = None) -> Task:
         chosen = self._options
+        if chosen is _PLAIN and timeout_s is None:
+            return Task(fn, args, kwargs)
         limit = chosen.timeout_s if timeout_s is None else timeout_s
         return Task(fn, args, kwargs, timeout_s=limit, priority=chosen.priority, idempotent=chosen.idempotent, scope=chosen.scope)
 

@@ -93,6 +93,8 @@ class ChildProcess:
         OSError: The process cannot be started.
     """
 
+    lost = False  # on this machine it either runs or has ended
+
     def __init__(
         self,
         module: str,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import Any
 
-from dspex_nb.pools.tasks import PoolFuture, Task
+from dspex_nb.pools.futures import PoolFuture
+from dspex_nb.pools.tasks import Task
 
 _IDLE_S = 30.0
 _GRACE_S = 0.5

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import queue
 import threading
 from collections import deque
 
-from dspex_nb.pools.sessions import Lease
-from dspex_nb.pools.tasks import Task
+from dspex_nb.pools.tasks import Lease, Task
 from dspex_nb.pools.workers import Worker
 
 
@@ -17,45 +17,34 @@ class Renewal:
 
 
 class Lane:
-    """One slot: its worker, its own tasks, and the thread that drives it."""
+    """One slot: its worker, its own tasks, and the thread that drives it.
 
-    __slots__ = (
-        "began_at",
-        "called",
-        "deadline",
-        "index",
-        "lease",
-        "limit",
-        "own",
-        "rss",
-        "served",
-        "task",
-        "thread",
-        "waiting",
-        "wake",
-        "worker",
-    )
+    Attributes:
+        inbox: Where the thread, when it has nothing to do, is given the next act; None ends it.
+        own: What only this slot can do: a session's tasks, the replacement of its worker.
+        lease: The session that holds it.
+        task: What it does now.
+        idle: Whether it has nothing to do; its thread then waits at the inbox, or was not started yet.
+        deadline: When its task is broken off, after `limit` seconds.
+    """
 
-    def __init__(self, index: int, worker: Worker, lock: threading.RLock) -> None:
+    __slots__ = ("began_at", "deadline", "idle", "inbox", "index", "lease", "limit", "own", "served", "task", "thread", "worker")
+
+    def __init__(self, index: int, worker: Worker) -> None:
         self.index, self.worker = index, worker
-        self.wake = threading.Condition(lock)
+        self.inbox: queue.SimpleQueue[Task | Renewal | None] = queue.SimpleQueue()
         self.own: deque[Task | Renewal] = deque()
         self.lease: Lease | None = None
         self.task: Task | None = None
         self.thread: threading.Thread | None = None
-        self.waiting = self.called = False
+        self.idle = True
         self.began_at, self.deadline, self.limit = 0.0, float("inf"), 0.0
-        self.rss, self.served = 0, 0
+        self.served = 0
 
     @property
     def free(self) -> bool:
-        """Whether it would take a task from the pool's queue at once."""
-        return self.lease is None and self.task is None and not self.called and not self.own
-
-    def call(self) -> None:
-        """Wake its thread; the lock is held."""
-        self.called = True
-        self.wake.notify()
+        """Whether a task of the pool's queue can start on it at once."""
+        return self.idle and self.lease is None
 
 
 class WaitingTasks:

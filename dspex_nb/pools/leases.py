@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 from dspex_nb.errors import PoolFullError
 from dspex_nb.pools.lanes import Lane
-from dspex_nb.pools.sessions import Lease
-from dspex_nb.pools.tasks import Task
+from dspex_nb.pools.tasks import Lease, Task
 from dspex_nb.pools.watch import TICK_S
 
 
@@ -64,7 +63,7 @@ class Leases:
 
     def _lane(self, *, idle: bool) -> Lane | None:
         lanes = [lane for lane in self._lanes if lane.lease is None and not (idle and (lane.task is not None or lane.own))]
-        return min(lanes, key=lambda lane: (lane.task is not None, lane.called, len(lane.own), lane.index), default=None)
+        return min(lanes, key=lambda lane: (lane.task is not None, not lane.idle, len(lane.own), lane.index), default=None)
 
     def _end(self, lease: Lease, why: str) -> None:
         lease.over = why

@@ -14,7 +14,9 @@ from dspex_nb.errors import PoolError, TransferError, WorkerDiedError
 from dspex_nb.pools.carrying import by_pipe
 from dspex_nb.pools.carrying import settings as carried
 from dspex_nb.pools.child import ChildProcess, describe_exit
+from dspex_nb.pools.children import MODULE, Child
 from dspex_nb.pools.memory import tree_rss_bytes
+from dspex_nb.pools.pickling import dumps
 from dspex_nb.pools.scratch import scratch
 from dspex_nb.pools.settings import Slot
 from dspex_nb.pools.tasks import Task
@@ -31,7 +33,7 @@ class ProcessWorker:
     def __init__(self, slot: Slot) -> None:
         self.name, self.slot = slot.name, slot
         self.generation = 0
-        self._child: ChildProcess | None = None
+        self._child: Child | None = None
         self._replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._task: Task | None = None
         self._settings: bytes | None = None
@@ -43,11 +45,9 @@ class ProcessWorker:
         """Return the call pickled, so that functions of the notebook cross too, and the settings in force."""
         if self.slot.settings.python is not None:
             return _by_import_path(task), None
-        import cloudpickle
-
         token = by_pipe.set(True)
         try:
-            return bytes(cloudpickle.dumps((task.fn, task.args, dict(task.kwargs)))), carried.pack()
+            return dumps((task.fn, task.args, dict(task.kwargs))), carried.pack()
         except Exception as error:
             raise TransferError(
                 f"{task.name}: cannot be sent to a worker process: {error}",
@@ -121,17 +121,7 @@ class ProcessWorker:
 
     def _start(self) -> None:
         settings = self.slot.settings
-        marks = scratch.new_mark()
-        # Whoever may list processes sees their environment: what looks like a secret goes over the pipe instead.
-        secret = {name: value for name, value in os.environ.items() if _SECRET.search(name)}
-        environment: dict[str, str | None] = {**self.slot.environment(), **marks, **dict.fromkeys(secret)}
-        beat = str(settings.heartbeat_s / 3)
-        try:
-            child = ChildProcess("dspex_nb.pools.slot", [self.name, beat], env=environment, python=settings.python)
-        except OSError as error:
-            raise PoolError(
-                f"pool {self.slot.pool!r}: its worker cannot be started: {error}", hint="check python= and the free memory"
-            ) from error
+        child, environ = self._new_child()
         # A queue of its own for each process: a late word from a dead one must not answer a later task.
         replies: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._child, self._replies, self._settings = child, replies, None
@@ -139,10 +129,26 @@ class ProcessWorker:
         self._killed, self._why, self._served, self._since = False, None, 0, time.monotonic()
         child.on_message(lambda message: self._hear(replies, message))
         child.on_exit(lambda code: replies.put({"exit": code}))
-        mark = marks[VARIABLE]
-        child.on_exit(lambda _: _clear_up(mark))  # what it started and what left its process group
         with contextlib.suppress(WorkerDiedError):  # the next task finds that out, and why
-            child.send({"do": "begin", "environ": secret, "imports": settings.imports})
+            child.send({"do": "begin", "environ": environ, "imports": settings.imports})
+
+    def _new_child(self) -> tuple[Child, dict[str, str]]:
+        """Start a process; return it and the variables it is told of."""
+        marks = scratch.new_mark()
+        # Whoever may list processes sees their environment: what looks like a secret goes over the pipe instead.
+        secret = {name: value for name, value in os.environ.items() if _SECRET.search(name)}
+        environment: dict[str, str | None] = {**self.slot.environment(), **marks, **dict.fromkeys(secret)}
+        try:
+            child = ChildProcess(MODULE, [self.name, self.slot.beat], env=environment, python=self.slot.settings.python)
+        except OSError as error:
+            raise self._no_start(str(error)) from error
+        child.on_exit(lambda _: _clear_up(marks[VARIABLE]))  # what it started and what left its process group
+        return child, secret
+
+    def _no_start(self, why: str) -> PoolError:
+        return PoolError(
+            f"pool {self.slot.pool!r}: its worker cannot be started: {why}", hint="check python= and the free memory"
+        )
 
     def _exchange(self, task: Task) -> dict[str, Any] | None:
         """Return the reply, `{"exit": code}` if the process died in the task, None if it died before it."""
@@ -162,10 +168,10 @@ class ProcessWorker:
             child.wait(2.0)
             return None
         reply = replies.get()
-        return reply if self._began else None
+        return reply if self._began or child.lost else None  # out of reach, nobody knows whether it had begun
 
     @staticmethod
-    def _connect(task: Task, child: ChildProcess) -> None:
+    def _connect(task: Task, child: Child) -> None:
         def tell(message: dict[str, Any]) -> None:
             with contextlib.suppress(WorkerDiedError):
                 if not task.future.done():
@@ -201,10 +207,14 @@ class ProcessWorker:
     def _died(self, task: Task, *, began: bool) -> PoolError:
         if self._why is not None:
             return self._why
-        tail = self._child.tail(500) if self._child else ""
-        code = self._child.returncode if self._child else None
+        child = self._child
+        tail = child.tail(500) if child else ""
+        if child is not None and child.lost:
+            what = f"is out of reach ({tail}), and may or may not have done it"
+        else:
+            what = f"{describe_exit(child.returncode if child else None)}{f'; it last printed: {tail}' if tail else ''}"
         error = WorkerDiedError(
-            f"{task.name}: its worker process {describe_exit(code)}{f'; it last printed: {tail}' if tail else ''}",
+            f"{task.name}: its worker process {what}",
             hint="the pool goes on with a new worker; if it was killed by the system, give it less data or more memory",
         )
         error.began = began

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from dspex_nb.errors import PoolError, did_you_mean
+from dspex_nb.errors import MissingDependencyError, PoolError, did_you_mean
+from dspex_nb.pools.cluster import OPTIONS
 from dspex_nb.pools.memory import machine_bytes
 from dspex_nb.pools.pool import Pool
 from dspex_nb.pools.processes import ProcessWorker
@@ -16,6 +18,8 @@ from dspex_nb.pools.workers import ThreadWorker, Worker
 
 _BACKENDS: dict[str, Callable[[Slot], Worker]] = {"thread": ThreadWorker, "loky": ProcessWorker, "process": ProcessWorker}
 _OPTIONS: dict[str, tuple[str, ...]] = {}
+CLUSTERS = {"dask": ("distributed", "dask_engine", "DaskWorker"), "ray": ("ray", "ray_engine", "RayWorker")}
+"""Backends that reach other machines: the package each needs, the module here that imports it, and its worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +64,28 @@ class Pools:
         Args:
             name: Its name; `modules`, `optimizers`, `retrievers` and `multimodal` have sizes and limits of their own.
             size: Slots; None means what the name has, at most the machine's processors, and the processors for other names.
-            backend: `"thread"` (the default, but for the four names), `"loky"`, or one that was registered.
+            backend: `"thread"` (the default, but for the four names), `"loky"`, `"dask"`, `"ray"`, or one that was registered.
             **settings: The fields of `PoolSettings`; `gpus` also as True for all there are, or how many.
 
         Raises:
             PoolError: The backend or a setting is unknown, or the size is not positive.
         """
-        named = NAMED.get(name) if size is None else None
+        named = NAMED.get(name)
         backend = backend or ("loky" if named else "thread")
+        if backend in CLUSTERS and backend not in _BACKENDS:
+            _load(backend)
         if backend not in _BACKENDS:
+            known = sorted({*_BACKENDS, *CLUSTERS})
             raise PoolError(
                 f"pool {name!r}: backend {backend!r} is not known",
-                hint=f"{did_you_mean(backend, _BACKENDS)}backends: {', '.join(sorted(_BACKENDS))}",
+                hint=f"{did_you_mean(backend, known)}backends: {', '.join(known)}",
             )
         own = {setting: settings.pop(setting) for setting in _OPTIONS.get(backend, ()) if setting in settings}
-        kept = _settings(name, {**settings, "options": own}, named if backend != "thread" else None)
-        size = _size(kept, named) if size is None else size
+        if named is not None and named.gpus and "gpus" in _OPTIONS.get(backend, ()):
+            own.setdefault("gpus", True)  # the cluster's, not this machine's
+        kept = _settings(name, {**settings, "options": own}, named if backend != "thread" else None, far=backend in CLUSTERS)
+        if size is None:
+            size = _size(kept, named) if backend not in CLUSTERS else named.size if named is not None else processors()
         if size < 1:
             raise PoolError(f"pool {name!r}: size is {size}, expected at least 1", hint="e.g. size=4")
         pool = Pool(name, size, backend, _BACKENDS[backend], kept)
@@ -115,7 +125,22 @@ class Pools:
             pool.close()
 
 
-def _settings(name: str, given: dict[str, Any], named: NamedPool | None) -> PoolSettings:
+def _load(backend: str) -> None:
+    """Register a cluster's backend.
+
+    Raises:
+        MissingDependencyError: Its package is not installed.
+    """
+    package, module, worker = CLUSTERS[backend]
+    if importlib.util.find_spec(package) is None:
+        raise MissingDependencyError(
+            f"backend {backend!r} needs the package {package!r}", hint=f"pip install 'dspex_nb[{backend}]'"
+        )
+    engine = importlib.import_module(f"dspex_nb.pools.{module}")
+    register_backend(backend, getattr(engine, worker), (*OPTIONS, *engine.OPTIONS))
+
+
+def _settings(name: str, given: dict[str, Any], named: NamedPool | None, *, far: bool) -> PoolSettings:
     known = [field.name for field in fields(PoolSettings) if field.name != "options"]
     for setting in given:
         if setting not in {*known, "options"}:
@@ -125,7 +150,7 @@ def _settings(name: str, given: dict[str, Any], named: NamedPool | None) -> Pool
     chosen = dict(given)
     if named is not None:
         chosen.setdefault("memory_bytes", named.memory_bytes)
-        chosen.setdefault("gpus", named.gpus)
+        chosen.setdefault("gpus", named.gpus and not far)
     chosen["gpus"] = _gpus(name, chosen.get("gpus"))
     chosen["imports"] = tuple(chosen.get("imports") or ())
     return PoolSettings(**chosen).checked(name)

@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from dspex_nb.errors import PoolError, SessionLostError
-from dspex_nb.pools.calls import Calls, TaskOptions
-from dspex_nb.pools.tasks import Task
-
-if TYPE_CHECKING:
-    from dspex_nb.pools.pool import Pool
+from dspex_nb.pools.calls import Calls, TakesTasks, TaskOptions
+from dspex_nb.pools.tasks import Lease, Task
 
 
-@dataclass(slots=True, eq=False)
-class Lease:
-    """A slot held for one key.
+class LendsSlots(TakesTasks, Protocol):
+    """What a session needs of its pool."""
 
-    Attributes:
-        lane: The slot's index.
-        initializer: Builds the state in a new worker, None if only the session's own calls do.
-        ttl_s: Seconds without a call after which it ends, also while a `with` block is open; None: it ends with the block.
-        holders: Open `with` blocks.
-        waiting: Calls not over yet.
-        generation: Of the worker that has the state, None before the first call.
-        over: Why it is no longer valid, empty while it is.
-    """
+    def lease(self, key: str, initializer: Task | None, ttl_s: float | None, wait_s: float | None) -> Lease:
+        """Hold a slot for `key`, or join those who hold it."""
+        ...
 
-    key: str
-    lane: int
-    initializer: Task | None = None
-    ttl_s: float | None = None
-    holders: int = 1
-    waiting: int = 0
-    generation: int | None = None
-    over: str = ""
-    used_at: float = field(default_factory=time.monotonic)
-
-    def left_s(self, now: float) -> float:
-        """Return the seconds after which it ends if no call comes."""
-        return float("inf") if self.ttl_s is None or self.waiting else self.used_at + self.ttl_s - now
+    def release(self, lease: Lease) -> None:
+        """Give it back."""
+        ...
 
 
 class Session(Calls):
@@ -54,16 +32,15 @@ class Session(Calls):
 
     def __init__(
         self,
-        pool: Pool,
+        pool: LendsSlots,
         key: str,
         *,
         initializer: Callable[..., Any] | str | None = None,
         initargs: tuple[Any, ...] = (),
         ttl_s: float | None = None,
         wait_s: float | None = None,
-        options: TaskOptions | None = None,
     ) -> None:
-        super().__init__(pool, options or TaskOptions())
+        super().__init__(pool)
         self.pool, self.key, self.ttl_s, self.wait_s = pool, key, ttl_s, wait_s
         self._initializer = None if initializer is None else Task(initializer, initargs)
         self._lease: Lease | None = None

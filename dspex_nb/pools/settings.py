@@ -90,6 +90,11 @@ class Slot:
         """Its name, in thread names, messages and the process list."""
         return f"{self.pool}-{self.index}"
 
+    @property
+    def beat(self) -> str:
+        """Seconds between two signs of life, 0 for none, as its worker is told."""
+        return str(self.settings.heartbeat_s / 3)
+
     def environment(self) -> dict[str, str | None]:
         """Return the variables that keep a worker to its processors and devices; what the user has set stays."""
         threads = self.settings.cpu_threads

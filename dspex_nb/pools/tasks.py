@@ -1,100 +1,18 @@
-"""A task for a pool, and its future: resolved once, and cancellable also while it runs."""
+"""A task for a pool, and the slot that is held for a session's tasks."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
 import time
-import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dspex_nb.events import LogWritten
+from dspex_nb.pools.channels import Channel
+from dspex_nb.pools.futures import PoolFuture
 from dspex_nb.scopes import Scope
-
-if TYPE_CHECKING:
-    from dspex_nb.pools.sessions import Lease
-    from dspex_nb.pools.streams import Channel
-
-
-class PoolFuture(Future[Any]):
-    """The result to come of one task; also to be awaited.
-
-    Unlike a plain `Future`, `cancel` works on a running task too: its worker process is killed, or its thread abandoned
-    and the result discarded. It stays in the pending state while it runs, which is what lets `concurrent.futures.wait`
-    and `asyncio.wrap_future` see that cancellation as any other; ask `running()` for the truth.
-
-    Attributes:
-        abandoned: Whether it was broken off in a thread, which cannot be killed and runs on unheeded.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._once = threading.Lock()
-        self._running = False
-        self._break_off: Callable[[], None] = lambda: None
-        self.abandoned = False
-
-    def running(self) -> bool:
-        """Return whether the task has started and is not over."""
-        return self._running and not self.done()
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Return the value, or raise the task's error; an interrupt (■) while it waits ends the task."""
-        try:
-            return super().result(timeout)
-        except KeyboardInterrupt:
-            self.interrupt()
-            raise
-
-    def interrupt(self) -> None:
-        """Cancel because the user pressed ■, and say so where the work cannot be killed."""
-        self.cancel()
-        if self.abandoned:
-            text = (
-                "interrupted work runs on in its thread, which cannot be killed: it was abandoned, its result will be discarded"
-            )
-            warnings.warn(f"{text}; a pool with backend='loky' ends such work", RuntimeWarning, stacklevel=3)
-
-    def cancel(self) -> bool:
-        """Stop the task, also while it runs; False if it was over already."""
-        with self._once:
-            if self.cancelled():
-                return True
-            if not super().cancel():
-                return False
-            super().set_running_or_notify_cancel()
-        self._break_off()
-        return True
-
-    def resolve(self, value: Any) -> bool:
-        """Set the result; False if it was resolved already."""
-        with contextlib.suppress(InvalidStateError):
-            self.set_result(value)
-            return True
-        return False
-
-    def fail(self, error: BaseException) -> bool:
-        """Set the error; False if it was resolved already."""
-        with contextlib.suppress(InvalidStateError):
-            self.set_exception(error)
-            return True
-        return False
-
-    def started(self, break_off: Callable[[], None]) -> bool:
-        """Note that the task starts; False if it is over already (cancelled while it waited)."""
-        with self._once:
-            self._running, self._break_off = True, break_off
-            return not self.done()
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        """Wait in the running event loop; cancelling that wait cancels the task."""
-        return asyncio.wrap_future(self).__await__()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +25,35 @@ class LogLine:
     source: str
     level: str
     text: str
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A slot held for one key.
+
+    Attributes:
+        lane: The slot's index.
+        initializer: Builds the state in a new worker, None if only the session's own calls do.
+        ttl_s: Seconds without a call after which it ends, also while a `with` block is open; None: it ends with the block.
+        holders: Open `with` blocks.
+        waiting: Calls not over yet.
+        generation: Of the worker that has the state, None before the first call.
+        over: Why it is no longer valid, empty while it is.
+    """
+
+    key: str
+    lane: int
+    initializer: Task | None = None
+    ttl_s: float | None = None
+    holders: int = 1
+    waiting: int = 0
+    generation: int | None = None
+    over: str = ""
+    used_at: float = field(default_factory=time.monotonic)
+
+    def left_s(self, now: float) -> float:
+        """Return the seconds after which it ends if no call comes."""
+        return float("inf") if self.ttl_s is None or self.waiting else self.used_at + self.ttl_s - now
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +70,7 @@ class Task:
         scope: The run its events and its worker's log belong to, None for the pool's own log only.
         payload: What the worker's `pack` made of it.
         delivered: Whether the worker has resolved the future itself.
+        counts: Whether it is a task of the user's, to be counted.
     """
 
     fn: Callable[..., Any] | str
@@ -136,6 +84,7 @@ class Task:
     scope: Scope | None = None
     payload: Any = None
     delivered: bool = False
+    counts: bool = True
     log: deque[LogLine] | None = None
     future: PoolFuture = field(default_factory=PoolFuture)
     context: Context = field(default_factory=copy_context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import Any, ClassVar, Protocol
 
 from dspex_nb.errors import PoolError
@@ -87,10 +88,9 @@ class ThreadWorker:
 
     def run(self, task: Task) -> Any:
         """Make the call."""
-        assert not isinstance(task.fn, str)  # noqa: S101 - see pack
-        value = task.context.run(task.fn, *task.args, **task.kwargs)
+        value: Any = task.context.run(task.fn, *task.args, **task.kwargs)  # type: ignore[arg-type]  # no name, see pack
         if task.channel is None:
-            return task.context.run(iterating.whole, value)
+            return task.context.run(iterating.whole, value) if isinstance(value, CoroutineType) else value
         return task.context.run(self._pour, iterating.each(value), task)
 
     def break_off(self, why: PoolError | None = None) -> bool:  # noqa: ARG002 - the port's

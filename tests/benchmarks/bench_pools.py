@@ -1,4 +1,4 @@
-"""What a pool costs, against bare loky in the same run.
+"""What a pool costs, against bare loky, a bare thread pool and a bare Dask client in the same run.
 
     python tests/benchmarks/bench_pools.py [out.json]
 
@@ -7,12 +7,15 @@ Prints JSON. Both sides are measured alternately, so that a busy machine slows b
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +47,50 @@ def spent(act: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def round_trip(pools: Pools) -> dict[str, float]:
-    """Microseconds of one call there and back: a process slot, bare loky, a thread slot."""
-    pool, threads = pools.create("trip", 1, "loky"), pools.create("threads", 1)
+def trips(submit: Callable[..., Any], calls: int = CALLS) -> float:
+    """Return microseconds of one call there and back."""
+    return spent(lambda: [submit(plus, 1).result() for _ in range(calls)]) / calls * 1e6
+
+
+def compared(ours: Callable[..., Any], theirs: Callable[..., Any], calls: int, rounds: int = ROUNDS) -> dict[str, float]:
+    """Return both ways' best and the median of their ratios, measured in turns."""
+    trips(ours, calls), trips(theirs, calls)
+    pairs = [(trips(ours, calls), trips(theirs, calls)) for _ in range(rounds)]
+    own, other = zip(*pairs, strict=True)
+    return {
+        "pool_us": min(own), "bare_us": min(other), "ratio": statistics.median(one / two for one, two in pairs),
+        "ratio_of_best": min(own) / min(other),
+    }  # fmt: skip
+
+
+def process_trip(pools: Pools) -> dict[str, float]:
+    """A process slot against loky's executor."""
     bare = ProcessPoolExecutor(1)
+    try:
+        return compared(pools.create("trip", 1, "loky").submit, bare.submit, CALLS)
+    finally:
+        bare.shutdown()
 
-    def trips(submit: Callable[..., Any]) -> float:
-        return spent(lambda: [submit(plus, 1).result() for _ in range(CALLS)]) / CALLS * 1e6
 
-    trips(pool.submit), trips(bare.submit), trips(threads.submit)
-    ours, theirs, in_threads = [], [], []
-    for _ in range(ROUNDS):
-        ours.append(trips(pool.submit))
-        theirs.append(trips(bare.submit))
-        in_threads.append(trips(threads.submit))
-    bare.shutdown()
-    ratio = statistics.median(own / other for own, other in zip(ours, theirs, strict=True))
-    return {"process_us": min(ours), "loky_us": min(theirs), "ratio_to_loky": ratio, "thread_us": min(in_threads)}
+def thread_trip(pools: Pools) -> dict[str, float]:
+    """A thread slot against the standard library's executor."""
+    with ThreadPoolExecutor(1) as bare:
+        return compared(pools.create("threads", 1).submit, bare.submit, 3 * CALLS, 3 * ROUNDS)
+
+
+def dask_trip(pools: Pools) -> dict[str, float]:
+    """A slot on a Dask cluster against `client.submit` to the same worker."""
+    if importlib.util.find_spec("distributed") is None:
+        return {}
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        pool = pools.create("far", 1, "dask", client=client)
+        found = compared(pool.submit, functools.partial(client.submit, pure=False), 20, 7)
+        list(pool.stream(count, 10))
+        found["items_per_s"] = max(ITEMS / spent(lambda: sum(1 for _ in pool.stream(count, ITEMS))) for _ in range(3))
+        pool.close()
+        return found
 
 
 def streaming(pools: Pools) -> dict[str, float]:
@@ -107,7 +137,7 @@ def main() -> None:
     pools = Pools()
     try:
         figures = {
-            "round_trip": round_trip(pools), "streaming": streaming(pools), "readiness": readiness(pools), "speedup": speedup(pools),
+            "process_trip": process_trip(pools), "thread_trip": thread_trip(pools), "dask_trip": dask_trip(pools), "streaming": streaming(pools), "readiness": readiness(pools), "speedup": speedup(pools),
         }  # fmt: skip
     finally:
         pools.close()

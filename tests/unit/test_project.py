@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ class TestPackaging:
         record = read("docs/decisions/0002-dependencies.md")
         named = set(re.findall(r"^\| `([^`]+)`", record, re.MULTILINE))
         extras = PROJECT["project"]["optional-dependencies"]
-        wanted = {requirement_name(line) for line in [*PROJECT["project"]["dependencies"], *extras["local"], *extras["test"]]}
+        wanted = {requirement_name(line) for line in [*PROJECT["project"]["dependencies"], *chain(*extras.values())]}
         assert wanted - named == set()
         assert named - wanted == set(), "the record names what pyproject no longer has"
 

@@ -59,6 +59,38 @@ def test_a_session_whose_worker_died_says_so(pools):
         assert session.call(os.getpid) > 0
 
 
+def test_functions_of_the_notebook_keep_state_in_a_session(tmp_path):
+    script = textwrap.dedent("""
+        from dspex_nb.pools import Pools
+
+        FACTOR = 2
+        def load(start):
+            global index
+            index = [start]
+        def add(x):
+            index.append(x * FACTOR)
+            return index
+        class Word(str):
+            def loud(self):
+                return self.upper()
+
+        pools = Pools()
+        pool = pools.create("p", 1, "loky")
+        with pool.session("s", initializer=load, initargs=(1,)) as session:
+            session.call(add, 2)
+            FACTOR = 10
+            print(session.call(add, 3), session.call(Word.loud, Word("a")))
+        try:
+            pool.call(add, 4)
+        except NameError as error:
+            print(error)
+        pools.close()
+    """)
+    (tmp_path / "notebook.py").write_text(script)
+    done = subprocess.run([sys.executable, str(tmp_path / "notebook.py")], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["[1, 4, 30] A", "name 'index' is not defined"], done.stderr
+
+
 def test_two_calls_sent_ahead_do_not_straddle_a_dead_worker(pools):
     pool = pools.create("p", 1, "loky")
     with pool.session("s") as session:

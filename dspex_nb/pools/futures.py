@@ -1,0 +1,89 @@
+"""The result to come of one task: resolved once, and cancellable also while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures._base import PENDING
+from typing import Any
+
+
+class PoolFuture(Future[Any]):
+    """The result to come of one task; also to be awaited.
+
+    Unlike a plain `Future`, `cancel` works on a running task too: its worker process is killed, or its thread abandoned
+    and the result discarded. It stays in the pending state while it runs, which is what lets `concurrent.futures.wait`
+    and `asyncio.wrap_future` see that cancellation as any other; ask `running()` for the truth.
+
+    Attributes:
+        abandoned: Whether it was broken off in a thread, which cannot be killed and runs on unheeded.
+    """
+
+    # Of the class until they are set: a constructor of its own would cost each call 3 % of its way through a thread.
+    _running = False
+    _break_off: Callable[[], None] | None = None
+    abandoned = False
+
+    def running(self) -> bool:
+        """Return whether the task has started and is not over."""
+        return self._running and not self.done()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the value, or raise the task's error; an interrupt (■) while it waits ends the task."""
+        try:
+            return Future.result(self, timeout)  # the shorter way to the base, which every call takes
+        except KeyboardInterrupt:
+            self.interrupt()
+            raise
+
+    def interrupt(self) -> None:
+        """Cancel because the user pressed ■, and say so where the work cannot be killed."""
+        self.cancel()
+        if self.abandoned:
+            text = (
+                "interrupted work runs on in its thread, which cannot be killed: it was abandoned, its result will be discarded"
+            )
+            warnings.warn(f"{text}; a pool with backend='loky' ends such work", RuntimeWarning, stacklevel=3)
+
+    def cancel(self) -> bool:
+        """Stop the task, also while it runs; False if it was over already."""
+        with self._condition:
+            if self.cancelled():
+                return True
+            if not super().cancel():
+                return False
+            super().set_running_or_notify_cancel()
+        if self._break_off is not None:
+            self._break_off()
+        return True
+
+    def resolve(self, value: Any) -> bool:
+        """Set the result; False if it was resolved already."""
+        try:
+            self.set_result(value)
+        except InvalidStateError:
+            return False
+        return True
+
+    def fail(self, error: BaseException) -> bool:
+        """Set the error; False if it was resolved already."""
+        try:
+            self.set_exception(error)
+        except InvalidStateError:
+            return False
+        return True
+
+    def started(self, break_off: Callable[[], None]) -> bool:
+        """Note that the task starts; False if it is over already (cancelled while it waited).
+
+        Without the lock, which every call would pay for: this notes how to break off and then looks at the state, `cancel`
+        changes the state and then breaks off, so whichever comes second sees the other.
+        """
+        self._break_off, self._running = break_off, True
+        return self._state == PENDING
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait in the running event loop; cancelling that wait cancels the task."""
+        return asyncio.wrap_future(self).__await__()
