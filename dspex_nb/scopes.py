@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from dspex_nb.errors import Cancelled
 from dspex_nb.events import Bus, Event
+from dspex_nb.messages import Exchange
 
 
 def stopped() -> Cancelled:
@@ -60,13 +61,18 @@ class CancelToken:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary."""
+    """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary.
+
+    Attributes:
+        trace: Given each model call whole, prompt and answer, where someone keeps them; events carry neither.
+    """
 
     run_id: str
     bus: Bus = field(default_factory=lambda: Bus(keep=0))
     cancel: CancelToken = field(default_factory=CancelToken)
     step: str = ""
     trial: int | None = None
+    trace: Callable[[Exchange], None] | None = None
 
     def publish(self, event: Event) -> None:
         """Put an event on the run's bus."""

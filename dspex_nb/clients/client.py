@@ -22,7 +22,7 @@ from dspex_nb.clients.settings import Settings, without_secrets
 from dspex_nb.clients.wires import Wire
 from dspex_nb.errors import Cancelled, LMError, LMInvalidRequestError, LMInvalidResponseError, LMRateLimitError
 from dspex_nb.events import LMCalled
-from dspex_nb.messages import Capabilities, Delta, Request, Response, Usage
+from dspex_nb.messages import Capabilities, Delta, Exchange, Request, Response, Usage
 from dspex_nb.scopes import Scope
 from dspex_nb.transport import Start, asleep, limiter_of, sleep
 
@@ -409,12 +409,15 @@ class Client:
     def _publish(self, call: _Call, scope: Scope, response: Response | None, error: BaseException | None = None) -> Response:
         elapsed_s = time.perf_counter() - call.started
         usage = response.usage if response else Usage()
+        said = f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None
+        if scope.trace is not None:
+            scope.trace(Exchange(call.request, response, self.model, call.key, scope.step, elapsed_s, said or ""))
         scope.publish(
             LMCalled(
                 run_id=scope.run_id, model=self.model, key=call.key, step=scope.step, trial=scope.trial,
                 cached=response.cached if response else None, prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens, cost=response.cost if response else None, elapsed_s=elapsed_s,
-                error=f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None,
+                error=said,
             )
         )  # fmt: skip
         if response is None:
