@@ -208,6 +208,23 @@ class Judge:
         )
 
 
+def asking(metric: Callable[..., Any], session: Session, scope: Scope) -> Callable[..., Any]:
+    """Return a metric that may call DSPy's modules: where DSPy has no LM set, they ask the session's, as part of the run."""
+
+    def ask(*given: Any) -> Any:
+        if dspy.settings.lm is not None or session.lm is None:
+            return metric(*given)
+        lm = BridgeLM(session.lm, scope=scope, cache=session.cache)
+        adapter = dspy_adapter(session.adapter or session.lm.default_adapter, lm)
+        try:
+            with dspy.context(lm=lm, adapter=adapter, trace=[], callbacks=[], disable_history=True):
+                return metric(*given)
+        except Stopped as stop:
+            raise stopped() from stop
+
+    return ask
+
+
 def _only_answer(example: Any, prediction: Any) -> str:
     if "response" in prediction:
         return "response"

@@ -166,9 +166,7 @@ class _Scorer:
             scope.cancel.check()
         row = replace(row, calls=tracer.close())
         self.on_row(row)
-        event = RowScored(
-            run_id=scope.run_id, index=index, scores=dict(row.scores), error=row.error, elapsed_s=row.latency_s
-        )
+        event = RowScored(run_id=scope.run_id, index=index, scores=dict(row.scores), error=row.error, elapsed_s=row.latency_s)
         scope.publish(event)
         return row
 

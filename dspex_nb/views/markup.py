@@ -151,13 +151,27 @@ def state_chip(state: str) -> Html:
     return chip(mark(state), " ", state, color=MARKS.get(state, ("", GREY))[1])
 
 
-def button(action: str, label: str, *, danger: bool = False) -> Html:
-    """Return a button that the widget wires to the action of that name; static copies leave it out."""
+def button(
+    action: str, label: object, *, danger: bool = False, value: str | None = None, disabled: bool = False, title: str = ""
+) -> Html:
+    """Return a button that the widget wires to the action of that name; static copies leave it out.
+
+    With a `value` it hands that to the input of the name instead, and may be pressed again at once.
+    """
     look = (
         f"font-family: {FONT}; font-size: 12px; line-height: 20px; padding: 1px 12px; margin: 0 6px 0 0; border-radius: 4px;"
         f" cursor: pointer; background: {FAINT}; color: {TEXT}; border: 1px solid {RED if danger else LINE};"
     )
-    return tag("button", label, type="button", style=look, data_dspex_action=action)
+    told = {"title": title, "aria_label": title} if title else {}
+    more = {**told, "data_dspex_value": value}
+    return tag("button", label, type="button", style=look, disabled=disabled, data_dspex_action=action, **more)
+
+
+def link_button(action: str, label: object, value: str, *, title: str = "") -> Html:
+    """Return a button that looks like the text around it, for a heading to sort by or a row to open."""
+    look = "border: none; background: none; padding: 0; font: inherit; color: inherit; cursor: pointer;"
+    told = {"title": title, "aria_label": title} if title else {}
+    return tag("button", label, type="button", style=look, data_dspex_action=action, data_dspex_value=value, **told)
 
 
 def search_box(action: str, hint: str, *, width: str = "240px") -> Html:

@@ -98,8 +98,8 @@ def test_compare(predict, lm):
     assert list(change.frame["change"]) == [-1, 1, 1, 1]
     assert (change.info().fixed, change.info().broken) == (3, 1)
     assert "0.5" in repr(change)
-    with pytest.raises(DataError, match="same examples"):
-        after.compare(dx.evaluate(predict, ROWS[:3]))
+    with pytest.raises(DataError, match="no example in common"):
+        after.compare(dx.evaluate(predict, [{"message": "another", "desk": "tech"}]))
     assert after.compare(after).info().interval is None
 
 
@@ -139,7 +139,7 @@ def test_files(predict, tmp_path):
     lines = evaluation.save(tmp_path / "e.jsonl").read_text().splitlines()
     assert json.loads(lines[1])["expected_desk"] == "tech"
     assert len(lines) == 10
-    with pytest.raises(DataError, match=r"\.csv, \.jsonl or \.parquet"):
+    with pytest.raises(DataError, match=r"\.csv, \.jsonl, \.parquet or \.html"):
         evaluation.save(tmp_path / "e.xlsx")
 
 
@@ -189,11 +189,11 @@ def test_a_program_that_always_fails_has_no_score(lm):
 def test_a_time_limit(lm):
     import time
 
-    evaluation = dx.evaluate(lambda message: time.sleep(0.05) or {"desk": "billing"}, ROWS, n_jobs=1, timeout_s=0.12)
+    evaluation = dx.evaluate(lambda message: time.sleep(0.05) or {"desk": "billing"}, ROWS, n_jobs=1, deadline_s=0.12)
     late = evaluation.frame["error"].notna()
     assert not late[0]
     assert late[9]
-    assert "timeout_s" in evaluation.frame["error"][9]
+    assert "deadline_s" in evaluation.frame["error"][9]
 
 
 def test_no_rows(predict):
