@@ -158,6 +158,10 @@ class Comparison:
         return comparison_text(self.info())
 
     def _ipython_display_(self) -> None:
+        self.show()
+
+    def show(self) -> None:
+        """Display it."""
         show(comparison_html(self.info()), comparison_text(self.info()))
 
 

@@ -21,6 +21,7 @@ from dspex_nb.errors import Cancelled, DataError, DSPexError, MetricError, did_y
 from dspex_nb.examples import Example
 from dspex_nb.metrics import Metric, resolve_metric, resolve_metrics
 from dspex_nb.modules import Predict
+from dspex_nb.pipelines.durations import read_duration
 from dspex_nb.runs.code_keys import key_of
 from dspex_nb.runs.contents import Unkeyable
 from dspex_nb.runs.evaluation import Scorecard, ScoredRow, scorecard
@@ -68,12 +69,12 @@ def evaluate(
     data: Any,
     metrics: Any = "exact_match",
     n_jobs: int | None = None,
-    timeout_s: float | None = None,
+    timeout_s: float | str | None = None,
     max_errors: int | None = None,
     on_progress: Any = None,
     name: str = "",
     *,
-    deadline_s: float | None = None,
+    deadline_s: float | str | None = None,
     resume: bool | str = False,
 ) -> Evaluation:
     """Score `program` on labelled rows; a notebook shows the rows as they end, then the result in their place.
@@ -86,8 +87,8 @@ def evaluate(
         data: Dicts, examples, a DataFrame, or the path of a CSV, JSONL or Parquet file.
         metrics: Names (`"f1"`, `"exact_match:desk"`) or functions `metric(example, prediction, trace=None)`.
         n_jobs: Rows in flight; None and -1 mean the LM's `max_concurrency`.
-        timeout_s: Seconds for one example, waiting for its turn at the model included. One that takes longer is broken off and
-            counts as failed; its metrics have the same time again.
+        timeout_s: Seconds (or e.g. `"2m"`) for one example, waiting for its turn at the model included. One that takes longer
+            is broken off and counts as failed; its metrics have the same time again.
         max_errors: Rows that may fail before it stops; None keeps going and marks each.
         on_progress: Called with each event.
         name: Shown as the title; by default the program's name.
@@ -106,9 +107,8 @@ def evaluate(
     examples = checked_rows(unit, data)
     if not examples:
         raise DataError("there is no row to evaluate", hint="pass at least one labelled row")
-    job = Job(
-        unit.name, program, unit, examples, resolved, _files(new_run_id()), n_jobs, timeout_s, deadline_s, max_errors, on_progress
-    )
+    limits = (_limit("timeout_s", timeout_s), _limit("deadline_s", deadline_s), max_errors)
+    job = Job(unit.name, program, unit, examples, resolved, _files(new_run_id()), n_jobs, *limits, on_progress)
     if resume:
         earlier = _unfinished(job, now) if resume is True else _files(str(resume))
         if earlier is not None:
@@ -121,10 +121,18 @@ def evaluate(
         tuple(metric.name for metric in resolved if metric.lower_is_better),
         _digest(program, resolved, now),
         len(examples),
-        started=time.time(),
+        n_jobs=n_jobs or 0,
+        timeout_s=job.timeout_s,
     )
     job.files.begin(about, examples)
     return _run(job, now, about)
+
+
+def _limit(name: str, value: float | str | None) -> float | None:
+    try:
+        return None if value is None else read_duration(value)
+    except ValueError as error:
+        raise DSPexError(f"{name}: {error}", hint=f"write e.g. {name}=30") from None
 
 
 def load_evaluation(evaluation_id: str = "") -> Evaluation:
@@ -153,7 +161,7 @@ def load_evaluation(evaluation_id: str = "") -> Evaluation:
     rows = files.rows(examples)
     card = scorecard(rows, [metric for metric in metrics if metric is not None], about.elapsed_s, found)
     status = row.status if row is not None else "interrupted"
-    job = Job(about.name, None, None, examples, metrics, files, timeout_s=about.timeout_s)
+    job = Job(about.name, None, None, examples, metrics, files, about.n_jobs or None, about.timeout_s)
     return Evaluation(about.name, card, status, about.rows, job)
 
 
@@ -185,6 +193,9 @@ def resumed(evaluation: Evaluation, program: Any, data: Any, metrics: Any, optio
         raise MetricError(
             f"the metric {lost[0]!r} is a function of another kernel", hint=f"give it again: .resume(metrics=[{', '.join(lost)}])"
         )
+    for limit in ("timeout_s", "deadline_s"):
+        if limit in options:
+            options[limit] = _limit(limit, options[limit])
     return _go_on(replace(job, program=found, unit=unit, examples=examples, metrics=given, **options), now)
 
 

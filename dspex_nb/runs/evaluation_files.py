@@ -56,7 +56,6 @@ class About:
     whole: bool = True
     n_jobs: int = 0
     timeout_s: float | None = None
-    started: float = 0.0
     elapsed_s: float = 0.0
 
 

@@ -48,8 +48,7 @@ back.addEventListener("click", () => change({ page: state.page - 1 }));
 on.addEventListener("click", () => change({ page: state.page + 1 }));
 
 function matching() {
-  const words = state.find.split(/\s+/).filter(Boolean);
-  const found = rows.filter((row) => shows[state.show](row) && words.every((word) => row.text.includes(word)));
+  const found = rows.filter((row) => shows[state.show](row) && row.text.includes(state.find.trim()));
   const key = (row) => (state.order in row ? row[state.order] : row.scores[state.order]) ?? 0;
   return found.sort((a, b) => (key(a) - key(b)) * (state.down ? -1 : 1));
 }

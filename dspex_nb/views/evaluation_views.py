@@ -31,8 +31,9 @@ from dspex_nb.views.markup import (
 from dspex_nb.views.progress_views import ProgressInfo, progress_html
 from dspex_nb.views.tables import LIMIT, Column, number, rest_note, table_html, table_text
 
-_TRACES = 12  # failures whose trace a saved notebook holds; more would make it heavy
-_TRACE_CHARACTERS = 1200
+_TRACES = 10  # failures whose trace a saved notebook holds; more would make it heavy
+_ALL = 25
+_TRACE_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,8 @@ def _labels(labels: LabelsInfo) -> Html:
     return table_html(columns, [(*row, Html("")) for row in rows], limit=None)
 
 
-def _table(info: EvaluationInfo, examples: Sequence[ExampleInfo], *, traces: int = 0) -> Html:
-    shown, metrics = examples[:LIMIT], [m.name for m in info.metrics]
+def _table(info: EvaluationInfo, examples: Sequence[ExampleInfo], *, traces: int = 0, limit: int = LIMIT) -> Html:
+    shown, metrics = examples[:limit], [m.name for m in info.metrics]
     return join(traced_rows(shown, metrics, traces=traces, limit=_TRACE_CHARACTERS), rest_note(len(shown), len(examples)))
 
 
@@ -166,7 +167,11 @@ def _failures(info: EvaluationInfo) -> Html:
 
 
 def _all(info: EvaluationInfo) -> Html:
-    return details(f"All {plural(len(info.examples), 'example')}", _table(info, info.examples)) if info.examples else Html("")
+    return (
+        details(f"All {plural(len(info.examples), 'example')}", _table(info, info.examples, limit=_ALL))
+        if info.examples
+        else Html("")
+    )
 
 
 def evaluation_text(info: EvaluationInfo) -> str:

@@ -27,7 +27,7 @@ from dspex_nb.views.markup import (
     tag,
 )
 from dspex_nb.views.tables import Column, cell_html, grid_html, long_text, number
-from dspex_nb.views.trace_views import CallInfo, trace_html
+from dspex_nb.views.trace_views import Brief, CallInfo, trace_html
 
 PAGE = 20
 """Rows on a page."""
@@ -114,7 +114,7 @@ class ExampleTable:
         return {"find": self.find, "show": self.show, "order": self.order, "page": self.turn, "open": self.open}
 
     def find(self, text: str) -> None:
-        """Keep the examples in which each word occurs: in inputs, answers, labels or the error."""
+        """Keep the examples in which the text occurs, in whatever case: in inputs, answers, labels or the error."""
         self._change(_find=text.casefold().strip())
 
     def show(self, which: str) -> None:
@@ -148,8 +148,8 @@ class ExampleTable:
         """Return the examples that are looked at, sorted."""
         with self._lock:
             new = self._examples[self._looked :]
-            words, shown = self._find.split(), _SHOW[self._show]
-            more = [one for one in new if shown(one) and (not words or all(word in self._text(one) for word in words))]
+            shown = _SHOW[self._show]
+            more = [one for one in new if shown(one) and (not self._find or self._find in self._text(one))]
             self._looked = len(self._examples)
             if more:
                 self._found = [*self._found, *more]
@@ -215,13 +215,13 @@ class ExampleTable:
 def traced_rows(examples: Sequence[ExampleInfo], metrics: Sequence[str], *, traces: int, limit: int) -> Html:
     """Draw examples without a kernel, the first `traces` of them with their trace folded below."""
     columns = example_columns(metrics)
-    rows: list[Html] = []
+    rows, brief = list[Html](), Brief(limit)
     for at, example in enumerate(examples):
         cells = [_cell(column, value) for column, value in zip(columns, example_cells(example, metrics), strict=True)]
         folds = at < traces and bool(example.calls)
         rows.append(tag("tr", *cells, style=f"background: none; border-bottom: {0 if folds else 1}px solid {LINE};"))
         if folds:
-            rows.append(_below(details(muted("trace"), trace_html(example, limit=limit), tight=True), columns))
+            rows.append(_below(details(muted("trace"), trace_html(example, brief), tight=True), columns))
     return grid_html(tag("tr", *(cell_html("th", column, column.name) for column in columns)), rows)
 
 
@@ -232,7 +232,13 @@ def _below(content: Html, columns: Sequence[Column]) -> Html:
 
 def example_columns(metrics: Sequence[str]) -> list[Column]:
     """Return the columns of a table of examples."""
-    columns = [number("#"), Column("", wrap=False), Column("Inputs", width="36%"), Column("Expected"), Column("Got")]
+    columns = [
+        number("#"),
+        Column("", wrap=False),
+        Column("Inputs", width="36%; min-width: 170px"),
+        Column("Expected"),
+        Column("Got"),
+    ]
     return [*columns, *(number(name) for name in metrics), number("Time")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dspex_nb.views.formats import cost_text, cut, one_line, plural, score_text, seconds_text, value_text
@@ -100,25 +101,35 @@ class TracedExample(Protocol):
         """Its model calls."""
 
 
-def trace_html(example: TracedExample, *, limit: int | None = None) -> Html:
-    """Draw an example's trace.
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """How much of a trace is drawn where it is stored in a notebook.
 
-    Args:
-        example: The example.
-        limit: Characters shown of each message and answer, where the picture is stored in a notebook; None for all.
+    Attributes:
+        limit: Characters shown of each message and answer.
+        seen: Texts that an earlier trace of the same view shows; they are not repeated.
     """
-    parts = [_call(number, call, len(example.calls), limit) for number, call in enumerate(example.calls, 1)]
+
+    limit: int
+    seen: set[str] = field(default_factory=set)
+
+
+def trace_html(example: TracedExample, brief: Brief | None = None) -> Html:
+    """Draw an example's trace, all of it or as `brief` says."""
+    parts = [_call(number, call, len(example.calls), brief) for number, call in enumerate(example.calls, 1)]
     if not parts:
         parts = [tag("div", muted(NO_CALLS), style="margin: 4px 0; white-space: normal;")]
-    facts: list[tuple[str, object]] = [*_named("input", example.inputs), *_named("expected", example.expected)]
+    facts: list[tuple[str, object]] = []
+    if brief is None:  # else they are in the row above
+        facts += [*_named("input", example.inputs), *_named("expected", example.expected)]
     facts += _named("read", example.outputs) if example.outputs else [("read", muted("nothing: see the error"))]
     facts += [(name, score_text(value)) for name, value in example.scores.items()]
     if example.error:
         facts.append(
             ("error", tag("span", example.error, style=f"color: {RED}; white-space: pre-wrap; overflow-wrap: anywhere;"))
         )
-    if limit is not None:
-        facts = [(name, value if isinstance(value, Html) else cut(value_text(value), limit)) for name, value in facts]
+    if brief is not None:
+        facts = [(name, value if isinstance(value, Html) else cut(value_text(value), brief.limit)) for name, value in facts]
     return join(*parts, facts_html(facts))
 
 
@@ -126,7 +137,7 @@ def _named(kind: str, values: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [(f"{kind} {name}", value) for name, value in values.items()]
 
 
-def _call(number: int, call: CallInfo, of: int, limit: int | None) -> Html:
+def _call(number: int, call: CallInfo, of: int, brief: Brief | None) -> Html:
     title = f"Call {number} of {of}" if of > 1 else "The call"
     head = tag(
         "div",
@@ -137,12 +148,12 @@ def _call(number: int, call: CallInfo, of: int, limit: int | None) -> Html:
         style="margin: 6px 0 2px 0;",
     )
     last = len(call.messages) - 1
-    sent = [_message(message, limit, opened=at == last) for at, message in enumerate(call.messages)]
+    sent = [_message(message, brief, opened=at == last) for at, message in enumerate(call.messages)]
     options = {name: value for name, value in call.options.items() if name != "messages"}
     if options:
-        sent.append(_part("options", json.dumps(options, ensure_ascii=False, default=str, indent=1), limit, opened=False))
+        sent.append(_part("options", json.dumps(options, ensure_ascii=False, default=str, indent=1), brief, opened=False))
     names = ["raw answer"] if len(call.answers) == 1 else [f"raw answer {at}" for at in range(1, len(call.answers) + 1)]
-    said = [_part(name, text, limit, opened=True) for name, text in zip(names, call.answers, strict=True)]
+    said = [_part(name, text, brief, opened=True) for name, text in zip(names, call.answers, strict=True)]
     failed = [tag("div", mark("failed"), " ", call.error, style=f"color: {RED};")] if call.error else []
     return join(head, *sent, *said, *failed)
 
@@ -154,17 +165,22 @@ def _took(call: CallInfo) -> list[Html]:
     return [chip(tokens), chip(muted("cost "), cost_text(call.cost)), chip(seconds_text(call.elapsed_s))]
 
 
-def _message(message: Mapping[str, Any], limit: int | None, *, opened: bool) -> Html:
+def _message(message: Mapping[str, Any], brief: Brief | None, *, opened: bool) -> Html:
     content = message.get("content")
     more = {name: value for name, value in message.items() if name not in ("role", "content")}
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str, indent=1)
     if more:
         text = "\n".join(part for part in (text if content else "", json.dumps(more, ensure_ascii=False, default=str)) if part)
-    return _part(str(message.get("role", "?")), text, limit, opened=opened)
+    return _part(str(message.get("role", "?")), text, brief, opened=opened)
 
 
-def _part(name: str, text: str, limit: int | None, *, opened: bool) -> Html:
-    shown = text if limit is None or len(text) <= limit else f"{cut(text, limit)}\n({len(text):,} characters in all: .trace(…))"
+def _part(name: str, text: str, brief: Brief | None, *, opened: bool) -> Html:
+    if brief is not None and not opened:
+        if text in brief.seen:
+            return tag("div", muted(f"{name}: as above"))
+        brief.seen.add(text)
+    limit = len(text) if brief is None else brief.limit
+    shown = text if len(text) <= limit else f"{cut(text, limit)}\n({len(text):,} characters in all: .trace(…))"
     summary = join(name, " ", muted(one_line(text, 90))) if not opened else name
     return details(summary, pre(shown, max_height_px=320), opened=opened)
 

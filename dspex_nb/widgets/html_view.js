@@ -69,13 +69,13 @@ export default () => {
         button.disabled = true;
         model.send({ action });
       };
-      let waiting = 0;
+      const waiting = new Map(); // of each field its timer
       const typed = (event) => {
         const field = event.target;
         if (!field.matches || !field.matches("input[data-dspex-action], select[data-dspex-action]")) return;
-        clearTimeout(waiting);
+        clearTimeout(waiting.get(field));
         const send = () => model.send({ action: field.getAttribute("data-dspex-action"), value: field.value });
-        waiting = setTimeout(send, field.nodeName === "SELECT" ? 0 : TYPED_MS);
+        waiting.set(field, setTimeout(send, field.nodeName === "SELECT" ? 0 : TYPED_MS));
       };
       const toggled = (event) => {
         const key = place(root, event.target);
@@ -92,7 +92,7 @@ export default () => {
       const themes = new MutationObserver(() => scheme(root));
       themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
       return () => {
-        clearTimeout(waiting);
+        waiting.forEach((timer) => clearTimeout(timer));
         model.off("change:html", draw);
         themes.disconnect();
       };
