@@ -28,6 +28,7 @@ from dspex_nb.api.studies import (
     optimizers,
     studies,
 )
+from dspex_nb.api.synthesis import Synthesized, synthesize
 
 __all__ = [
     "LM",
@@ -40,6 +41,7 @@ __all__ = [
     "Run",
     "Signature",
     "Study",
+    "Synthesized",
     "Trace",
     "accelerate",
     "as_public",
@@ -70,5 +72,6 @@ __all__ = [
     "signature_bundle",
     "status",
     "studies",
+    "synthesize",
     "warm_up",
 ]

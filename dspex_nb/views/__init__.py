@@ -53,6 +53,7 @@ from dspex_nb.views.study_views import (
     study_html,
     study_text,
 )
+from dspex_nb.views.synthesis_views import SynthesisInfo, synthesis_html, synthesis_text
 from dspex_nb.views.tables import Column, facts_html, facts_text, number, table_html, table_text
 from dspex_nb.views.trace_views import trace_html, trace_text
 
@@ -86,6 +87,7 @@ __all__ = [
     "StreamState",
     "StudyInfo",
     "StudyState",
+    "SynthesisInfo",
     "TrialInfo",
     "cache_html",
     "cache_text",
@@ -140,6 +142,8 @@ __all__ = [
     "stream_text",
     "study_html",
     "study_text",
+    "synthesis_html",
+    "synthesis_text",
     "table_html",
     "table_text",
     "trace_html",

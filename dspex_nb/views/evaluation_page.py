@@ -16,8 +16,7 @@ from typing import Any
 from dspex_nb.views.evaluation_views import EvaluationInfo, summary_html
 from dspex_nb.views.example_tables import ExampleInfo
 from dspex_nb.views.formats import value_text
-from dspex_nb.views.label_charts import labels_svg
-from dspex_nb.views.markup import Html, clean, escape, picture, tag
+from dspex_nb.views.markup import Html, clean, escape, tag
 from dspex_nb.views.trace_views import CallInfo
 
 _FOLDER = files("dspex_nb.views")
@@ -32,7 +31,6 @@ def evaluation_page(info: EvaluationInfo) -> str:
     )
     body = [
         summary_html(info),
-        picture(labels_svg(info.labels), f"accuracy by label of {info.labels.field}") if info.labels else "",
         tag("div", id="rows"),
         tag("noscript", "The rows need JavaScript, which this page carries within itself."),
         Html(f'<script type="application/json" id="data">{_embedded(_data(info))}</script>'),

@@ -30,7 +30,9 @@ def stderr_of(page, cell):
 
 @pytest.fixture
 def evaluated(notebook):
-    page = notebook(SETUP, "big = rows_of(120)\nfirst = %evaluate triage --data big --metrics exact_match:desk", ASYNC, SLOW, AFTER)
+    page = notebook(
+        SETUP, "big = rows_of(120)\nfirst = %evaluate triage --data big --metrics exact_match:desk", ASYNC, SLOW, AFTER
+    )
     for cell in (0, 1):
         page.run_cell(cell)
     return page
@@ -52,7 +54,7 @@ def test_rows_are_searched_sorted_and_opened(evaluated, shots):
     output.get_by_text("1 example", exact=True).wait_for(timeout=5000)
     assert page.page.evaluate("() => document.activeElement.dataset.dspexAction") == "find"
     rows.first.click()
-    output.get_by_text("no JSON <b>here</b>").first.wait_for(timeout=5000)
+    output.get_by_text("raw answer").wait_for(timeout=5000)
     assert output.get_by_text("Customer number 7 asks").count() >= 2
     output.screenshot(path=shots / "evaluation-trace-light.png")
     box.fill("")

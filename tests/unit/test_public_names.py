@@ -28,6 +28,7 @@ PINNED = [
     "Run",
     "Signature",
     "Study",
+    "Synthesized",
     "Trace",
     "Usage",
     "__version__",
@@ -75,6 +76,7 @@ PINNED = [
     "session",
     "status",
     "studies",
+    "synthesize",
     "template",
     "testing",
 ]

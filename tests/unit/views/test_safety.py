@@ -15,7 +15,20 @@ BAD = "<script>alert(1)</script><img src=x onerror=\"alert('1')\"><b>]]>&amp; '\
 OURS = {
     "div", "span", "strong", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre", "code", "button", "img",
 }  # fmt: skip
-ATTRIBUTES = {"style", "class", "align", "scope", "open", "src", "alt", "width", "type", "data-dspex-action", "disabled", "colspan"}
+ATTRIBUTES = {
+    "style",
+    "class",
+    "align",
+    "scope",
+    "open",
+    "src",
+    "alt",
+    "width",
+    "type",
+    "data-dspex-action",
+    "disabled",
+    "colspan",
+}
 VOID = {"img"}
 
 
