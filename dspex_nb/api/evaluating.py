@@ -124,8 +124,7 @@ def evaluate(
         n_jobs=n_jobs or 0,
         timeout_s=job.timeout_s,
     )
-    job.files.begin(about, examples)
-    return _run(job, now, about)
+    return _run(job, now, job.files.begin(about, examples))
 
 
 def _limit(name: str, value: float | str | None) -> float | None:

@@ -71,7 +71,7 @@ def synthesize(
     *,
     instructions: str = "",
     lm: Any = None,
-    temperature: float = 1.0,
+    temperature: float = 0.7,
     max_similarity: float = 0.9,
     balance: bool = True,
     seed: int = 0,

@@ -22,6 +22,7 @@ from dspex_nb.runs.traces import Messages, TracedCall, Tracer
 from dspex_nb.scopes import CancelToken, Scope
 
 Call = Callable[[dict[str, Any], Scope], Prediction]
+_ENDS_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,9 @@ def limited(work: Callable[[Scope], Any], scope: Scope, timeout_s: float | None,
         if future.done():
             return future.result()
         token.cancel()
+        done.wait(_ENDS_S)  # its socket is closed: the call ends now, and is in the row's trace
         future.cancel()
+        scope.cancel.check()
         raise TaskTimeoutError(
             f"{what} was not done after {timeout_s:g} s (timeout_s): given up", hint="raise timeout_s, or see the row's trace"
         )

@@ -78,8 +78,8 @@ class EvaluationFiles:
         """Whether there is such an evaluation."""
         return bool(_ID.fullmatch(self.run_id)) and (self.folder / "about.json").exists()
 
-    def begin(self, about: About, examples: Sequence[Example]) -> None:
-        """Write what it is of, and its data."""
+    def begin(self, about: About, examples: Sequence[Example]) -> About:
+        """Write what it is of, and its data; returns the first as it was written."""
         with self._careful():
             self.folder.mkdir(parents=True, mode=0o700)
             whole = True
@@ -88,7 +88,9 @@ class EvaluationFiles:
                     line = _of(example)
                     file.write(line)
                     whole = whole and json.loads(line) == {"inputs": example.inputs(), "labels": example.labels()}
-            self.note(dataclasses.replace(about, whole=bool(whole)))
+            about = dataclasses.replace(about, whole=bool(whole))
+            self.note(about)
+        return about
 
     def holds(self, examples: Sequence[Example]) -> bool:
         """Say whether these are its examples."""

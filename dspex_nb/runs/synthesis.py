@@ -84,7 +84,7 @@ class Synthesizer:
         *,
         session: Session,
         scope: Scope,
-        temperature: float = 1.0,
+        temperature: float = 0.7,
         max_similarity: float = 0.9,
         balance: bool = True,
         seed: int = 0,
