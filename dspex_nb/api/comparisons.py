@@ -89,13 +89,14 @@ class Comparison:
     def frame(self) -> Any:
         """A DataFrame of the examples that changed, worst first."""
         both = self._records()
-        return both[both["change"] != 0].sort_values("change", ascending=not self.lower_is_better)
+        return both[both["change"] != 0].sort_values("change", ascending=not self.lower_is_better, kind="stable")
 
     @property
     def wins(self) -> Any:
         """The examples that became better, the largest change first."""
         frame = self.frame
-        return frame[(frame["change"] < 0) if self.lower_is_better else (frame["change"] > 0)].iloc[::-1]
+        won = frame[(frame["change"] < 0) if self.lower_is_better else (frame["change"] > 0)]
+        return won.sort_values("change", ascending=self.lower_is_better, kind="stable")
 
     @property
     def losses(self) -> Any:

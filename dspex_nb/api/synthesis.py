@@ -82,8 +82,8 @@ def synthesize(
     """Return up to `n` new training examples of a signature, written by the model; a notebook shows them as they come.
 
     They are asked for in rounds until there are enough. Each is checked against the signature (types, Literals, bounds, nothing
-    empty), and dropped where its inputs equal or nearly equal those of a seed or another. It ends early, and says so, when two
-    rounds in a row bring nothing new. What a model writes may be wrong: read the examples before you train or test on them.
+    empty), and dropped where its inputs equal or nearly equal those of a seed or another. It ends early, and says so, when 16
+    answers in a row bring nothing new. What a model writes may be wrong: read the examples before you train or test on them.
 
     Args:
         signature: A signature, its string form, a `dspy.Signature` class, or a predictor that has one.
@@ -94,7 +94,8 @@ def synthesize(
         temperature: Of the sampling.
         max_similarity: From which likeness of the inputs, 0 to 1, two examples count as one.
         balance: Tell the model each label of few values in turn (Literal, bool, enum), so that they come out even.
-        seed: Of the choice of the seeds that a prompt shows. The same call again is answered from the cache.
+        seed: Of the sampling, and of the choice of the seeds that a prompt shows. The same call again is answered from the cache,
+            another seed gives other examples.
         n_jobs: Calls in flight; None and -1 mean the LM's `max_concurrency`.
         max_calls: The most answers to ask for; by default 5 times `n`, and 20.
         on_progress: Called with each event.

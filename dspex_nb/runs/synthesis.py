@@ -28,7 +28,7 @@ from dspex_nb.signatures.codecs import jsonable
 from dspex_nb.signatures.signature import rebuild
 
 SHOWN = 3  # seed examples in a prompt
-_LEAST, _BARREN = 8, 2
+_ROUND, _BARREN = 8, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Tally:
     Attributes:
         kept: The examples.
         dropped: The others: `"invalid"`, `"duplicate"`, `"near duplicate"` or `"failed"` (the model could not be asked).
-        asked: Answers taken, those that came when there were enough already excepted.
+        asked: Answers that came, and calls that failed.
         rounds: How many rounds.
         note: Why it ended before there were enough, empty otherwise.
     """
@@ -126,28 +126,28 @@ class Synthesizer:
         """
         barren, tally = 0, self.tally
         while len(tally.kept) < n:
-            size = min(max(n - len(tally.kept), _LEAST), max(_LEAST, 2 * n_jobs), max_calls - tally.asked)
+            size = min(n - len(tally.kept), max(_ROUND, 2 * n_jobs), max_calls - tally.asked)
             if size <= 0:
                 tally.note = f"stopped at {max_calls:,} calls (max_calls)"
                 break
             tally.rounds += 1
             before = len(tally.kept)
-            self._round(size, n, n_jobs)
-            barren = barren + 1 if len(tally.kept) == before else 0
-            if barren == _BARREN:
-                tally.note = f"the last {_BARREN} rounds brought nothing new: {self._why()}"
+            self._round(size, n_jobs)
+            barren = barren + size if len(tally.kept) == before else 0
+            if barren >= _BARREN:
+                tally.note = f"the last {barren} answers brought nothing new: {self._why()}"
                 break
         return tally
 
     def _why(self) -> str:
-        last = Counter(one.kind for one in self.tally.dropped[-2 * _LEAST :])
+        last = Counter(one.kind for one in self.tally.dropped[-_BARREN:])
         most = last.most_common(1)[0][0] if last else ""
         return {
             "invalid": "the answers do not fit the signature; try a larger model, or simpler types",
             "failed": "the model could not be asked; see .dropped",
         }.get(most, "the model repeats itself; give more seeds, a higher temperature or a larger model")
 
-    def _round(self, size: int, n: int, n_jobs: int) -> None:
+    def _round(self, size: int, n_jobs: int) -> None:
         drafts = [self._draft(next(self._numbers)) for _ in range(size)]
         pool = [self._demo(at) for at in range(len(self.seeds))]
         results: list[RowResult] = map_rows(
@@ -160,8 +160,6 @@ class Synthesizer:
         if self.tally.rounds == 1 and all(isinstance(error, LMError) for error in errors) and errors[0] is not None:
             raise errors[0]
         for draft, result in zip(drafts, results, strict=True):
-            if len(self.tally.kept) == n:
-                break
             self._take(draft, result)
 
     def _draft(self, number: int) -> _Draft:
@@ -189,7 +187,7 @@ class Synthesizer:
             scope=replace(scope, trace=note),
             demos=[{**pool[at]} for at in draft.shown],
             temperature=self.temperature,
-            rollout_id=draft.number + 1,
+            rollout_id=self.seed * 1_000_003 + draft.number + 1,  # another seed asks anew
         )
 
     def _take(self, draft: _Draft, result: RowResult) -> None:
