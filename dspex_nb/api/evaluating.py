@@ -300,7 +300,7 @@ class _Live:
     def __init__(self, job: Job, scope: Scope, done: Sequence[Any]) -> None:
         self.table = ExampleTable([metric.name for metric in job.metrics], done)
         self.evaluation: Evaluation | None = None
-        self._total, self._before, self._main = len(job.examples), len(done), job.metrics[0].name
+        self._total, self._main = len(job.examples), job.metrics[0].name
         self._state = ProgressState(run_id=scope.run_id, title=job.name, total=self._total)
         self.watch = Watch(
             scope, self._state, self._html, self._text, on_progress=job.on_progress, actions={"cancel": scope.cancel.cancel},
@@ -314,13 +314,9 @@ class _Live:
 
     def _progress(self) -> ProgressInfo:
         """Return how far it is, rows of an earlier attempt included."""
+        done, errors = self.table.done
         info = self._state.snapshot()
-        examples = self.table.examples
-        scores = [one.scores.get(self._main, 0.0) for one in examples]
-        return replace(
-            info, done=len(examples), total=self._total, errors=sum(bool(one.error) for one in examples), metric=self._main,
-            score=sum(scores) / len(scores) if scores else None,
-        )  # fmt: skip
+        return replace(info, done=done, total=self._total, errors=errors, metric=self._main, score=self.table.mean)
 
     def _html(self) -> str:
         if self.evaluation is not None:

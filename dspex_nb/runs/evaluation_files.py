@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import orjson
+
 from dspex_nb.errors import DataError
 from dspex_nb.examples import Example
 from dspex_nb.messages import Usage
@@ -217,12 +219,19 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for raw in file:
             try:
-                line = json.loads(raw) if raw.endswith(b"\n") else None
+                line = _read(raw) if raw.endswith(b"\n") else None
             except ValueError:
                 line = None
             if not isinstance(line, dict):
                 return
             yield line
+
+
+def _read(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)  # three times as fast as json
+    except ValueError:  # it refuses NaN
+        return json.loads(raw)
 
 
 def _trim(path: Path) -> None:

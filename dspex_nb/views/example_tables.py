@@ -94,6 +94,8 @@ class ExampleTable:
         self._opened: set[int] = set()
         self._found: list[ExampleInfo] = []
         self._looked = 0  # examples that `_found` knows of
+        self._failed = self._errors = 0
+        self._sum = 0.0
         for example in examples:
             self.add(example)
 
@@ -101,12 +103,21 @@ class ExampleTable:
         """Take an example that ended."""
         with self._lock:
             self._examples.append(example)
+            self._failed += example.failed
+            self._errors += bool(example.error)
+            self._sum += example.scores.get(self.metrics[0], 0.0) if self.metrics else 0.0
 
     @property
-    def examples(self) -> list[ExampleInfo]:
-        """The examples so far, in the order they ended."""
+    def done(self) -> tuple[int, int]:
+        """How many examples there are, and how many of them ended in an error."""
         with self._lock:
-            return list(self._examples)
+            return len(self._examples), self._errors
+
+    @property
+    def mean(self) -> float | None:
+        """The main metric's mean so far, None without an example."""
+        with self._lock:
+            return self._sum / len(self._examples) if self._examples else None
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -152,8 +163,12 @@ class ExampleTable:
             more = [one for one in new if shown(one) and (not self._find or self._find in self._text(one))]
             self._looked = len(self._examples)
             if more:
+                backwards = self._order.startswith("-")
+                more.sort(key=self._key, reverse=backwards)
+                in_order = not self._found or (not backwards and self._key(self._found[-1]) <= self._key(more[0]))
                 self._found = [*self._found, *more]
-                self._found.sort(key=self._key, reverse=self._order.startswith("-"))
+                if not in_order:
+                    self._found.sort(key=self._key, reverse=backwards)
             return self._found
 
     def _key(self, example: ExampleInfo) -> Any:
@@ -176,7 +191,7 @@ class ExampleTable:
             pages = max(1, -(-len(found) // PAGE))
             self._page = min(self._page, pages - 1)
             page, opened, total = self._page, frozenset(self._opened), len(self._examples)
-            failed, errors = sum(one.failed for one in self._examples), sum(bool(one.error) for one in self._examples)
+            failed, errors = self._failed, self._errors
         choices = [
             ("all", f"all {total:,}"), ("failures", f"failures ({failed:,})"), ("errors", f"errors ({errors:,})"),
             ("right", f"not failed ({total - failed:,})"),
