@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from dspex_nb.ambient import Session
-from dspex_nb.errors import Cancelled, DSPexError, LMError
+from dspex_nb.errors import AdapterParseError, LMError
 from dspex_nb.examples import Example, Provenance
 from dspex_nb.messages import Exchange
 from dspex_nb.metrics.values import normalize_text
@@ -194,10 +194,10 @@ class Synthesizer:
         tally = self.tally
         tally.asked += 1
         if result.error is not None:
-            if isinstance(result.error, Cancelled):
+            if not isinstance(result.error, LMError | AdapterParseError):  # no answer, but a stop or a fault of ours
                 raise result.error
             kind = "failed" if isinstance(result.error, LMError) else "invalid"
-            tally.dropped.append(Dropped(draft.given, kind, _said(result.error)))
+            tally.dropped.append(Dropped(draft.given, kind, result.error.message))
             return
         values = {**dict(result.prediction), **draft.given}
         values = {name: values[name] for name in self.signature.fields if name in values}
@@ -273,10 +273,6 @@ def fault_of(one: Field, value: Any) -> str:
 def _bounds(one: Field) -> dict[str, Any]:
     names = ("gt", "ge", "lt", "le", "min_length", "max_length", "multiple_of", "pattern")
     return {name: value for name, value in one.rules.items() if name in names}
-
-
-def _said(error: Exception) -> str:
-    return error.message if isinstance(error, DSPexError) else f"{type(error).__name__}: {error}"
 
 
 def seeds_of(signature: Signature, rows: Sequence[Example]) -> Iterator[tuple[int, Example | str]]:

@@ -165,7 +165,7 @@ def comparison_html(info: ComparisonInfo) -> str:
     rows = [
         (
             tag("strong", s.label, style="font-weight: 600;"),
-            Html(bar(s.score, width="180px")),
+            Html(bar(s.score, width="110px")),
             score_text(s.score),
             interval_text(s.interval),
             f"{s.examples:,}" if s.examples else "",
@@ -174,7 +174,7 @@ def comparison_html(info: ComparisonInfo) -> str:
     ]
     columns = [
         Column("", wrap=False),
-        Column("", width="190px"),
+        Column("", width="120px"),
         number(info.metric),
         Column("", wrap=False),
         number("Examples"),
