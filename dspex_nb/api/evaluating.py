@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -239,9 +240,11 @@ def _run(job: Job, now: Session, about: About, done: Sequence[ScoredRow] = ()) -
     main = job.metrics[0]
     live = _Live(job, scope, [example_info(row, main) for row in done])
     rows: dict[int, ScoredRow] = {row.index: row for row in done}
-    lock = threading.Lock()
+    lock, over = threading.Lock(), threading.Event()
 
     def ended(row: ScoredRow) -> None:
+        if over.is_set():  # left behind by a stop: its file may be another attempt's by now
+            return
         job.files.add(row)
         with lock:
             rows[row.index] = row
@@ -259,20 +262,22 @@ def _run(job: Job, now: Session, about: About, done: Sequence[ScoredRow] = ()) -
 
     with live.watch:
         try:
-            with recorded(scope, job.name, "evaluation", len(job.examples)):
+            with recorded(scope, job.name, "evaluation", len(job.examples) - len(done)):
                 width = job.unit.n_jobs if job.n_jobs is None else lm_width(now, job.n_jobs)
-                score_rows(
+                card = score_rows(
                     job.unit.call, job.examples, job.metrics, scope=scope, n_jobs=width, timeout_s=job.timeout_s,
                     deadline_s=job.deadline_s, max_errors=job.max_errors, session=now, done=done, on_row=ended,
                 )  # fmt: skip
-                live.end(made(partial(), "done"))
+                live.end(made(replace(card, elapsed_s=about.elapsed_s + card.elapsed_s), "done"))
         except (Cancelled, KeyboardInterrupt) as stop:
-            live.end(made(partial(), "cancelled") if rows else None)
+            with contextlib.suppress(DSPexError):  # no value of the set yet
+                live.end(made(partial(), "cancelled") if rows else None)
             raise _stopped(job, len(rows), stop) from None
         except DSPexError:
             live.end(None)
             raise
         finally:
+            over.set()
             job.files.note(replace(about, elapsed_s=about.elapsed_s + time.perf_counter() - started))
             job.files.close()
     evaluation = live.evaluation
@@ -403,7 +408,7 @@ def _functions(metrics: Sequence[Metric]) -> set[str]:
 
 def _identity(program: Any, now: Session) -> list[str]:
     """Return what a program is, as texts; the first is empty where that cannot be told."""
-    if hasattr(program, "identity"):
+    if hasattr(program, "spec") and hasattr(program, "identity"):
         return [program.identity(now)]
     try:
         if isinstance(program, Predict):

@@ -32,6 +32,7 @@ from dspex_nb.views import (
     trace_html,
     trace_text,
 )
+from dspex_nb.views.formats import value_text
 from dspex_nb.views.markup import frame, heading
 
 if TYPE_CHECKING:
@@ -247,11 +248,19 @@ def _writable(frame: Any, suffix: str) -> Any:
     """Return the frame with values that a column of the format cannot hold as JSON texts."""
     if suffix != ".parquet":
         return frame
-    from dspex_nb.views.formats import value_text
-
-    mixed = [name for name in frame.columns if frame[name].dtype == object and len(set(map(type, frame[name]))) > 1]
-    held = {name: frame[name].map(lambda value: None if value is None else value_text(value)) for name in mixed}
+    held = {name: frame[name].map(_text) for name in frame.columns if frame[name].dtype == object and not _plain(frame[name])}
     return frame.assign(**held) if held else frame
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else value_text(value)
+
+
+def _plain(column: Any) -> bool:
+    """Whether a column holds texts, or lists of texts, and nothing else."""
+    kinds = {type(value) for value in column} - {type(None)}
+    items = {type(item) for value in column if isinstance(value, list) for item in value}
+    return len(kinds) <= 1 and kinds | items <= {str, list, bool, int, float} and len(items) <= 1
 
 
 def _labels(metric: str, rows: tuple[ScoredRow, ...]) -> LabelsInfo | None:

@@ -47,7 +47,12 @@ class Rubric(dspy.Module):  # type: ignore[misc]
         super().__init__()
         self.weights = _weights(rubric)
         self.threshold = threshold
-        self.judge = dspy.ChainOfThought(JudgeByCriteria)
+        count = len(self.weights)
+        # So many verdicts and no more: a small model whose answer a schema bounds then gives one a criterion.
+        met = dspy.OutputField(
+            desc=JudgeByCriteria.output_fields["met"].json_schema_extra["desc"], min_length=count, max_length=count
+        )
+        self.judge = dspy.ChainOfThought(JudgeByCriteria.delete("met").prepend("met", met, list[bool]))
 
     def forward(self, example: Any, pred: Any, trace: Any = None) -> Any:
         """Return the score, whether it reaches the threshold where there is a trace, and the feedback.

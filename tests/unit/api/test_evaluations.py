@@ -143,6 +143,17 @@ def test_files(predict, tmp_path):
         evaluation.save(tmp_path / "e.xlsx")
 
 
+def test_parquet_of_values_of_every_kind(fresh, tmp_path):
+    pytest.importorskip("pyarrow")
+    answers = [{"a": [1, "x"], "b": ["p", "q"], "c": {"k": 1}, "d": 1.5}, {"a": None, "b": [], "c": (1, 2), "d": 2.0}]
+    evaluation = dx.evaluate(lambda at: answers[at], [{"at": 0, "d": 1.5}, {"at": 1, "d": 1.5}], "exact_match:d")
+    frame = pd.read_parquet(evaluation.save(tmp_path / "e.parquet"))
+    assert (frame["a"][0], frame["a"].isna().tolist()) == ('[1, "x"]', [False, True])
+    assert list(frame["b"][0]) == ["p", "q"]
+    assert list(frame["c"]) == ['{"k": 1}', "[1, 2]"]
+    assert list(frame["d"]) == [1.5, 2.0]
+
+
 def test_parquet_without_its_package(predict, tmp_path, monkeypatch):
     found = __import__("importlib").util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "pyarrow" else found(name, *rest))
