@@ -12,9 +12,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "dspex_nb.api": (
-        "ChainOfThought", "Comparison", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
-        "accelerate", "configure", "context", "doctor", "evaluate", "judge", "load", "load_run", "load_study", "optimize",
-        "optimizers", "pool", "retrievers", "run_list", "session", "status", "studies",
+        "ChainOfThought", "Comparison", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study", "Synthesized",
+        "Trace", "accelerate", "compare", "configure", "context", "doctor", "evaluate", "judge", "load", "load_evaluation",
+        "load_run", "load_study", "optimize", "optimizers", "pool", "retrievers", "run_list", "session", "status", "studies",
+        "synthesize",
     ),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),

@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from dspex_nb.errors import did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a synthesized example comes from.
+
+    Attributes:
+        model: The model that wrote it.
+        key: The cache key of the prompt it answered: the same prompt has the same key anywhere.
+        seeds: Places of the seed examples that the prompt showed.
+        round: In which round it was asked for, counted from 1.
+        run_id: The run in the store.
+        given: Fields that were told to the model, not answered by it: a label to write an example of.
+    """
+
+    model: str
+    key: str
+    seeds: tuple[int, ...] = ()
+    round: int = 1
+    run_id: str = ""
+    given: tuple[str, ...] = ()
 
 
 class Example(Mapping[str, Any]):
@@ -14,12 +36,16 @@ class Example(Mapping[str, Any]):
     Args:
         values: Field values.
         input_keys: Names of the inputs; None while unknown (every field may be one).
+        provenance: Where `dx.synthesize` has it from; None for any other example.
     """
 
-    __slots__ = ("_values", "input_keys")
+    __slots__ = ("_values", "input_keys", "provenance")
 
-    def __init__(self, values: Mapping[str, Any], input_keys: Iterable[str] | None = None) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], input_keys: Iterable[str] | None = None, provenance: Provenance | None = None
+    ) -> None:
         self._values = dict(values)
+        self.provenance = provenance
         self.input_keys = None if input_keys is None else frozenset(input_keys)
 
     def __getattr__(self, name: str) -> Any:
@@ -44,11 +70,11 @@ class Example(Mapping[str, Any]):
         return f"Example({', '.join(f'{k}={v!r}' for k, v in self._values.items())})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Example, (self._values, self.input_keys))
+        return (Example, (self._values, self.input_keys, self.provenance))
 
     def with_inputs(self, *names: str) -> Example:
         """Return the same example with `names` as its inputs."""
-        return Example(self._values, names)
+        return Example(self._values, names, self.provenance)
 
     def inputs(self) -> dict[str, Any]:
         """Return the input fields (all fields while the inputs are unknown)."""

@@ -114,6 +114,29 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """One call to a model as a whole: what was asked, exactly as it was sent, and what came of it.
+
+    Attributes:
+        request: Messages and options, the client's own included.
+        response: What was answered, from the cache too; None after an error.
+        model: The model string.
+        key: The cache key, empty where no cache was in use.
+        step: The pipeline step that asked.
+        elapsed_s: Seconds from asking to having it.
+        error: What failed, empty if nothing did.
+    """
+
+    request: Request
+    response: Response | None
+    model: str
+    key: str = ""
+    step: str = ""
+    elapsed_s: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a model's server can do; prompts depend on it, as in DSPy.
 

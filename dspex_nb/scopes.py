@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from dspex_nb.errors import Cancelled
 from dspex_nb.events import Bus, Event
+from dspex_nb.messages import Exchange
 
 
 def stopped() -> Cancelled:
@@ -62,7 +63,9 @@ class CancelToken:
 class Scope:
     """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary.
 
-    `tokens` says whether the texts that models write are wanted as they come, as `TokenReceived` events.
+    Attributes:
+        tokens: Whether the texts that models write are wanted as they come, as `TokenReceived` events.
+        trace: Given each model call whole, prompt and answer, where someone keeps them; events carry neither.
     """
 
     run_id: str
@@ -71,6 +74,7 @@ class Scope:
     step: str = ""
     trial: int | None = None
     tokens: bool = False
+    trace: Callable[[Exchange], None] | None = None
 
     def publish(self, event: Event) -> None:
         """Put an event on the run's bus."""

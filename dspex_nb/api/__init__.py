@@ -2,7 +2,9 @@
 
 from dspex_nb.api.accelerating import accelerate
 from dspex_nb.api.cards import show_signature, signature_bundle
-from dspex_nb.api.evaluations import Comparison, Evaluation, evaluate
+from dspex_nb.api.comparisons import Comparison, compare
+from dspex_nb.api.evaluating import evaluate, load_evaluation
+from dspex_nb.api.evaluations import Evaluation, Trace
 from dspex_nb.api.judges import judge
 from dspex_nb.api.lms import LM, client_of
 from dspex_nb.api.loading import load
@@ -26,6 +28,7 @@ from dspex_nb.api.studies import (
     optimizers,
     studies,
 )
+from dspex_nb.api.synthesis import Synthesized, synthesize
 
 __all__ = [
     "LM",
@@ -38,17 +41,21 @@ __all__ = [
     "Run",
     "Signature",
     "Study",
+    "Synthesized",
+    "Trace",
     "accelerate",
     "as_public",
     "as_signature",
     "cache_status",
     "client_of",
+    "compare",
     "configure",
     "context",
     "doctor",
     "evaluate",
     "judge",
     "load",
+    "load_evaluation",
     "load_run",
     "load_study",
     "metric_names",
@@ -65,5 +72,6 @@ __all__ = [
     "signature_bundle",
     "status",
     "studies",
+    "synthesize",
     "warm_up",
 ]

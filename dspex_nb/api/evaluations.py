@@ -1,42 +1,59 @@
-"""`dx.evaluate`: a score with its interval, a row an example, and pictures of both."""
+"""`Evaluation`: a score with its interval, a row an example, each with its trace, and pictures of both."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dspex_nb.api.displays import ShownOnce, Watch, show, show_figure
-from dspex_nb.api.mapping import checked_rows, recorded
-from dspex_nb.api.placing import placed
-from dspex_nb.api.programs import lm_width
-from dspex_nb.api.sessions import session
+from dspex_nb.api.comparisons import Comparison
+from dspex_nb.api.displays import ShownOnce, Watch, in_notebook, show, show_figure
 from dspex_nb.errors import DataError, MissingDependencyError
-from dspex_nb.metrics import Interval, Metric, bootstrap_interval, paired_interval, resolve_metrics
-from dspex_nb.pools import Pool
-from dspex_nb.runs.evaluation import Scorecard, ScoredRow, measured
-from dspex_nb.runs.evaluation import evaluate as score_rows
-from dspex_nb.scopes import Scope, new_run_id
+from dspex_nb.events import Bus
+from dspex_nb.metrics import Interval, Metric
+from dspex_nb.runs.evaluation import Scorecard, ScoredRow
+from dspex_nb.runs.traces import TracedCall
+from dspex_nb.scopes import Scope
 from dspex_nb.views import (
-    ComparisonInfo,
     EvaluationInfo,
     ExampleInfo,
+    ExampleTable,
     LabelsInfo,
     MetricInfo,
-    ProgressState,
-    ScoreInfo,
-    comparison_html,
-    comparison_text,
     evaluation_html,
+    evaluation_live_html,
+    evaluation_page,
     evaluation_text,
     labels_bundle,
     labels_info,
     plot_labels,
-    progress_html,
-    progress_text,
+    trace_html,
+    trace_text,
 )
+from dspex_nb.views.formats import value_text
+from dspex_nb.views.markup import frame, heading
+
+if TYPE_CHECKING:
+    from dspex_nb.api.evaluating import Job
+
+
+class Trace:
+    """What happened for one example: its LM calls with the exact prompts and raw answers, what was read, and the scores.
+
+    Attributes:
+        calls: Each has `messages`, `answers`, `options`, `model`, `step`, tokens, `cost`, `cached`, `elapsed_s` and `error`.
+    """
+
+    def __init__(self, example: ExampleInfo, calls: tuple[TracedCall, ...]) -> None:
+        self.example, self.calls = example, calls
+
+    def __repr__(self) -> str:
+        return trace_text(self.example)
+
+    def _ipython_display_(self) -> None:
+        show(frame(heading(f"example {self.example.index}", kind="trace"), trace_html(self.example)), repr(self))
 
 
 class Evaluation(ShownOnce):
@@ -45,10 +62,22 @@ class Evaluation(ShownOnce):
     Attributes:
         name: The program's name.
         card: The rows, intervals and seconds as records.
+        status: `"done"`; or `"cancelled"`, `"failed"` or `"interrupted"`, with the rows that ended before: see `resume`.
+        total: How many examples the data has.
+        job: What `resume` goes on with.
+        note: What to read beside the score, empty if nothing.
     """
 
-    def __init__(self, name: str, card: Scorecard) -> None:
-        self.name, self.card = name, card
+    def __init__(
+        self, name: str, card: Scorecard, status: str = "done", total: int = 0, job: Job | None = None, note: str = ""
+    ) -> None:
+        self.name, self.card, self.status, self.job, self.note = name, card, status, job, note
+        self.total = total or len(card.rows)
+
+    @property
+    def id(self) -> str:
+        """Its run in the store: `dx.load_evaluation(id)` opens it again, in any kernel."""
+        return self.card.run_id
 
     @property
     def metric(self) -> str:
@@ -74,11 +103,11 @@ class Evaluation(ShownOnce):
     def frame(self) -> Any:
         """A DataFrame, a row an example: inputs, labels, outputs, each metric, latency_s, cost, cached, error.
 
-        A label whose name an input or output has too is prefixed `expected_`.
+        A label whose name an input or output has too is prefixed `expected_`. Its index is the row's place in the data.
         """
         import pandas as pd
 
-        return pd.DataFrame([_record(row) for row in self.card.rows])
+        return pd.DataFrame([_record(row) for row in self.card.rows], index=[row.index for row in self.card.rows])
 
     def failures(self) -> Any:
         """Return the rows of `frame` that scored below 1 on the first metric; above 0, or failed, where lower is better."""
@@ -87,17 +116,50 @@ class Evaluation(ShownOnce):
             return frame[(frame[self.metric] > 0) | frame["error"].notna()]
         return frame[frame[self.metric] < 1]
 
-    def compare(self, other: Evaluation) -> Comparison:
-        """Return this evaluation beside an `other` of the same examples: the difference with its interval, and the rows.
+    def trace(self, index: int) -> Trace:
+        """Return what happened for the example at this place in the data: prompts as sent, raw answers, what was read.
 
         Raises:
-            DataError: They were not made on the same examples.
+            DataError: No such example was scored.
         """
-        if [row.inputs for row in self.card.rows] != [row.inputs for row in other.card.rows]:
+        row = next((row for row in self.card.rows if row.index == index), None)
+        if row is None:
             raise DataError(
-                f"{self.name!r} and {other.name!r} were not evaluated on the same examples", hint="evaluate both on the same data"
+                f"example {index!r} was not scored: there are {self.total:,}, of which {len(self.card.rows):,} are",
+                hint="give its place in the data, counted from 0",
             )
-        return Comparison(other, self)
+        return Trace(example_info(row, self.card.metrics[0]), row.calls)
+
+    def compare(self, other: Evaluation, metric: str = "") -> Comparison:
+        """Return this evaluation beside an earlier one: the difference with its interval and test, wins, losses, regressions.
+
+        Examples that only one of them has are left out, and the comparison says how many.
+
+        Args:
+            other: The earlier one.
+            metric: The metric's name; by default this one's first.
+
+        Raises:
+            DataError: They have no example, or not this metric, in common.
+        """
+        return Comparison(other, self, metric)
+
+    def resume(self, program: Any = None, data: Any = None, metrics: Any = None, **options: Any) -> Evaluation:
+        """Go on with an evaluation that was stopped or killed: finished rows are not run again, failed ones are.
+
+        Args:
+            program: The program, made again, where this evaluation is of another kernel; by default the notebook's variable of
+                its name.
+            data: The data, only where it could not be kept as it was.
+            metrics: The metrics, only where they are functions of another kernel.
+            **options: `n_jobs`, `timeout_s`, `deadline_s`, `max_errors`, `on_progress`, as `dx.evaluate` takes them.
+
+        Raises:
+            DSPexError: It still runs, or the program, a metric or the model is another one than before.
+        """
+        from dspex_nb.api.evaluating import resumed
+
+        return resumed(self, program, data, metrics, options)
 
     def plot(self) -> Any:
         """Return a plotly figure: accuracy by label beside the confusion matrix.
@@ -111,7 +173,9 @@ class Evaluation(ShownOnce):
         return plot_labels(labels)
 
     def save(self, path: str | Path) -> Path:
-        """Write `frame` as CSV, JSONL or Parquet, by the path's ending.
+        """Write it by the path's ending: `frame` as CSV, JSONL or Parquet, or all of it as one HTML page.
+
+        The page stands alone: scores, every row to search and sort, each with its trace.
 
         Raises:
             DataError: The ending is none of these.
@@ -119,22 +183,30 @@ class Evaluation(ShownOnce):
         """
         target = Path(path)
         writers = {".csv": "to_csv", ".parquet": "to_parquet", ".jsonl": "to_json"}
+        if target.suffix in (".html", ".htm"):
+            target.write_text(evaluation_page(self.info()), encoding="utf-8")
+            return target
         if target.suffix not in writers:
-            raise DataError(f"cannot write {target.name!r}", hint="use a path that ends in .csv, .jsonl or .parquet")
+            raise DataError(f"cannot write {target.name!r}", hint="use a path that ends in .csv, .jsonl, .parquet or .html")
         if target.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
             raise MissingDependencyError("Parquet needs the package 'pyarrow'", hint="pip install pyarrow")
         options = {"orient": "records", "lines": True} if target.suffix == ".jsonl" else {"index": False}
-        getattr(self.frame, writers[target.suffix])(target, **options)
+        getattr(_writable(self.frame, target.suffix), writers[target.suffix])(target, **options)
         return target
 
     def info(self) -> EvaluationInfo:
         """Return the values that the views draw."""
+        return self._info
+
+    @functools.cached_property
+    def _info(self) -> EvaluationInfo:
         rows, usage = self.card.rows, self.card.usage
         costs = [row.cost for row in rows if not row.error]
         return EvaluationInfo(
             name=self.name,
             metrics=[MetricInfo(name, i.mean, (i.low, i.high) if i.n else None) for name, i in self.card.intervals.items()],
-            examples=[_example(row, self.card.metrics[0]) for row in rows],
+            examples=[example_info(row, self.card.metrics[0]) for row in rows],
+            status=self.status,
             labels=_labels(self.metric, rows),
             errors=sum(row.error is not None for row in rows),
             calls=usage.calls,
@@ -142,73 +214,53 @@ class Evaluation(ShownOnce):
             tokens=usage.total_tokens,
             cost=None if any(cost is None for cost in costs) else sum(cost or 0.0 for cost in costs),
             elapsed_s=self.card.elapsed_s,
+            note=self.note
+            or (f"stopped early: .resume() goes on, or dx.load_evaluation({self.id!r}).resume()" if self.left else ""),
+            total=self.total,
         )
+
+    @property
+    def left(self) -> int:
+        """How many examples were not scored."""
+        return self.total - len(self.card.rows)
 
     def __repr__(self) -> str:
         i = self.interval
-        return f"Evaluation({self.name!r}, {self.metric} {i.mean:.3f} [{i.low:.3f}, {i.high:.3f}], n={i.n})"
+        partly = f", {self.status}, {len(self.card.rows)} of {self.total} rows" if self.status != "done" else ""
+        return f"Evaluation({self.name!r}, {self.metric} {i.mean:.3f} [{i.low:.3f}, {i.high:.3f}], n={i.n}{partly})"
 
     def show(self) -> None:
-        """Display the score, the failures, the table and the figure."""
+        """Display the score, the examples to search and open, and the figure."""
         info = self.info()
-        show(evaluation_html(info), evaluation_text(info))
-        show_figure(labels_bundle(info))
+        if not in_notebook():
+            show(evaluation_html(info), evaluation_text(info))
+            show_figure(labels_bundle(info))
+            return
+        table = ExampleTable([metric.name for metric in info.metrics], info.examples)
+        with Watch(
+            Scope(self.id, Bus(keep=0)), None, lambda: evaluation_live_html(info, table), lambda: evaluation_text(info),
+            figure=lambda: labels_bundle(info), inputs=table.inputs, still=lambda: evaluation_html(info),
+        ):  # fmt: skip
+            pass
 
 
-class Comparison:
-    """Two evaluations of the same examples: what changed, and whether it is more than chance."""
-
-    def __init__(self, before: Evaluation, after: Evaluation) -> None:
-        self.before, self.after = before, after
-        self._old = [row.scores[before.metric] for row in before.card.rows]
-        self._new = [row.scores[after.metric] for row in after.card.rows]
-        self.changes = [new - old for old, new in zip(self._old, self._new, strict=True)]
-        self.lower_is_better = after.card.metrics[0].lower_is_better
-
-    @property
-    def difference(self) -> Interval:
-        """After minus before, paired by example, with its 95% confidence interval."""
-        rows = list(zip(self.before.card.rows, self.after.card.rows, strict=True))
-        was, now = _whole(self.before), _whole(self.after)
-        if was is not None and now is not None:
-            return bootstrap_interval(len(rows), lambda numbers: now(numbers) - was(numbers))
-        kept = [at for at, (old, new) in enumerate(rows) if not self.lower_is_better or old.error is new.error is None]
-        return paired_interval([self._old[at] for at in kept], [self._new[at] for at in kept])
-
-    @functools.cached_property
-    def frame(self) -> Any:
-        """A DataFrame of the examples that changed, worst first."""
-        both = self.after.frame.assign(before=self.before.frame[self.before.metric], change=self.changes)
-        return both[both["change"] != 0].sort_values("change", ascending=not self.lower_is_better)
-
-    def info(self) -> ComparisonInfo:
-        """Return the values that the view draws."""
-        spread = self.difference
-        return ComparisonInfo(
-            metric=self.after.metric,
-            before=_score_info("before", self.before),
-            after=_score_info("after", self.after),
-            interval=(spread.low, spread.high) if any(self.changes) else None,
-            fixed=None if self.lower_is_better else sum(change > 0 for change in self.changes),
-            broken=None if self.lower_is_better else sum(change < 0 for change in self.changes),
-            lower_is_better=self.lower_is_better,
-        )
-
-    def __repr__(self) -> str:
-        return comparison_text(self.info())
-
-    def _ipython_display_(self) -> None:
-        show(comparison_html(self.info()), comparison_text(self.info()))
+def _writable(frame: Any, suffix: str) -> Any:
+    """Return the frame with values that a column of the format cannot hold as JSON texts."""
+    if suffix != ".parquet":
+        return frame
+    held = {name: frame[name].map(_text) for name in frame.columns if frame[name].dtype == object and not _plain(frame[name])}
+    return frame.assign(**held) if held else frame
 
 
-def _whole(side: Evaluation) -> Callable[[Any], float] | None:
-    """Return the first metric as a function of row numbers, None where it is a mean of the rows' scores."""
-    metric = side.card.metrics[0]
-    return None if metric.total is None else metric.total(measured(metric, side.card.rows))
+def _text(value: Any) -> str | None:
+    return None if value is None else value_text(value)
 
 
-def _score_info(label: str, side: Evaluation) -> ScoreInfo:
-    return ScoreInfo(label, side.score, (side.interval.low, side.interval.high), side.interval.n)
+def _plain(column: Any) -> bool:
+    """Whether a column holds texts, or lists of texts, and nothing else."""
+    kinds = {type(value) for value in column} - {type(None)}
+    items = {type(item) for value in column if isinstance(value, list) for item in value}
+    return len(kinds) <= 1 and kinds | items <= {str, list, bool, int, float} and len(items) <= 1
 
 
 def _labels(metric: str, rows: tuple[ScoredRow, ...]) -> LabelsInfo | None:
@@ -223,7 +275,8 @@ def _labels(metric: str, rows: tuple[ScoredRow, ...]) -> LabelsInfo | None:
     return None
 
 
-def _example(row: ScoredRow, metric: Metric) -> ExampleInfo:
+def example_info(row: ScoredRow, metric: Metric) -> ExampleInfo:
+    """Return a row as the views draw it, judged by `metric`."""
     score = row.scores[metric.name]
     asked = metric.name.partition(":")[2].split(",") if ":" in metric.name else list(row.labels)
     got = {name: value for name, value in row.outputs.items() if name in asked} or row.outputs
@@ -237,70 +290,13 @@ def _example(row: ScoredRow, metric: Metric) -> ExampleInfo:
         latency_s=row.latency_s,
         error=row.error or "",
         cached=row.cached is not None,
+        calls=row.calls,
+        outputs=row.outputs,
     )
 
 
 def _record(row: ScoredRow) -> dict[str, Any]:
     taken = {*row.inputs, *row.outputs}
     labels = {f"expected_{name}" if name in taken else name: value for name, value in row.labels.items()}
-    facts = {"latency_s": row.latency_s, "cost": row.cost, "cached": row.cached, "error": row.error}
+    facts: Mapping[str, Any] = {"latency_s": row.latency_s, "cost": row.cost, "cached": row.cached, "error": row.error}
     return {**row.inputs, **labels, **row.outputs, **row.scores, **facts}
-
-
-def evaluate(
-    program: Any,
-    data: Any,
-    metrics: Any = "exact_match",
-    n_jobs: int | None = None,
-    timeout_s: float | None = None,
-    max_errors: int | None = None,
-    on_progress: Any = None,
-    name: str = "",
-    backend: str | Pool | None = None,
-) -> Evaluation:
-    """Score `program` on labelled rows; a notebook shows progress while it runs, then the result in its place.
-
-    Args:
-        program: A `dx.Predict`, a pipeline, a `dspy.Module` or a function.
-        data: Dicts, examples, a DataFrame, or the path of a CSV, JSONL or Parquet file.
-        metrics: Names (`"f1"`, `"exact_match:desk"`) or functions `metric(example, prediction, trace=None)`.
-        n_jobs: Rows in flight; None and -1 mean the LM's `max_concurrency`.
-        timeout_s: Seconds for the whole evaluation; rows not begun by then are marked so.
-        max_errors: Rows that may fail before it stops; None keeps going and marks each.
-        on_progress: Called with each event.
-        name: Shown as the title; by default the program's name.
-        backend: Where the program runs: None here; `"loky"`, `"dask"` or `"ray"` in the session's pool of that backend; or a
-            pool. Metrics are taken here.
-
-    Raises:
-        DataError: A column is missing, or there is no row.
-        MetricError: A metric is unknown, or raised on every row.
-        Cancelled: The user stopped it; the answers so far are in the cache.
-    """
-    now = session()
-    resolved = resolve_metrics(metrics)
-    unit = placed(program, name, backend)
-    examples = checked_rows(unit, data)
-    if not examples:
-        raise DataError("there is no row to evaluate", hint="pass at least one labelled row")
-    scope = Scope(new_run_id(), now.bus)
-    state = ProgressState(run_id=scope.run_id, title=unit.name, total=len(examples))
-    made: list[Evaluation] = []
-    watch = Watch(
-        scope,
-        state,
-        lambda: evaluation_html(made[0].info()) if made else progress_html(state),
-        lambda: evaluation_text(made[0].info()) if made else progress_text(state),
-        on_progress=on_progress,
-        actions={"cancel": scope.cancel.cancel},
-        figure=lambda: labels_bundle(made[0].info()) if made else None,
-    )
-    with watch, recorded(scope, unit.name, "evaluation", len(examples)):
-        width = unit.n_jobs if n_jobs is None else lm_width(now, n_jobs)
-        card = score_rows(
-            unit.call, examples, resolved, scope=scope, n_jobs=width, timeout_s=timeout_s, max_errors=max_errors, session=now
-        )
-        made.append(Evaluation(unit.name, card))
-    if watch.live:
-        made[0].mark_shown()
-    return made[0]

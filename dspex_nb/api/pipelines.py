@@ -198,7 +198,7 @@ class Pipeline:
         }
 
     def _map_to(self, out: str | Path, program: Program, data: Any, options: dict[str, Any], now: Session) -> Path:
-        file = RowFile(out, _identity(self.spec, now))
+        file = RowFile(out, self.identity(now) or new_run_id())
         count = 0
 
         def done(index: int, inputs: dict[str, Any]) -> bool:
@@ -310,6 +310,14 @@ class Pipeline:
             raise MissingInputError(f"pipeline {self.name!r} needs the input {missing[0]!r}", hint=f"call {self.name}({call})")
         return {name: inputs.get(name, given.default) for name, given in known.items()}
 
+    def identity(self, now: Session) -> str:
+        """Return a text that is equal only where rows give the same results in a session; empty where that cannot be told."""
+        try:
+            made = digest(self.spec, _recipe)
+        except PipelineError:  # it cannot be written down
+            return ""
+        return f"{made} {getattr(now.lm, 'model', '')} {getattr(now.adapter, 'name', now.adapter)}"
+
     def save(self, path: str | Path) -> Path:
         """Write the pipeline to a file that `dx.load(path)` reads back.
 
@@ -363,15 +371,6 @@ def _recipe(module: Any) -> Any:
     from dspex_nb.bridge import module_recipe
 
     return module_recipe(module)
-
-
-def _identity(spec: PipelineSpec, now: Session) -> str:
-    """Return a text that is equal only for maps whose rows give the same results."""
-    try:
-        made = digest(spec, _recipe)
-    except PipelineError:  # it cannot be written down, so whether it is the same cannot be told
-        made = new_run_id()
-    return f"{made} {getattr(now.lm, 'model', '')} {getattr(now.adapter, 'name', now.adapter)}"
 
 
 def _column(spec: PipelineSpec, name: str) -> str:

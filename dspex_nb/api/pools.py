@@ -143,9 +143,6 @@ def packed_settings() -> bytes | None:
     return _packed[1]
 
 
-carried.pack = _pack  # also for pools that a step's `pool=` makes
-
-
 def _state(now: Session) -> bytes | None:
     client, cache = now.lm, now.cache
     found: dict[str, Any] = {"adapter": now.adapter, "n_jobs": now.n_jobs, "session": session_id()}

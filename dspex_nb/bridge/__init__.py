@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dspex_nb.bridge.catalog import find_optimizer, make_optimizer, optimizers, option_names
     from dspex_nb.bridge.compact import CompactAdapter
     from dspex_nb.bridge.conversion import from_dspy, to_dspy
-    from dspex_nb.bridge.judges import Judge
+    from dspex_nb.bridge.judges import Judge, asking
     from dspex_nb.bridge.lm import BridgeLM, Stopped
     from dspex_nb.bridge.plans import Inner, ProgramRecipe, StudyPlan, recipe_of
     from dspex_nb.bridge.programs import dspy_adapter, program_for
@@ -39,6 +39,7 @@ _HOMES = {
     "Part": "assembling",
     "RESERVED": "assembling",
     "accelerate_predictors": "accelerate",
+    "asking": "judges",
     "dspy_adapter": "programs",
     "find_optimizer": "catalog",
     "from_dspy": "conversion",
@@ -68,6 +69,7 @@ __all__ = [
     "StudyPlan",
     "StudyRun",
     "accelerate_predictors",
+    "asking",
     "dspy_adapter",
     "find_optimizer",
     "from_dspy",

@@ -47,7 +47,12 @@ class Rubric(dspy.Module):  # type: ignore[misc]
         super().__init__()
         self.weights = _weights(rubric)
         self.threshold = threshold
-        self.judge = dspy.ChainOfThought(JudgeByCriteria)
+        count = len(self.weights)
+        # So many verdicts and no more: a small model whose answer a schema bounds then gives one a criterion.
+        met = dspy.OutputField(
+            desc=JudgeByCriteria.output_fields["met"].json_schema_extra["desc"], min_length=count, max_length=count
+        )
+        self.judge = dspy.ChainOfThought(JudgeByCriteria.delete("met").prepend("met", met, list[bool]))
 
     def forward(self, example: Any, pred: Any, trace: Any = None) -> Any:
         """Return the score, whether it reaches the threshold where there is a trace, and the feedback.
@@ -206,6 +211,23 @@ class Judge:
         return (
             _text(next(iter(inputs.values()))) if len(inputs) == 1 else "\n".join(f"{k}: {_text(v)}" for k, v in inputs.items())
         )
+
+
+def asking(metric: Callable[..., Any], session: Session, scope: Scope) -> Callable[..., Any]:
+    """Return a metric that may call DSPy's modules: where DSPy has no LM set, they ask the session's, as part of the run."""
+
+    def ask(*given: Any) -> Any:
+        if dspy.settings.lm is not None or session.lm is None:
+            return metric(*given)
+        lm = BridgeLM(session.lm, scope=scope, cache=session.cache)
+        adapter = dspy_adapter(session.adapter or session.lm.default_adapter, lm)
+        try:
+            with dspy.context(lm=lm, adapter=adapter, trace=[], callbacks=[], disable_history=True):
+                return metric(*given)
+        except Stopped as stop:
+            raise stopped() from stop
+
+    return ask
 
 
 def _only_answer(example: Any, prediction: Any) -> str:

@@ -34,7 +34,7 @@ from dspex_nb.errors import (
 )
 from dspex_nb.events import LMCalled
 from dspex_nb.leases import Account, account_of, book_at
-from dspex_nb.messages import Capabilities, Delta, Request, Response, Usage
+from dspex_nb.messages import Capabilities, Delta, Exchange, Request, Response, Usage
 from dspex_nb.pools.carrying import by_pipe
 from dspex_nb.scopes import Scope
 from dspex_nb.transport import Slot, Start, asleep, limiter_of, sleep
@@ -544,13 +544,16 @@ class Client:
     def _publish(self, call: _Call, scope: Scope, response: Response | None, error: BaseException | None = None) -> Response:
         elapsed_s = time.perf_counter() - call.started
         usage = response.usage if response else Usage()
+        said = f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None
+        if scope.trace is not None:
+            scope.trace(Exchange(call.request, response, self.model, call.key, scope.step, elapsed_s, said or ""))
         scope.publish(
             LMCalled(
                 run_id=scope.run_id, model=self.model, key=call.key, step=scope.step, trial=scope.trial,
                 cached=response.cached if response else None, prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens, cost=response.cost if response else None, elapsed_s=elapsed_s,
                 saved=response.saved if response else 0.0,
-                error=f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None,
+                error=said,
             )
         )  # fmt: skip
         if response is None:

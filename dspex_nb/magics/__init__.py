@@ -57,6 +57,7 @@ def _complete(shell: Any) -> None:
         "optimize:trainset": _names_of_rows,
         "optimize:valset": _names_of_rows,
         "evaluate:metrics": _metric_names,
+        "evaluate:compare": _evaluations,
         "optimize:metric": _metric_names,
         "optimize:optimizer": lambda _: api.optimizer_names(),
         "dspex:0": lambda _: list(dspex.COMMANDS),
@@ -91,6 +92,10 @@ def _names_with(attribute: str) -> Callable[[Any], list[str]]:
 
 def _names_of_rows(shell: Any) -> list[str]:
     return [name for name, value in _public(shell).items() if isinstance(value, list | tuple) or hasattr(value, "columns")]
+
+
+def _evaluations(shell: Any) -> list[str]:
+    return [name for name, value in _public(shell).items() if isinstance(value, api.Evaluation)]
 
 
 def _metric_names(shell: Any) -> list[str]:

@@ -7,6 +7,7 @@ from dspex_nb.metrics.labels import Confusion, LabelScore, accuracy, confusion, 
 from dspex_nb.metrics.overlap import bleu, chrf, corpus_bleu, corpus_chrf, edit_distance, edit_similarity, rouge_l
 from dspex_nb.metrics.ranking import mrr, ndcg, recall_at_k
 from dspex_nb.metrics.registry import BUILTIN, register
+from dspex_nb.metrics.significance import PairedTest, approximate_randomization, mcnemar, paired_test, sign_flip
 from dspex_nb.metrics.structures import field_match, json_match, list_f1
 from dspex_nb.metrics.values import contains, exact_match, f1, numeric_match, passage_match, precision, recall
 
@@ -16,7 +17,9 @@ __all__ = [
     "Interval",
     "LabelScore",
     "Metric",
+    "PairedTest",
     "accuracy",
+    "approximate_randomization",
     "bleu",
     "bootstrap_interval",
     "chrf",
@@ -34,11 +37,13 @@ __all__ = [
     "latency",
     "list_f1",
     "macro_f1",
+    "mcnemar",
     "mean_interval",
     "mrr",
     "ndcg",
     "numeric_match",
     "paired_interval",
+    "paired_test",
     "passage_match",
     "precision",
     "recall",
@@ -47,5 +52,6 @@ __all__ = [
     "resolve_metric",
     "resolve_metrics",
     "rouge_l",
+    "sign_flip",
     "tokens",
 ]

@@ -18,8 +18,9 @@ from dspex_nb.ambient import Session, running
 from dspex_nb.events import ItemYielded
 from dspex_nb.pipelines.records import Step
 from dspex_nb.pools import Pool, Task, crew
+from dspex_nb.pools.channels import BUFFER, Channel
 from dspex_nb.pools.loop import loop_thread
-from dspex_nb.pools.streams import BUFFER, Channel, PoolStream
+from dspex_nb.pools.streams import PoolStream
 from dspex_nb.scopes import CancelToken, Scope
 
 _GENERATORS = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)

@@ -81,7 +81,7 @@ class RowFile:
 
     def add(self, row: int, inputs: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write a row's result; it is with the system when this returns."""
-        line = json.dumps({ROW: row, KEY: self.key(inputs), **record}, default=_plain, ensure_ascii=False)
+        line = json.dumps({ROW: row, KEY: self.key(inputs), **record}, default=plain, ensure_ascii=False)
         self._file.write(f"{line}\n")
         self._file.flush()
         self._seen += 1
@@ -178,7 +178,7 @@ def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value that JSON has no form for as data: what models' classes hold, else its text."""
     for form in ("model_dump", "as_dict", "to_dict", "isoformat", "tolist"):
         if hasattr(value, form) and not isinstance(value, type):

@@ -1,15 +1,25 @@
 """Events in, snapshots out, drawn as HTML that survives a saved notebook, as text, and as plotly figures. Pure."""
 
-from dspex_nb.views.comparison_views import ComparisonInfo, ScoreInfo, comparison_html, comparison_sentence, comparison_text
+from dspex_nb.views.comparison_views import (
+    ChangeInfo,
+    ComparisonInfo,
+    ScoreInfo,
+    comparison_html,
+    comparison_sentence,
+    comparison_text,
+)
+from dspex_nb.views.evaluation_page import evaluation_page
 from dspex_nb.views.evaluation_views import (
     EvaluationInfo,
-    ExampleInfo,
     MetricInfo,
+    evaluating_html,
     evaluation_html,
+    evaluation_live_html,
     evaluation_text,
     labels_bundle,
     plot_labels,
 )
+from dspex_nb.views.example_tables import ExampleInfo, ExampleTable
 from dspex_nb.views.figures import figure_bundle
 from dspex_nb.views.label_charts import LabelsInfo, labels_info, labels_svg
 from dspex_nb.views.markup import Html, error_notice, escape, frame, static
@@ -43,14 +53,18 @@ from dspex_nb.views.study_views import (
     study_html,
     study_text,
 )
+from dspex_nb.views.synthesis_views import SynthesisInfo, synthesis_html, synthesis_text
 from dspex_nb.views.tables import Column, facts_html, facts_text, number, table_html, table_text
+from dspex_nb.views.trace_views import trace_html, trace_text
 
 __all__ = [
     "CacheInfo",
+    "ChangeInfo",
     "Column",
     "ComparisonInfo",
     "EvaluationInfo",
     "ExampleInfo",
+    "ExampleTable",
     "FieldInfo",
     "HistoryInfo",
     "Html",
@@ -73,6 +87,7 @@ __all__ = [
     "StreamState",
     "StudyInfo",
     "StudyState",
+    "SynthesisInfo",
     "TrialInfo",
     "cache_html",
     "cache_text",
@@ -81,7 +96,10 @@ __all__ = [
     "comparison_text",
     "error_notice",
     "escape",
+    "evaluating_html",
     "evaluation_html",
+    "evaluation_live_html",
+    "evaluation_page",
     "evaluation_text",
     "facts_html",
     "facts_text",
@@ -124,6 +142,10 @@ __all__ = [
     "stream_text",
     "study_html",
     "study_text",
+    "synthesis_html",
+    "synthesis_text",
     "table_html",
     "table_text",
+    "trace_html",
+    "trace_text",
 ]

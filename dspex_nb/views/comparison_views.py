@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from dspex_nb.views.example_tables import fields_html
 from dspex_nb.views.formats import interval_text, plural, score_text
-from dspex_nb.views.markup import AMBER, GREEN, RED, Html, bar, frame, heading, muted, notice, tag
-from dspex_nb.views.tables import Column, number, table_html, table_text
+from dspex_nb.views.markup import AMBER, GREEN, RED, Html, bar, details, frame, heading, join, mark, muted, notice, tag
+from dspex_nb.views.tables import Column, number, rest_note, table_html, table_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,19 @@ class ScoreInfo:
     score: float
     interval: tuple[float, float] | None = None
     examples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeInfo:
+    """An example whose score changed: what was answered before and after, and both scores."""
+
+    index: int
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    expected: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
+    old: float = 0.0
+    new: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +48,13 @@ class ComparisonInfo:
         broken: Examples right before and wrong after, None if unknown.
         title: The heading.
         lower_is_better: The metric's direction.
+        test: The paired test's name, empty if nothing changed or it was not made.
+        p_value: How likely so large a difference is where there is none.
+        left_out: Examples that only the first, and only the second has.
+        losses: Examples that became worse, the worst first.
+        wins: Examples that became better, the best first.
+        lost: How many became worse, those not listed too.
+        won: How many became better.
     """
 
     metric: str
@@ -42,6 +65,13 @@ class ComparisonInfo:
     broken: int | None = None
     title: str = "before and after"
     lower_is_better: bool = False
+    test: str = ""
+    p_value: float | None = None
+    left_out: tuple[int, int] = (0, 0)
+    losses: Sequence[ChangeInfo] = ()
+    wins: Sequence[ChangeInfo] = ()
+    lost: int = 0
+    won: int = 0
 
     @property
     def difference(self) -> float:
@@ -82,9 +112,51 @@ def comparison_sentence(info: ComparisonInfo) -> str:
 
 
 def _changes(info: ComparisonInfo) -> str:
-    if info.fixed is None or info.broken is None:
+    parts = []
+    if info.fixed is not None and info.broken is not None:
+        parts.append(f"{plural(info.fixed, 'example')} wrong before and right after, {info.broken:,} the other way round.")
+    elif info.won or info.lost:
+        parts.append(f"{plural(info.won, 'example')} became better, {info.lost:,} worse.")
+    if info.test and info.p_value is not None:
+        parts.append(f"{info.test[:1].upper()}{info.test[1:]}: p {_p_text(info.p_value)}.")
+    return " ".join(parts)
+
+
+def _p_text(p_value: float) -> str:
+    return "< 0.001" if p_value < _SMALL else f"= {p_value:.3f}"
+
+
+_SMALL = 0.001
+
+
+def _other_sets(info: ComparisonInfo) -> str:
+    """Say which examples are not compared, empty if all are."""
+    first, second = info.left_out
+    if not first and not second:
         return ""
-    return f"{plural(info.fixed, 'example')} wrong before and right after, {info.broken:,} the other way round."
+    parts = [f"{count:,} only {label}" for count, label in ((first, info.before.label), (second, info.after.label)) if count]
+    both = plural(info.after.examples, "example")
+    return f"The sets differ: {both} in common are compared, {' and '.join(parts)} left out."
+
+
+def _listed(title: str, state: str, changes: Sequence[ChangeInfo], of: int) -> Html:
+    if not changes:
+        return Html("")
+    columns = [
+        number("#"),
+        Column("Inputs", width="34%"),
+        Column("Expected"),
+        Column("Before"),
+        Column("After"),
+        number("Change"),
+    ]
+    rows = [
+        (str(c.index), fields_html(c.inputs), fields_html(c.expected), fields_html(c.before), fields_html(c.after),
+         f"{score_text(c.old)} → {score_text(c.new)}")
+        for c in changes
+    ]  # fmt: skip
+    shown = join(table_html(columns, rows, limit=None), rest_note(len(changes), of, f".{title}"))
+    return details(join(mark(state), f" {of:,} {title}"), shown)
 
 
 def comparison_html(info: ComparisonInfo) -> str:
@@ -93,7 +165,7 @@ def comparison_html(info: ComparisonInfo) -> str:
     rows = [
         (
             tag("strong", s.label, style="font-weight: 600;"),
-            Html(bar(s.score, width="180px")),
+            Html(bar(s.score, width="110px")),
             score_text(s.score),
             interval_text(s.interval),
             f"{s.examples:,}" if s.examples else "",
@@ -102,17 +174,21 @@ def comparison_html(info: ComparisonInfo) -> str:
     ]
     columns = [
         Column("", wrap=False),
-        Column("", width="190px"),
+        Column("", width="120px"),
         number(info.metric),
         Column("", wrap=False),
         number("Examples"),
         Column("", width="30%"),
     ]
     changes = tag("div", muted(_changes(info)), style="font-size: 12px;") if _changes(info) else ""
+    other = _other_sets(info)
     return frame(
         heading(info.title),
         table_html(columns, [(*row, Html("")) for row in rows]),
         notice(comparison_sentence(info), changes, color=color),
+        notice(other, color=AMBER) if other else "",
+        _listed("losses", "failed", info.losses, info.lost),
+        _listed("wins", "done", info.wins, info.won),
     )
 
 
@@ -120,4 +196,4 @@ def comparison_text(info: ComparisonInfo) -> str:
     """Write a comparison as text."""
     rows = [(s.label, score_text(s.score), interval_text(s.interval), s.examples or "") for s in (info.before, info.after)]
     table = table_text(["", number(info.metric), "", number("examples")], rows)
-    return "\n".join(part for part in (table, comparison_sentence(info), _changes(info)) if part)
+    return "\n".join(part for part in (table, comparison_sentence(info), _changes(info), _other_sets(info)) if part)

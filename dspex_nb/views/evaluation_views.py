@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from dspex_nb.views.example_tables import ExampleInfo, ExampleTable, traced_rows
 from dspex_nb.views.figures import figure_bundle
-from dspex_nb.views.formats import cost_text, interval_text, one_line, plural, score_text, seconds_text, value_text
+from dspex_nb.views.formats import cost_text, interval_text, plural, score_text, seconds_text, value_text
 from dspex_nb.views.label_charts import LabelsInfo, labels_figure, labels_line, labels_svg
 from dspex_nb.views.markup import (
+    AMBER,
     GREEN,
     RED,
     Html,
@@ -21,11 +23,17 @@ from dspex_nb.views.markup import (
     join,
     mark,
     muted,
+    notice,
     section,
     state_chip,
     tag,
 )
-from dspex_nb.views.tables import LIMIT, Column, long_text, number, table_html, table_text
+from dspex_nb.views.progress_views import ProgressInfo, progress_html
+from dspex_nb.views.tables import LIMIT, Column, number, rest_note, table_html, table_text
+
+_TRACES = 10  # failures whose trace a saved notebook holds; more would make it heavy
+_ALL = 25
+_TRACE_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,41 +46,14 @@ class MetricInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ExampleInfo:
-    """One example of an evaluation.
-
-    Attributes:
-        index: Its place in the data, counted from 0.
-        inputs: What the program was given, by field.
-        expected: What the data says, by field.
-        got: What the program answered, by field; empty after an error.
-        scores: Each metric's value.
-        correct: Whether it counts as right; None if the metric is no yes or no.
-        latency_s: Seconds it took, None if unknown.
-        error: What went wrong, empty if nothing did.
-        cached: Whether it was served from the cache.
-    """
-
-    index: int
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    expected: Mapping[str, Any] = field(default_factory=dict)
-    got: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, float] = field(default_factory=dict)
-    correct: bool | None = None
-    latency_s: float | None = None
-    error: str = ""
-    cached: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class EvaluationInfo:
-    """An evaluation that ended.
+    """An evaluation that ended, or was stopped.
 
     Attributes:
         name: The program's name.
         metrics: The main metric first.
         examples: One a row, in the order of the data.
-        status: `"done"`, `"cancelled"` or `"failed"`.
+        status: `"done"`, `"cancelled"`, `"failed"` or `"interrupted"`.
         labels: Counts by label, None if no output field is a label.
         errors: Examples that ended in an error; they count as wrong.
         calls: LM requests sent.
@@ -81,6 +62,7 @@ class EvaluationInfo:
         cost: US dollars, None if unknown.
         elapsed_s: Seconds it took.
         note: A sentence to read beside the score (e.g. that it was stopped early), empty if none.
+        total: Examples in all, where some were not scored; 0 means those that are here.
     """
 
     name: str
@@ -95,18 +77,43 @@ class EvaluationInfo:
     cost: float | None = None
     elapsed_s: float = 0.0
     note: str = ""
+    total: int = 0
+
+    @property
+    def partly(self) -> str:
+        """How much of the data was scored, where it was not all; empty otherwise."""
+        return f"{len(self.examples):,} of {plural(self.total, 'example')}" if self.total > len(self.examples) else ""
 
 
 def evaluation_html(info: EvaluationInfo) -> str:
-    """Draw an evaluation as HTML."""
+    """Draw an evaluation as HTML that needs no kernel: a failure's trace is a click away."""
+    return frame(*_summary(info), _failures(info), _all(info))
+
+
+def evaluation_live_html(info: EvaluationInfo, table: ExampleTable) -> str:
+    """Draw an evaluation as HTML for a widget: its examples to search, filter, sort and open."""
+    return frame(*_summary(info), table.html())
+
+
+def evaluating_html(progress: ProgressInfo, table: ExampleTable) -> str:
+    """Draw an evaluation that is going on: how far it is, and the examples so far."""
+    return join(Html(progress_html(progress)), frame(table.html()) if progress.done else "")
+
+
+def summary_html(info: EvaluationInfo) -> Html:
+    """Draw the score and the counts, without the examples."""
+    return frame(*_summary(info))
+
+
+def _summary(info: EvaluationInfo) -> list[Html]:
     status = state_chip(info.status) if info.status != "done" else ""
-    facts = [chip(plural(len(info.examples), "example")), *_spent(info)]
+    facts = [chip(info.partly or plural(len(info.examples), "example")), *_spent(info)]
     parts = [heading(info.name, status, *facts, kind="evaluation"), _scores(info)]
     if info.note:
-        parts.append(tag("div", muted(info.note), style="margin: 4px 0;"))
+        parts.append(notice(info.note, color=AMBER))
     if info.labels:
         parts += [section("By label", info.labels.field), _labels(info.labels)]
-    return frame(*parts, _failures(info), _all(info))
+    return parts
 
 
 def _spent(info: EvaluationInfo) -> list[Html]:
@@ -146,72 +153,36 @@ def _labels(labels: LabelsInfo) -> Html:
     return table_html(columns, [(*row, Html("")) for row in rows], limit=None)
 
 
-def correctness(correct: bool | None, error: str = "") -> Html:  # noqa: FBT001 - it is the value shown
-    """Return an example's verdict as symbol, colour and word."""
-    if error:
-        return tag("span", mark("failed"), " error", style="white-space: nowrap;")
-    if correct is None:
-        return Html("")
-    word, state = ("right", "done") if correct else ("wrong", "failed")
-    return tag("span", mark(state), " ", word, style="white-space: nowrap;")
-
-
-def _fields(values: Mapping[str, Any]) -> Html | str:
-    """Return one field's value bare, several each under its name."""
-    if len(values) == 1:
-        return value_text(next(iter(values.values())))
-    return join(*(tag("div", muted(name, ": "), long_text(value)) for name, value in values.items()))
-
-
-def _got(example: ExampleInfo) -> Html | str:
-    if example.error:
-        return tag("span", one_line(example.error, 300), style=f"color: {RED}; overflow-wrap: break-word;")
-    return _fields(example.got)
-
-
-def _table(info: EvaluationInfo, examples: Sequence[ExampleInfo]) -> Html:
-    # The verdict says what a yes-or-no metric would repeat in a column of its own.
-    metrics = [m.name for m in info.metrics]
-    columns = [number("#"), Column("", wrap=False), Column("Inputs", width="40%"), Column("Expected"), Column("Got")]
-    columns += [*(number(name) for name in metrics), number("Time")]
-    rows = []
-    for e in examples[:LIMIT]:
-        took = join(mark("cached") if e.cached else "", " " if e.cached else "", seconds_text(e.latency_s))
-        scores = [score_text(e.scores.get(name)) for name in metrics]
-        rows.append(
-            (str(e.index), correctness(e.correct, e.error), _folded(e.inputs), _fields(e.expected), _got(e), *scores, took)
-        )
-    return table_html(columns, rows, total=len(examples))
-
-
-def _folded(values: Mapping[str, Any]) -> Html | str:
-    return (
-        _fields(values)
-        if len(values) == 1
-        else details(one_line(" · ".join(map(value_text, values.values())), 100), _fields(values), tight=True)
-    )
+def _table(info: EvaluationInfo, examples: Sequence[ExampleInfo], *, traces: int = 0, limit: int = LIMIT) -> Html:
+    shown, metrics = examples[:limit], [m.name for m in info.metrics]
+    return join(traced_rows(shown, metrics, traces=traces, limit=_TRACE_CHARACTERS), rest_note(len(shown), len(examples)))
 
 
 def _failures(info: EvaluationInfo) -> Html:
-    failed = [e for e in info.examples if e.error or e.correct is False]
+    failed = [e for e in info.examples if e.failed]
     if not failed:
         return Html("")
-    return details(join(mark("failed"), f" {plural(len(failed), 'failure')} of {len(info.examples):,}"), _table(info, failed))
+    title = join(mark("failed"), f" {plural(len(failed), 'failure')} of {len(info.examples):,}")
+    return details(title, _table(info, failed, traces=_TRACES))
 
 
 def _all(info: EvaluationInfo) -> Html:
-    return details(f"All {plural(len(info.examples), 'example')}", _table(info, info.examples)) if info.examples else Html("")
+    return (
+        details(f"All {plural(len(info.examples), 'example')}", _table(info, info.examples, limit=_ALL))
+        if info.examples
+        else Html("")
+    )
 
 
 def evaluation_text(info: EvaluationInfo) -> str:
     """Write an evaluation as text."""
     ends = "" if info.status == "done" else f" ({info.status})"
-    size = f"{plural(len(info.examples), 'example')}, {plural(info.errors, 'error')}"
+    size = f"{info.partly or plural(len(info.examples), 'example')}, {plural(info.errors, 'error')}"
     lines = [f"evaluation of {info.name}{ends}: {size}, {seconds_text(info.elapsed_s)}"]
     lines.append(table_text(["metric", number("mean"), "95% CI"], [_metric_row(m) for m in info.metrics], limit=None))
     if info.labels:
         lines.append(f"by label ({info.labels.field}): {labels_line(info.labels)}")
-    failed = [e for e in info.examples if e.error or e.correct is False]
+    failed = [e for e in info.examples if e.failed]
     if failed:
         rows = [(e.index, _plain(e.inputs), _plain(e.expected), e.error or _plain(e.got)) for e in failed]
         lines.append(f"failures ({len(failed)}):\n" + table_text([number("#"), "inputs", "expected", "got"], rows, limit=10))

@@ -9,10 +9,13 @@ from __future__ import annotations
 import base64
 import html
 import re
+from collections.abc import Sequence
 from typing import Any
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_BUTTON = re.compile(r"<button\b[^>]*\bdata-dspex-action=[^>]*>.*?</button>", re.DOTALL)
+_BUTTON = re.compile(
+    r"<(button|select)\b[^>]*\bdata-dspex-action=[^>]*>.*?</\1>|<input\b[^>]*\bdata-dspex-action=[^>]*>", re.DOTALL
+)
 
 TEXT = "var(--jp-ui-font-color1, inherit)"
 # Lab drops a value with var() from an untrusted notebook: the grey before it stays. Use it as `color: {MUTED};`.
@@ -38,6 +41,12 @@ MARKS: dict[str, tuple[str, str]] = {
     "interrupted": ("⚡", RED),
 }
 """Each state's symbol and colour: never colour alone, so that it reads on GitHub and for the colour-blind."""
+
+
+_FIELD = (
+    f"font-family: {FONT}; font-size: 12px; line-height: 20px; height: 26px; box-sizing: border-box; padding: 1px 8px;"
+    f" margin: 0 6px 4px 0; border-radius: 4px; background: {FAINT}; color: {TEXT}; border: 1px solid {LINE};"
+)
 
 
 class Html(str):
@@ -71,7 +80,7 @@ def tag(name: str, *children: object, style: str = "", **attributes: Any) -> Htm
         attribute = key.rstrip("_").replace("_", "-")
         parts.append(attribute if value is True else f'{attribute}="{escape(value)}"')
     start = f"<{' '.join(parts)}>"
-    return Html(start if name in {"img", "br", "hr"} else f"{start}{join(*children)}</{name}>")
+    return Html(start if name in {"img", "br", "hr", "input"} else f"{start}{join(*children)}</{name}>")
 
 
 def frame(*children: object) -> Html:
@@ -142,13 +151,39 @@ def state_chip(state: str) -> Html:
     return chip(mark(state), " ", state, color=MARKS.get(state, ("", GREY))[1])
 
 
-def button(action: str, label: str, *, danger: bool = False) -> Html:
-    """Return a button that the widget wires to the action of that name; static copies leave it out."""
+def button(
+    action: str, label: object, *, danger: bool = False, value: str | None = None, disabled: bool = False, title: str = ""
+) -> Html:
+    """Return a button that the widget wires to the action of that name; static copies leave it out.
+
+    With a `value` it hands that to the input of the name instead, and may be pressed again at once.
+    """
     look = (
         f"font-family: {FONT}; font-size: 12px; line-height: 20px; padding: 1px 12px; margin: 0 6px 0 0; border-radius: 4px;"
         f" cursor: pointer; background: {FAINT}; color: {TEXT}; border: 1px solid {RED if danger else LINE};"
     )
-    return tag("button", label, type="button", style=look, data_dspex_action=action)
+    told = {"title": title, "aria_label": title} if title else {}
+    more = {**told, "data_dspex_value": value}
+    return tag("button", label, type="button", style=look, disabled=disabled, data_dspex_action=action, **more)
+
+
+def link_button(action: str, label: object, value: str, *, title: str = "") -> Html:
+    """Return a button that looks like the text around it, for a heading to sort by or a row to open."""
+    look = "border: none; background: none; padding: 0; font: inherit; color: inherit; cursor: pointer;"
+    told = {"title": title, "aria_label": title} if title else {}
+    return tag("button", label, type="button", style=look, data_dspex_action=action, data_dspex_value=value, **told)
+
+
+def search_box(action: str, hint: str, *, width: str = "240px") -> Html:
+    """Return a field whose text the widget hands to the input of that name as it is typed."""
+    look = f"{_FIELD} width: {width}; max-width: 100%;"
+    return tag("input", type="search", placeholder=hint, aria_label=hint, style=look, data_dspex_action=action)
+
+
+def choice_box(action: str, choices: Sequence[tuple[str, str]], chosen: str, label: str) -> Html:
+    """Return a list to choose from: (value, words) pairs; the widget hands the value to the input of that name."""
+    options = [tag("option", words, value=value, selected=value == chosen) for value, words in choices]
+    return tag("select", *options, aria_label=label, style=_FIELD, data_dspex_action=action)
 
 
 def static(view: str) -> str:

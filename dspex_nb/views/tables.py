@@ -78,29 +78,34 @@ def table_html(
     if not rows:
         return tag("div", muted(empty), style="padding: 4px 0;")
     shown = rows if limit is None else rows[:limit]
-    head = tag("tr", *(_cell("th", column, column.name) for column in cols), style=_ROW)
+    head = tag("tr", *(cell_html("th", column, column.name) for column in cols), style=_ROW)
     body = [
         tag(
             "tr",
-            *(_cell("td", column, long_text(value, wrap=column.wrap)) for column, value in zip(cols, row, strict=False)),
+            *(cell_html("td", column, long_text(value, wrap=column.wrap)) for column, value in zip(cols, row, strict=False)),
             style=_ROW,
         )
         for row in shown
     ]
+    return join(grid_html(head, body), rest_note(len(shown), total or len(rows), rest))
+
+
+def grid_html(head: Html, body: Sequence[Html]) -> Html:
+    """Return rows that are drawn already as a table, which scrolls in its own box where it is wider than the page."""
     look = "border-collapse: collapse; border: none; width: 100%; margin: 2px 0; font-size: 13px; table-layout: auto;"
-    table = tag("table", tag("thead", head), tag("tbody", *body), style=look)
-    # A table wider than the page scrolls in its own box, so that the page never does.
-    return join(tag("div", table, style="overflow-x: auto;"), _note(len(shown), total or len(rows), rest))
+    return tag("div", tag("table", tag("thead", head), tag("tbody", *body), style=look), style="overflow-x: auto;")
 
 
-def _note(shown: int, total: int, rest: str) -> Html:
+def rest_note(shown: int, total: int, rest: str = ".frame") -> Html:
+    """Return a line that says where the rows not shown are; nothing where all are."""
     if shown >= total:
         return Html("")
     look = f"color: {MUTED}; font-size: 12px; padding: 3px 0;"
     return tag("div", f"first {shown} of {total:,}; all in {rest}", style=look)
 
 
-def _cell(name: str, column: Column, content: object) -> Html:
+def cell_html(name: str, column: Column, content: object) -> Html:
+    """Return a cell (`"th"` or `"td"`) as its column looks."""
     wrap = "" if column.wrap else " white-space: nowrap;"
     width = f" width: {column.width};" if column.width else " max-width: 460px;" if column.wrap else ""
     digits = " font-variant-numeric: tabular-nums;" if column.align == "right" else ""

@@ -1,4 +1,7 @@
-/* Shows the `html` trait and reports clicks on [data-dspex-action]. The markup is written and escaped by the kernel's views. */
+/* Shows the `html` trait and reports clicks on [data-dspex-action], with data-dspex-value where there is one, and what is typed
+   or chosen in an <input> or <select> that has an action. The markup is written and escaped by the kernel's views. */
+
+const TYPED_MS = 180;
 
 /** Make `have` look like `want`, touching only what differs: open details, scroll, focus and images stay. */
 function morph(have, want) {
@@ -56,9 +59,23 @@ export default () => {
       };
       const clicked = (event) => {
         const button = event.target.closest && event.target.closest("[data-dspex-action]");
-        if (!button || button.disabled) return;
+        if (!button || button.disabled || button.matches("input, select")) return;
+        const action = button.getAttribute("data-dspex-action");
+        const value = button.getAttribute("data-dspex-value");
+        if (value !== null) {
+          if (!String(window.getSelection())) model.send({ action, value }); // marking text in a row is no click on it
+          return;
+        }
         button.disabled = true;
-        model.send({ action: button.getAttribute("data-dspex-action") });
+        model.send({ action });
+      };
+      const waiting = new Map(); // of each field its timer
+      const typed = (event) => {
+        const field = event.target;
+        if (!field.matches || !field.matches("input[data-dspex-action], select[data-dspex-action]")) return;
+        clearTimeout(waiting.get(field));
+        const send = () => model.send({ action: field.getAttribute("data-dspex-action"), value: field.value });
+        waiting.set(field, setTimeout(send, field.nodeName === "SELECT" ? 0 : TYPED_MS));
       };
       const toggled = (event) => {
         const key = place(root, event.target);
@@ -68,12 +85,14 @@ export default () => {
       draw();
       root.querySelectorAll("details").forEach((d) => opened.has(place(root, d)) && (d.open = true));
       root.addEventListener("click", clicked);
+      root.addEventListener("input", typed);
       root.addEventListener("toggle", toggled, true);
       model.on("change:html", draw);
       scheme(root);
       const themes = new MutationObserver(() => scheme(root));
       themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
       return () => {
+        waiting.forEach((timer) => clearTimeout(timer));
         model.off("change:html", draw);
         themes.disconnect();
       };

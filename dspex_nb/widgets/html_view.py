@@ -19,6 +19,7 @@ _HERE = files("dspex_nb.widgets")
 class HtmlView(anywidget.AnyWidget):
     """Shows `html`; a click on an element with `data-dspex-action="x"` calls `on_action("x")`.
 
+    Where the element has a `data-dspex-value`, or is an input or a select, `on_input("x", value)` is called in its place.
     `html` must come from `dspex_nb.views`, which escapes what models and users wrote.
     """
 
@@ -26,15 +27,25 @@ class HtmlView(anywidget.AnyWidget):
     _css = _HERE.joinpath("html_view.css").read_text("utf-8")
     html = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(self, html: str = "", on_action: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        html: str = "",
+        on_action: Callable[[str], None] | None = None,
+        on_input: Callable[[str, str], None] | None = None,
+    ) -> None:
         super().__init__(html=html)
-        self._on_action = on_action
+        self._on_action, self._on_input = on_action, on_input
         self.on_msg(self._received)
         answer_while_busy(self.comm)
 
     def _received(self, _widget: object, content: Any, _buffers: object) -> None:
-        action = content.get("action") if isinstance(content, dict) else None
-        if self._on_action and isinstance(action, str):
+        action, value = (content.get("action"), content.get("value")) if isinstance(content, dict) else (None, None)
+        if not isinstance(action, str):
+            return
+        if isinstance(value, str):
+            if self._on_input:
+                self._on_input(action, value)
+        elif self._on_action:
             self._on_action(action)
 
 

@@ -22,6 +22,7 @@ _FINISH_S = 5.0
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 Action = Callable[[], object]
+Input = Callable[[str], object]
 Figure = Callable[[], Mapping[str, Any] | None]
 
 
@@ -37,6 +38,9 @@ class LiveView:
         actions: What each `data-dspex-action` does. It runs in a short-lived thread; an error it raises is shown in the view.
         figure: Returns a second display's mime bundle (see `views.figure_bundle`), or None while there is nothing to draw.
         extra: Returns more mime types for the saved notebook.
+        inputs: What each element with an action and a value does (a filter's text, the row that was clicked): it takes the
+            value, is quick, and changes what `render` draws.
+        still: Returns the HTML of the saved notebook, where nothing can be clicked; by default `render` without its buttons.
         tick_s: Seconds after which the view is drawn again although nobody called `touch`, so that clocks go on; None for never.
     """
 
@@ -48,9 +52,12 @@ class LiveView:
         actions: Mapping[str, Action] | None = None,
         figure: Figure | None = None,
         extra: Callable[[], Mapping[str, Any]] | None = None,
+        inputs: Mapping[str, Input] | None = None,
+        still: Callable[[], str] | None = None,
         tick_s: float | None = _TICK_S,
     ) -> None:
         self._render, self._text, self._figure, self._extra = render, text, figure, extra
+        self._inputs, self._still = dict(inputs or {}), still
         self._actions = dict(actions or {})
         self._tick_s = tick_s
         self._wake = threading.Event()
@@ -74,7 +81,7 @@ class LiveView:
         from dspex_nb.widgets.html_view import HtmlView
 
         html = self._html()
-        self._widget = HtmlView(html, self._act)
+        self._widget = HtmlView(html, self._act, self._take)
         _publish(self._bundle(html), self._display_id, update=False)
         if self._figure:
             # Its place in the cell must be taken now: later, from another thread, it would land in another cell.
@@ -167,7 +174,7 @@ class LiveView:
         extra = dict(self._extra()) if self._extra else {}
         if self._widget is not None:
             extra[WIDGET_MIME] = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
-        return bundle(html, self._safely(self._text), extra)
+        return bundle(self._safely(self._still, as_html=True) if self._still else html, self._safely(self._text), extra)
 
     def _act(self, name: str) -> None:
         """Start the action of that name in a thread of its own; a second click while it runs does nothing."""
@@ -177,6 +184,21 @@ class LiveView:
                 return
             self._pending[name] = 1
         threading.Thread(target=self._run_action, args=(name, action), name=f"dspex-action-{name}", daemon=True).start()
+
+    def _take(self, name: str, value: str) -> None:
+        """Hand a value to its input and draw what came of it: in the widget alone, a display made anew would lose the cursor."""
+        work = self._inputs.get(name)
+        if work is None:
+            return
+        try:
+            work(value)
+        except Exception as error:  # noqa: BLE001 - as an action's
+            self._fault = f"{name}: {_words(error)}"
+        if not self._ending.is_set():
+            self.touch()
+            return
+        with self._drawing, contextlib.suppress(Exception):
+            self._widget.html = self._html()
 
     def _run_action(self, name: str, action: Action) -> None:
         try:

@@ -339,6 +339,8 @@ def test_a_magic_option_misspelt(shell, lm, line, nearest):
     [
         "%evaluate p --data rows --n-jobs many",
         "%evaluate p --data rows --timeout soon",
+        "%evaluate p --data rows --deadline 0",
+        "%evaluate p --data rows --compare rows",
         "%optimize p --optimizer BootstrapFewShot --metric f1 --trainset rows --seed x",
         "%evaluate p.nothing --data rows",
         "%evaluate p --data",

@@ -98,8 +98,8 @@ def test_compare(predict, lm):
     assert list(change.frame["change"]) == [-1, 1, 1, 1]
     assert (change.info().fixed, change.info().broken) == (3, 1)
     assert "0.5" in repr(change)
-    with pytest.raises(DataError, match="same examples"):
-        after.compare(dx.evaluate(predict, ROWS[:3]))
+    with pytest.raises(DataError, match="no example in common"):
+        after.compare(dx.evaluate(predict, [{"message": "another", "desk": "tech"}]))
     assert after.compare(after).info().interval is None
 
 
@@ -139,8 +139,19 @@ def test_files(predict, tmp_path):
     lines = evaluation.save(tmp_path / "e.jsonl").read_text().splitlines()
     assert json.loads(lines[1])["expected_desk"] == "tech"
     assert len(lines) == 10
-    with pytest.raises(DataError, match=r"\.csv, \.jsonl or \.parquet"):
+    with pytest.raises(DataError, match=r"\.csv, \.jsonl, \.parquet or \.html"):
         evaluation.save(tmp_path / "e.xlsx")
+
+
+def test_parquet_of_values_of_every_kind(fresh, tmp_path):
+    pytest.importorskip("pyarrow")
+    answers = [{"a": [1, "x"], "b": ["p", "q"], "c": {"k": 1}, "d": 1.5}, {"a": None, "b": [], "c": (1, 2), "d": 2.0}]
+    evaluation = dx.evaluate(lambda at: answers[at], [{"at": 0, "d": 1.5}, {"at": 1, "d": 1.5}], "exact_match:d")
+    frame = pd.read_parquet(evaluation.save(tmp_path / "e.parquet"))
+    assert (frame["a"][0], frame["a"].isna().tolist()) == ('[1, "x"]', [False, True])
+    assert list(frame["b"][0]) == ["p", "q"]
+    assert list(frame["c"]) == ['{"k": 1}', "[1, 2]"]
+    assert list(frame["d"]) == [1.5, 2.0]
 
 
 def test_parquet_without_its_package(predict, tmp_path, monkeypatch):
@@ -189,11 +200,11 @@ def test_a_program_that_always_fails_has_no_score(lm):
 def test_a_time_limit(lm):
     import time
 
-    evaluation = dx.evaluate(lambda message: time.sleep(0.05) or {"desk": "billing"}, ROWS, n_jobs=1, timeout_s=0.12)
+    evaluation = dx.evaluate(lambda message: time.sleep(0.05) or {"desk": "billing"}, ROWS, n_jobs=1, deadline_s=0.12)
     late = evaluation.frame["error"].notna()
     assert not late[0]
     assert late[9]
-    assert "timeout_s" in evaluation.frame["error"][9]
+    assert "deadline_s" in evaluation.frame["error"][9]
 
 
 def test_no_rows(predict):

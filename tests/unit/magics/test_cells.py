@@ -396,3 +396,16 @@ def test_cells_that_await(ready):
     ready.shell.autoawait = True
     assert ready.run("(await p.acall(message='a')).desk") == "billing"
     assert asyncio.iscoroutinefunction(ready.user_ns["p"].acall)
+
+
+def test_evaluate_compares_saves_limits_and_goes_on(ready, tmp_path):
+    before = ready.run("%evaluate p --data rows --metrics exact_match:desk")
+    ready.user_ns["before"] = before
+    page = tmp_path / "e.html"
+    line = (
+        f"%evaluate p --data rows --metrics exact_match:desk --compare before --save {page} --timeout 1m --deadline 2m --resume"
+    )
+    after = ready.run(line)
+    assert after.id != before.id  # the first one is done: nothing to go on with
+    assert "<!doctype html>" in page.read_text()
+    assert any("It changed nothing" in shown.get("text/plain", "") for shown in ready.displayed)

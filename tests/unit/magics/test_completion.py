@@ -13,6 +13,7 @@ def tab(shell):
         train=[{}],
         trial=3,
         right=lambda e, p: 1,
+        before=dx.Evaluation("triage", dx.api.evaluating.scorecard([], [dx.metrics.resolve_metric("f1")], 0.0, "x")),
     )
 
     def complete(line):
@@ -35,6 +36,9 @@ def tab(shell):
         ("%evaluate triage --data tra", ["%evaluate triage --data train"]),
         ("%evaluate triage --met", ["%evaluate triage --metrics"]),
         ("%evaluate triage --metrics exact_match,ri", ["%evaluate triage --metrics exact_match,right"]),
+        ("%evaluate triage --res", ["%evaluate triage --resume"]),
+        ("%evaluate triage --dead", ["%evaluate triage --deadline"]),
+        ("%evaluate triage --compare bef", ["%evaluate triage --compare before"]),
         ("%optimize x --opt", ["%optimize x --optimizer"]),
         ("%optimize x --optimizer LabeledF", ["%optimize x --optimizer LabeledFewShot"]),
         ("%optimize x --optimizer BootstrapFewShot --max-r", ["%optimize x --optimizer BootstrapFewShot --max-rounds"]),

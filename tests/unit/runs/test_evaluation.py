@@ -90,11 +90,11 @@ def test_too_many_errors_stop_it():
 def test_a_time_limit_marks_what_was_not_begun():
     card = evaluate(
         lambda inputs, scope: time.sleep(0.04) or mod3(inputs, scope),
-        EXAMPLES, resolve_metrics("exact_match:y"), scope=Scope("r"), n_jobs=1, timeout_s=0.1,
+        EXAMPLES, resolve_metrics("exact_match:y"), scope=Scope("r"), n_jobs=1, deadline_s=0.1,
     )  # fmt: skip
     errors = [row.error for row in card.rows]
     assert errors[0] is None
-    assert "timeout_s" in errors[-1]
+    assert "deadline_s" in errors[-1]
     assert card.intervals["exact_match:y"].mean < 1
 
 
@@ -155,5 +155,5 @@ def test_a_judge_asks_the_sessions_model_within_the_run_and_its_stop_is_no_fault
     judge = Metric("judge", lambda *_: 0.0, bind=bind)
     with pytest.raises(Cancelled):
         evaluate(mod3, EXAMPLES, [judge], scope=scope, n_jobs=1, session=session)
-    assert given == [(session, scope)]
+    assert [(now, inner.run_id, inner.step) for now, inner in given] == [(session, "r", "metric judge")]
     assert [event for event in scope.bus.recent if isinstance(event, RowScored)] == []

@@ -10,13 +10,17 @@ import pytest
 
 from dspex_nb import views as v
 from dspex_nb.events import RunEnded, RunStarted, StepEnded, StepStarted, TrialEnded
+from dspex_nb.runs.traces import TracedCall
 
 BAD = "<script>alert(1)</script><img src=x onerror=\"alert('1')\"><b>]]>&amp; '\" </details></td>\x00\x1b[31m\ud800 javascript:1"
 OURS = {
-    "div", "span", "strong", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre", "code", "button", "img",
+    "input", "select", "option", "div", "span", "strong", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre", "code", "button", "img",
 }  # fmt: skip
-ATTRIBUTES = {"style", "class", "align", "scope", "open", "src", "alt", "width", "type", "data-dspex-action", "disabled"}
-VOID = {"img"}
+ATTRIBUTES = {
+    "style", "class", "align", "scope", "open", "src", "alt", "width", "type", "data-dspex-action", "data-dspex-value", "disabled",
+    "colspan", "title", "aria-label", "placeholder", "value", "selected",
+}  # fmt: skip
+VOID = {"img", "input"}
 
 
 class Reader(HTMLParser):
@@ -109,6 +113,34 @@ def bad_evaluation():
     return v.EvaluationInfo(BAD, [v.MetricInfo(BAD, 0.5, (0.1, 0.9)), v.MetricInfo(BAD, 1.0)], examples, BAD, labels, note=BAD)
 
 
+def bad_trace(at=0):
+    call = TracedCall(
+        BAD,
+        ({"role": BAD, "content": BAD}, {"role": "user", "content": [{"text": BAD}]}),
+        (BAD, BAD),
+        BAD,
+        BAD,
+        {BAD: BAD},
+        cached=BAD,
+        error=BAD,
+    )
+    values = {BAD: BAD, "two": [BAD, {BAD: BAD}]}
+    return v.ExampleInfo(at, values, values, values, {BAD: 1.0}, False, 0.1, BAD, calls=(call, call), outputs=values)
+
+
+def bad_table():
+    table = v.ExampleTable([BAD], [bad_trace(at) for at in range(30)])
+    table.open("0")
+    table.find("script")
+    table.order(BAD)
+    return table
+
+
+def bad_change():
+    values = {BAD: BAD, "two": BAD}
+    return v.ChangeInfo(0, values, values, values, {"error": BAD}, 1.0, 0.0)
+
+
 FIELD = v.FieldInfo(BAD, BAD, BAD, BAD)
 CARD = v.SignatureCardInfo(BAD, BAD, (FIELD,), (FIELD,), BAD, ({"role": BAD, "content": BAD}, {"role": "user", "content": [{"text": BAD}, BAD]}), {BAD: BAD})  # fmt: skip
 STATUS = v.StatusInfo(BAD, ((BAD, BAD),), BAD, v.CacheInfo(1, 1, 1, directory=BAD), (v.PoolInfo(BAD, BAD),), notes=(BAD,))
@@ -120,6 +152,27 @@ VIEWS = {
     "pipeline": lambda: v.pipeline_html(DESCRIBED),
     "progress": lambda: v.progress_html(v.ProgressInfo(BAD, BAD, BAD, 1, 2, 1, score=0.5, metric=BAD, error=BAD)),
     "evaluation": lambda: v.evaluation_html(bad_evaluation()),
+    "evaluation traced": lambda: v.evaluation_html(v.EvaluationInfo(BAD, [v.MetricInfo(BAD, 0.5)], [bad_trace()], BAD, total=9)),
+    "evaluation live": lambda: v.evaluation_live_html(bad_evaluation(), bad_table()),
+    "evaluating": lambda: v.evaluating_html(v.ProgressInfo(BAD, BAD, BAD, 1, 2, 1, metric=BAD), bad_table()),
+    "trace": lambda: v.trace_html(bad_trace()),
+    "changes": lambda: v.comparison_html(
+        v.ComparisonInfo(
+            BAD,
+            v.ScoreInfo(BAD, 0.1),
+            v.ScoreInfo(BAD, 0.2),
+            test=BAD,
+            p_value=0.5,
+            left_out=(1, 2),
+            losses=[bad_change()],
+            wins=[bad_change()],
+            lost=1,
+            won=1,
+        )
+    ),
+    "synthesis": lambda: v.synthesis_html(
+        v.SynthesisInfo(BAD, 3, BAD, 4, 1, reasons=[(BAD, 1)], fields=[BAD], examples=[{BAD: BAD}], note=BAD)
+    ),
     "study": lambda: v.study_html(bad_study()),
     "comparison": lambda: v.comparison_html(v.ComparisonInfo(BAD, v.ScoreInfo(BAD, 0.1), v.ScoreInfo(BAD, 0.2), title=BAD)),
     "status": lambda: v.status_html(STATUS),

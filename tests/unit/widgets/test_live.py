@@ -146,3 +146,35 @@ def test_in_a_saved_notebook_the_last_state_stays():
     assert figure.data["text/html"] == "figure 7"
     assert notebook.cells[3].outputs == []
     assert "could not be drawn" in notebook.cells[4].outputs[0].data["text/plain"]
+
+
+def test_values_go_to_their_inputs_and_buttons_to_their_actions():
+    acted, typed = [], []
+    widget = HtmlView("<p></p>", acted.append, lambda *given: typed.append(given))
+    for content in (
+        {"action": "stop"},
+        {"action": "find", "value": "x<b>"},
+        {"action": "find", "value": 3},
+        {"value": "x"},
+        "find",
+    ):
+        widget._received(widget, content, [])
+    assert (acted, typed) == (["stop", "find"], [("find", "x<b>")])
+
+
+def test_an_inputs_error_is_shown_and_an_unknown_one_does_nothing():
+    def fail(value):
+        raise DSPexError(f"no page {value}", hint="there are 3")
+
+    view = LiveView(lambda: "<p></p>", lambda: "", inputs={"page": fail})
+    view._take("nothing", "1")
+    assert "no page" not in view._html()
+    view._take("page", "9")
+    assert "no page 9" in view._html()
+
+
+@pytest.mark.notebook
+def test_a_saved_notebook_gets_the_still_picture():
+    cell = "v = LiveView(lambda: '<p>live</p>', lambda: 'text', still=lambda: '<p>still</p>').show()\nv.finish()"
+    (output,) = execute(SETUP, cell).cells[1].outputs
+    assert output["data"]["text/html"] == "<p>still</p>"
