@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "dspex_nb.api": (
-        "ChainOfThought", "Comparison", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
+        "ChainOfThought", "Comparison", "Embedder", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
         "accelerate", "configure", "context", "doctor", "evaluate", "judge", "load", "load_run", "load_study", "optimize",
         "optimizers", "pool", "retrievers", "run_list", "session", "status", "studies",
     ),

@@ -2,6 +2,7 @@
 
 from dspex_nb.api.accelerating import accelerate
 from dspex_nb.api.cards import show_signature, signature_bundle
+from dspex_nb.api.embedders import Embedder
 from dspex_nb.api.evaluations import Comparison, Evaluation, evaluate
 from dspex_nb.api.judges import judge
 from dspex_nb.api.lms import LM, client_of
@@ -31,6 +32,7 @@ __all__ = [
     "LM",
     "ChainOfThought",
     "Comparison",
+    "Embedder",
     "Evaluation",
     "PastRun",
     "Pipeline",
