@@ -27,6 +27,7 @@ _HOMES = {
         "retriever", "rlm", "template",
     ),
     "dspex_nb.predictions": ("FieldEvent", "Prediction"),
+    "dspex_nb.retrieval.loading": ("load_documents",),
     "dspex_nb.routing": ("routes",),
     "dspex_nb.signatures": ("InputField", "OutputField"),
 }  # fmt: skip
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dspex_nb.messages import Capabilities, Response, Usage  # noqa: F401
     from dspex_nb.passages import Passage  # noqa: F401
     from dspex_nb.predictions import Prediction  # noqa: F401
+    from dspex_nb.retrieval.loading import load_documents  # noqa: F401
     from dspex_nb.signatures import InputField, OutputField  # noqa: F401
 
 

@@ -113,6 +113,12 @@ class Index(ABC):
         """Return what `search` does, from a thread, so that the event loop goes on."""
         return await asyncio.to_thread(self.search, query, k, filter)
 
+    def index(self, documents: Any, **options: Any) -> Any:
+        """Make the index hold exactly these documents, embedding only what is new or changed: see `retrieval.indexing`."""
+        from dspex_nb.retrieval.indexing import index
+
+        return index(self, documents, **options)
+
     def delete(self, ids: str | Iterable[str]) -> int:
         """Remove passages by id and return how many there were; unknown ids are no error."""
         names = [ids] if isinstance(ids, str) else [str(one) for one in ids]

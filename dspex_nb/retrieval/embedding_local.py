@@ -85,6 +85,11 @@ def available() -> bool:
     return True
 
 
+def tokenizer_available() -> bool:
+    """Say whether the tokenizer alone is installed, which is enough to count tokens."""
+    return importlib.util.find_spec("tokenizers") is not None and any(_tokenizer_in(name) for name in _TOKENIZER_PACKAGES)
+
+
 def find_files() -> tuple[Path, Path]:
     """Return the model's file and its tokenizer's.
 
@@ -155,8 +160,8 @@ _counting: list[Any] = []
 def _counter() -> Any:
     with _guard:
         if not _counting:
-            text = verified(find_files()[1], TOKENIZER_SHA256).decode()
-            made = _tokenizer(text)
+            path = next((path for name in _TOKENIZER_PACKAGES if (path := _tokenizer_in(name))), None)
+            made = _tokenizer(verified(path or find_files()[1], TOKENIZER_SHA256).decode())
             made.no_truncation()
             _counting.append(made)
         return _counting[0]

@@ -59,7 +59,8 @@ def test_the_embedded_model_knows_what_is_alike():
     assert found.shape == (4, 384) == (4, embedder.dimension)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     alike = found @ found.T
-    assert alike[0, 1] > 0.4 > 0.2 > alike[0, 2]
+    assert alike[0, 1] > 0.4
+    assert alike[0, 2] < 0.2
     np.testing.assert_array_equal(found[0], found[3])
     # What stands beside a text does not change its vector.
     np.testing.assert_array_equal(found[0], embedder.embed(["a cat sat on the mat"])[0])
@@ -148,7 +149,7 @@ def test_what_a_server_refuses(server):
         server_embedder(server, api_key=KEY).embed(["x"])
     assert KEY not in str(refused.value)
     server.failures = [500] * 2
-    with pytest.raises(LMServerError, match="after|answered 500"):
+    with pytest.raises(LMServerError, match="answered 500"):
         server_embedder(server, num_retries=1).embed(["x"])
     server.failures = []
     server.broken = {"data": [{"index": 0, "embedding": [1.0, 2.0]}]}
@@ -226,7 +227,7 @@ def test_an_async_function():
     [lambda texts: [[1, 2]], lambda texts: [1.0] * len(texts), lambda texts: [[float("nan"), 1]] * len(texts)],
 )
 def test_functions_that_do_not_fit(function):
-    with pytest.raises(RetrieverError, match="shape|numbers that are none"):
+    with pytest.raises(RetrieverError, match=r"shape|numbers that are none"):
         embedder_of(function).embed(["a", "b"])
 
 
