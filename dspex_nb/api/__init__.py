@@ -11,6 +11,7 @@ from dspex_nb.api.past_runs import PastRun, load_run
 from dspex_nb.api.pipelines import Pipeline
 from dspex_nb.api.pools import pool, pool_status
 from dspex_nb.api.predictors import ChainOfThought, Predict
+from dspex_nb.api.reranking import rerank
 from dspex_nb.api.retrievers import retrievers
 from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import session
@@ -60,6 +61,7 @@ __all__ = [
     "optimizers",
     "pool",
     "pool_status",
+    "rerank",
     "retrievers",
     "run_list",
     "session",

@@ -35,6 +35,7 @@ PINNED = [
     "best_of_n",
     "chain_of_thought",
     "code_act",
+    "colbertv2",
     "configure",
     "context",
     "datasets",
