@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "dspex_nb.api": (
         "ChainOfThought", "Comparison", "Embedder", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
-        "accelerate", "configure", "context", "doctor", "evaluate", "judge", "load", "load_run", "load_study", "optimize",
-        "optimizers", "pool", "rerank", "retrievers", "run_list", "session", "status", "studies",
+        "accelerate", "colbertv2", "configure", "context", "doctor", "evaluate", "judge", "load", "load_run", "load_study",
+        "optimize", "optimizers", "pool", "rerank", "retriever", "retrievers", "run_list", "session", "status", "studies",
     ),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),
@@ -22,9 +22,9 @@ _HOMES = {
     "dspex_nb.messages": ("Capabilities", "Response", "Usage"),
     "dspex_nb.passages": ("Passage",),
     "dspex_nb.pipelines": (
-        "best_of_n", "chain_of_thought", "code_act", "colbertv2", "field", "knn", "module", "multi_chain_comparison", "native",
+        "best_of_n", "chain_of_thought", "code_act", "field", "knn", "module", "multi_chain_comparison", "native",
         "parallel", "predict", "program_of_thought", "pure", "react", "react_v2", "reduce", "refine", "respond",
-        "retriever", "rlm", "template",
+        "rlm", "template",
     ),
     "dspex_nb.predictions": ("FieldEvent", "Prediction"),
     "dspex_nb.retrieval.loading": ("load_documents",),

@@ -28,6 +28,7 @@ from dspex_nb.api.studies import (
     optimizers,
     studies,
 )
+from dspex_nb.pipelines import colbertv2, retriever
 
 __all__ = [
     "LM",
@@ -46,6 +47,7 @@ __all__ = [
     "as_signature",
     "cache_status",
     "client_of",
+    "colbertv2",
     "configure",
     "context",
     "doctor",
@@ -62,6 +64,7 @@ __all__ = [
     "pool",
     "pool_status",
     "rerank",
+    "retriever",
     "retrievers",
     "run_list",
     "session",

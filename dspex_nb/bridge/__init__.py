@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dspex_nb.bridge.plans import Inner, ProgramRecipe, StudyPlan, recipe_of
     from dspex_nb.bridge.programs import dspy_adapter, program_for
     from dspex_nb.bridge.recipes import module_recipe
+    from dspex_nb.bridge.retrieving import retrieval_model, search_tool
     from dspex_nb.bridge.running import ModuleResult, run_module
     from dspex_nb.bridge.studying import StudyOutcome, StudyRun
     from dspex_nb.bridge.types import type_codec
@@ -48,7 +49,9 @@ _HOMES = {
     "optimizers": "catalog",
     "program_for": "programs",
     "recipe_of": "plans",
+    "retrieval_model": "retrieving",
     "run_module": "running",
+    "search_tool": "retrieving",
     "to_dspy": "conversion",
     "type_codec": "types",
 }
@@ -77,7 +80,9 @@ __all__ = [
     "option_names",
     "program_for",
     "recipe_of",
+    "retrieval_model",
     "run_module",
+    "search_tool",
     "to_dspy",
     "type_codec",
 ]

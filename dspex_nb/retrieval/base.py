@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.documents import passages_of
+from dspex_nb.retrieval.extending import Extended
 from dspex_nb.retrieval.filters import Condition, read_filter
 from dspex_nb.retrieval.merging import rrf
 
@@ -47,7 +48,7 @@ class Retriever(Protocol):
         """Return how many passages the index holds."""
 
 
-class Index(ABC):
+class Index(Extended, ABC):
     """Base of our retrievers: reads what it is given, fuses several queries, and leaves storing and finding to its subclass.
 
     Args:
@@ -112,12 +113,6 @@ class Index(ABC):
     async def asearch(self, query: Query, k: int | None = None, filter: Filter | None = None) -> list[Passage]:  # noqa: A002
         """Return what `search` does, from a thread, so that the event loop goes on."""
         return await asyncio.to_thread(self.search, query, k, filter)
-
-    def index(self, documents: Any, **options: Any) -> Any:
-        """Make the index hold exactly these documents, embedding only what is new or changed: see `retrieval.indexing`."""
-        from dspex_nb.retrieval.indexing import index
-
-        return index(self, documents, **options)
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Remove passages by id and return how many there were; unknown ids are no error."""

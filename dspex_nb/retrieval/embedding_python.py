@@ -70,14 +70,15 @@ class SentenceTransformers:
 
     def __init__(self, model: Any, *, batch_size: int = 64, **options: Any) -> None:
         self.batch_size = batch_size
-        if hasattr(model, "encode"):
+        if hasattr(model, "encode") and not isinstance(model, str):
             self._model, self.name = model, type(model).__name__
             self.identity = ""
         else:
             bare = str(model).removeprefix(_PREFIX)
             self.name, self.identity = f"{_PREFIX}{bare}", f"{_PREFIX}{bare}{sorted(options.items()) or ''}"
             self._model = _loaded(str(model), bare, options)
-        size = getattr(self._model, "get_sentence_embedding_dimension", lambda: None)()
+        tells = ("get_embedding_dimension", "get_sentence_embedding_dimension")  # the newer name, the older one
+        size = next((getattr(self._model, name)() for name in tells if hasattr(self._model, name)), None)
         self.dimension: int | None = size if isinstance(size, int) else None
 
     def embed(self, texts: Sequence[str], cancel: CancelToken) -> Embedded:
