@@ -12,6 +12,7 @@ from dspex_nb.api.pipelines import Pipeline
 from dspex_nb.api.pools import pool, pool_status
 from dspex_nb.api.predictors import ChainOfThought, Predict
 from dspex_nb.api.reranking import rerank
+from dspex_nb.api.retriever_views import SearchBox
 from dspex_nb.api.retrievers import retrievers
 from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import session
@@ -40,6 +41,7 @@ __all__ = [
     "Pipeline",
     "Predict",
     "Run",
+    "SearchBox",
     "Signature",
     "Study",
     "accelerate",

@@ -42,6 +42,11 @@ class RetrievalModel(dspy.Retrieve):  # type: ignore[misc]
         found = await self.retriever.asearch(query, k=self.k if k is None else k, **options)
         return Found(_dspys(one) for one in found)
 
+    def dump_state(self, *, json_mode: bool = True) -> dict[str, Any]:
+        """Return how many passages; the index is not part of a saved program. DSPy's own takes no `json_mode`, and fails."""
+        del json_mode
+        return {"k": self.k}
+
     def __deepcopy__(self, memo: Any) -> RetrievalModel:
         """Copy it without the index: optimizers copy a program for each candidate."""
         del memo
