@@ -13,8 +13,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "dspex_nb.api": (
         "ChainOfThought", "Comparison", "Embedder", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
-        "accelerate", "colbertv2", "configure", "context", "doctor", "evaluate", "judge", "load", "load_run", "load_study",
-        "optimize", "optimizers", "pool", "rerank", "retriever", "retrievers", "run_list", "session", "status", "studies",
+        "accelerate", "audio", "colbertv2", "configure", "context", "doctor", "evaluate", "file", "image", "judge", "load",
+        "load_run", "load_study", "optimize", "optimizers", "pool", "rerank", "retriever", "retrievers", "run_list", "session",
+        "status", "studies",
     ),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),

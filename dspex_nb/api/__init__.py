@@ -7,6 +7,7 @@ from dspex_nb.api.evaluations import Comparison, Evaluation, evaluate
 from dspex_nb.api.judges import judge
 from dspex_nb.api.lms import LM, client_of
 from dspex_nb.api.loading import load
+from dspex_nb.api.media import audio, file, image
 from dspex_nb.api.past_runs import PastRun, load_run
 from dspex_nb.api.pipelines import Pipeline
 from dspex_nb.api.pools import pool, pool_status
@@ -47,6 +48,7 @@ __all__ = [
     "accelerate",
     "as_public",
     "as_signature",
+    "audio",
     "cache_status",
     "client_of",
     "colbertv2",
@@ -54,6 +56,8 @@ __all__ = [
     "context",
     "doctor",
     "evaluate",
+    "file",
+    "image",
     "judge",
     "load",
     "load_run",

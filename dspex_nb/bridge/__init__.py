@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dspex_nb.bridge.conversion import from_dspy, to_dspy
     from dspex_nb.bridge.judges import Judge
     from dspex_nb.bridge.lm import BridgeLM, Stopped
+    from dspex_nb.bridge.media import as_dspy
     from dspex_nb.bridge.plans import Inner, ProgramRecipe, StudyPlan, recipe_of
     from dspex_nb.bridge.programs import dspy_adapter, program_for
     from dspex_nb.bridge.recipes import module_recipe
@@ -40,6 +41,7 @@ _HOMES = {
     "Part": "assembling",
     "RESERVED": "assembling",
     "accelerate_predictors": "accelerate",
+    "as_dspy": "media",
     "dspy_adapter": "programs",
     "find_optimizer": "catalog",
     "from_dspy": "conversion",
@@ -71,6 +73,7 @@ __all__ = [
     "StudyPlan",
     "StudyRun",
     "accelerate_predictors",
+    "as_dspy",
     "dspy_adapter",
     "find_optimizer",
     "from_dspy",

@@ -19,6 +19,7 @@ from dspex_nb.views.markup import (
     frame,
     heading,
     join,
+    mono,
     muted,
     tag,
 )
@@ -80,7 +81,7 @@ def retriever_html(info: RetrieverInfo) -> str:
     sample = join(*(_hit(one, 0.0) for one in info.sample))
     below = details(f"sample of {len(info.sample)}", sample) if info.sample else ""
     facts = facts_html(info.facts) if info.facts else ""
-    search = tag("div", muted("search by hand: ", tag("code", ".search_box()")), style="margin-top: 4px;")
+    search = tag("div", muted("search by hand: ", mono(".search_box()")), style="margin-top: 4px;")
     return frame(heading(info.name, count, kind="retriever"), tag("div", features), facts, below, search)
 
 
@@ -151,5 +152,5 @@ def _hit(one: HitInfo, share: float, rank: int = 0) -> Html:
     whole = tag("div", one.text, style=f"white-space: pre-wrap; overflow-wrap: anywhere; background: {FAINT}; padding: 6px 8px;")
     inside = join(whole if is_cut else "", facts_html(known) if known else "")
     more = details(muted("all of it" if is_cut else "metadata"), inside, tight=True) if is_cut or known else ""
-    scale = bar(share) if rank else ""
+    scale = bar(share, width="160px") if rank else ""
     return tag("div", head, body, scale, more, style=f"border-top: 1px solid {LINE}; padding: 6px 0 8px 0;")
