@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from typing import Any
 
 import dspy
@@ -41,8 +42,8 @@ def as_dspy(medium: Medium, kind: Any = None) -> Any:
     if medium.kind == "audio":
         form = _FORMATS.get(medium.mime, medium.mime.partition("/")[2])
         return (kind or dspy.Audio)(data=medium.base64, audio_format=form)
-    named = {"filename": medium.name} if medium.name else {}
-    return (kind or dspy.File)(file_data=medium.data_url, **named)
+    name = medium.name or f"file{mimetypes.guess_extension(medium.mime) or ''}"  # OpenAI takes no file without one
+    return (kind or dspy.File)(file_data=medium.data_url, filename=name)
 
 
 def _formatted(value: Any) -> bool:

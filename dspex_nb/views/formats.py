@@ -93,6 +93,10 @@ def value_text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, bool | int):
         return str(value)
+    return _json_text(value)
+
+
+def _json_text(value: Any) -> str:
     if (medium := media_info(value)) is not None:
         return medium.label
     try:

@@ -143,7 +143,7 @@ def lm():
 
 def test_a_predictor_takes_a_path_bytes_and_an_address(lm, tmp_path):
     (tmp_path / "cat.png").write_bytes(png())
-    p = dx.Predict("picture: Image -> animal", adapter="json")
+    p = dx.Predict("picture: dspy.Image -> animal", adapter="json")
     sent = {"type": "image_url", "image_url": {"url": url(png(), "image/png")}}
     with dx.context(lm=lm, cache=None):
         for given in (str(tmp_path / "cat.png"), tmp_path / "cat.png", png(), dx.image(png())):
@@ -161,7 +161,7 @@ def test_a_predictor_takes_a_path_bytes_and_an_address(lm, tmp_path):
 
 
 def test_lists_sounds_and_files(lm):
-    p = dx.Predict("pictures: list[Image], sound: Optional[Audio], paper: File -> animal", adapter="json")
+    p = dx.Predict("pictures: list[dspy.Image], sound: Optional[dspy.Audio], paper: dspy.File -> animal", adapter="json")
     with dx.context(lm=lm, cache=None):
         p(pictures=[png(), png(3, 3)], sound=wav(), paper=PDF)
         kinds = [part["type"] for part in parts(lm)]
@@ -174,7 +174,7 @@ def test_lists_sounds_and_files(lm):
 def test_the_same_parts_as_plain_dspy(lm):
     import dspy
 
-    signature = dx.Signature("picture: Image, sound: Audio, paper: File -> animal")
+    signature = dx.Signature("picture: dspy.Image, sound: dspy.Audio, paper: dspy.File -> animal")
     given = {"picture": dx.image(png()), "sound": dx.audio(wav()), "paper": dx.file(PDF, name="p.pdf")}
     ours = dx.Predict(signature, adapter="chat").messages(**given)
     theirs = dspy.ChatAdapter().format(signature.dspy, [], given)
@@ -185,7 +185,7 @@ def test_a_pipeline_takes_them_and_a_model_cannot_name_a_file(lm, tmp_path):
     (tmp_path / "cat.png").write_bytes(png())
     import dspy
 
-    look = dx.Predict("picture: Image -> animal", adapter="json")
+    look = dx.Predict("picture: dspy.Image -> animal", adapter="json")
     pipe = dx.Pipeline("look", inputs={"picture": dspy.Image}, seen=look)
     with dx.context(lm=lm, cache=None):
         assert pipe(picture=str(tmp_path / "cat.png")).animal == "cat"
@@ -199,7 +199,9 @@ def test_a_pipeline_takes_them_and_a_model_cannot_name_a_file(lm, tmp_path):
         assert len(named.requests) == 1
         # The same through DSPy's engine.
         deep = dx.Pipeline(
-            "deep", inputs={"picture": dspy.Image}, seen=dx.predict("picture: Image -> animal", engine="dspy", adapter="json")
+            "deep",
+            inputs={"picture": dspy.Image},
+            seen=dx.predict("picture: dspy.Image -> animal", engine="dspy", adapter="json"),
         )
         deep(picture=tmp_path / "cat.png")
         assert parts(lm)[0]["image_url"]["url"] == url(png(), "image/png")
