@@ -15,7 +15,7 @@ _HOMES = {
         "ChainOfThought", "Comparison", "Embedder", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
         "accelerate", "audio", "colbertv2", "configure", "context", "doctor", "evaluate", "file", "image", "judge", "load",
         "load_run", "load_study", "optimize", "optimizers", "pool", "rerank", "retriever", "retrievers", "run_list", "session",
-        "status", "studies",
+        "status", "studies", "webcam",
     ),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),

@@ -7,7 +7,7 @@ from dspex_nb.api.evaluations import Comparison, Evaluation, evaluate
 from dspex_nb.api.judges import judge
 from dspex_nb.api.lms import LM, client_of
 from dspex_nb.api.loading import load
-from dspex_nb.api.media import audio, file, image
+from dspex_nb.api.media import audio, file, image, webcam
 from dspex_nb.api.past_runs import PastRun, load_run
 from dspex_nb.api.pipelines import Pipeline
 from dspex_nb.api.pools import pool, pool_status
@@ -79,4 +79,5 @@ __all__ = [
     "status",
     "studies",
     "warm_up",
+    "webcam",
 ]

@@ -131,3 +131,16 @@ def _content(source: Any) -> bytes | None:
         except OSError:
             return None
     return None
+
+
+def webcam(width: int = 1280) -> Any:
+    """Return a widget that takes a picture with the browser's camera: show it in one cell, use it in the next.
+
+    `camera = dx.webcam()`, then `look(picture=camera)`; until a picture is taken it counts as empty.
+
+    Args:
+        width: Pixels asked of the camera.
+    """
+    from dspex_nb.widgets.webcam import Webcam
+
+    return Webcam(width)

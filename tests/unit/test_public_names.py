@@ -80,6 +80,7 @@ PINNED = [
     "studies",
     "template",
     "testing",
+    "webcam",
 ]
 
 

@@ -30,7 +30,7 @@ def test_a_prediction_shows_thumbnails_players_and_labels():
     given = values()
     html = prediction_html(Prediction({"answer": "cat"}, Facts(fields={**given, "many": [given["picture"]] * 2})))
     assert html.count("data:image/png;base64,") == 3
-    assert "<audio controls" in html
+    assert "<audio " in html
     assert "&lt;b&gt;p&lt;/b&gt;.pdf" in html
     # An address is told, never loaded: a model may have written it to learn who looks.
     assert 'src="https' not in html
