@@ -81,6 +81,12 @@ def is_method(name: Any) -> bool:
     return isinstance(name, str) and (name in METHODS or 0 < name.find("/") < len(name) - 1)
 
 
+def asks_a_model(options: Mapping[str, Any]) -> bool:
+    """Say whether a step with these options asks a language model or a service: what it answers is not decided by the options."""
+    methods = (options.get("method"), *(options.get("methods") or ()))
+    return any(one == "listwise" or (isinstance(one, str) and "/" in one and not one.startswith(PREFIX)) for one in methods)
+
+
 _Method = tuple[Callable[..., list[Passage]], tuple[str, ...], dict[str, Any]]
 
 

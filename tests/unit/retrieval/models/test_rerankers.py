@@ -270,6 +270,13 @@ def test_as_a_step_and_as_a_call(server):
     assert ids(dx.rerank(HITS, query="cats", method="bm25", k=1)) == ["c"]
     with dx.context(lm=ScriptedLM(["[3] > [2] > [1]"])):
         assert ids(dx.rerank(HITS, query="x", method="listwise"))[0] == "c"
+    with dx.context(cache=Cache()):
+        asking = dx.rerank(dx.field("hits"), query=dx.field("query"), method="listwise", cache=True)
+        again = dx.Pipeline("again", hits=dx.retriever(index, query=dx.field("query")), best=asking)
+        for order, first in (("[2] > [1]", 1), ("[1] > [2]", 0)):  # another model may order otherwise: its answer counts
+            with dx.context(lm=ScriptedLM([order]), cache=Cache()):
+                found = again(query="data loops")
+                assert found.best[0].id == found.fields["hits"][first].id
     with pytest.raises(dx.DSPexError, match="no such method"):
         dx.Pipeline("r", hits=index, best=dx.rerank(dx.field("hits"), query=dx.field("query"), method="mrm"))
 
