@@ -10,7 +10,7 @@ from dspex_nb.signatures.media import IMAGES, LIMITS, Medium, medium_of, of_byte
 
 _MOST_PX = 2048
 _POOL = "multimodal"
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 300.0
 _READ = 200_000_000
 
 

@@ -6,6 +6,7 @@ import base64
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=")
 SETUP = """
+%load_ext dspex_nb
 import json, dspy, ipywidgets
 import numpy as np
 import dspex_nb as dx
@@ -56,6 +57,7 @@ def test_an_upload_a_camera_and_what_is_shown(notebook, shots, tmp_path):
         == "['data:image/png;base64,i', 'data:image/png;base64,i', 'data:image/jpeg;base64,'] True"
     )
     page.run_cell(3)
+    assert page.outputs(3)[-1]["output_type"] != "error", page.outputs(3)
     page.scroll_to(3)
     shown = page.output(3)
     shown.locator("summary").first.wait_for(timeout=30_000)
