@@ -12,10 +12,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "dspex_nb.api": (
-        "ChainOfThought", "Comparison", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study", "Synthesized",
-        "Trace", "accelerate", "compare", "configure", "context", "doctor", "evaluate", "judge", "load", "load_evaluation",
-        "load_run", "load_study", "optimize", "optimizers", "pool", "retrievers", "run_list", "session", "status", "studies",
-        "synthesize",
+        "ChainOfThought", "Comparison", "Embedder", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
+        "Synthesized", "Trace", "accelerate", "audio", "colbertv2", "compare", "configure", "context", "doctor", "evaluate",
+        "file", "image", "judge", "load", "load_evaluation", "load_run", "load_study", "optimize", "optimizers", "pool",
+        "rerank", "retriever", "retrievers", "run_list", "session", "status", "studies", "synthesize", "webcam",
     ),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),
@@ -24,10 +24,11 @@ _HOMES = {
     "dspex_nb.passages": ("Passage",),
     "dspex_nb.pipelines": (
         "best_of_n", "chain_of_thought", "code_act", "field", "knn", "module", "multi_chain_comparison", "native",
-        "parallel", "predict", "program_of_thought", "pure", "react", "react_v2", "reduce", "refine", "rerank", "respond",
-        "retriever", "rlm", "template",
+        "parallel", "predict", "program_of_thought", "pure", "react", "react_v2", "reduce", "refine", "respond",
+        "rlm", "template",
     ),
     "dspex_nb.predictions": ("FieldEvent", "Prediction"),
+    "dspex_nb.retrieval.loading": ("load_documents",),
     "dspex_nb.routing": ("routes",),
     "dspex_nb.signatures": ("InputField", "OutputField"),
 }  # fmt: skip
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from dspex_nb.messages import Capabilities, Response, Usage  # noqa: F401
     from dspex_nb.passages import Passage  # noqa: F401
     from dspex_nb.predictions import Prediction  # noqa: F401
+    from dspex_nb.retrieval.loading import load_documents  # noqa: F401
     from dspex_nb.signatures import InputField, OutputField  # noqa: F401
 
 

@@ -3,15 +3,19 @@
 from dspex_nb.api.accelerating import accelerate
 from dspex_nb.api.cards import show_signature, signature_bundle
 from dspex_nb.api.comparisons import Comparison, compare
+from dspex_nb.api.embedders import Embedder
 from dspex_nb.api.evaluating import evaluate, load_evaluation
 from dspex_nb.api.evaluations import Evaluation, Trace
 from dspex_nb.api.judges import judge
 from dspex_nb.api.lms import LM, client_of
 from dspex_nb.api.loading import load
+from dspex_nb.api.media import audio, file, image, webcam
 from dspex_nb.api.past_runs import PastRun, load_run
 from dspex_nb.api.pipelines import Pipeline
 from dspex_nb.api.pools import pool, pool_status
 from dspex_nb.api.predictors import ChainOfThought, Predict
+from dspex_nb.api.reranking import rerank
+from dspex_nb.api.retriever_views import SearchBox
 from dspex_nb.api.retrievers import retrievers
 from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import session
@@ -29,16 +33,19 @@ from dspex_nb.api.studies import (
     studies,
 )
 from dspex_nb.api.synthesis import Synthesized, synthesize
+from dspex_nb.pipelines import colbertv2, retriever
 
 __all__ = [
     "LM",
     "ChainOfThought",
     "Comparison",
+    "Embedder",
     "Evaluation",
     "PastRun",
     "Pipeline",
     "Predict",
     "Run",
+    "SearchBox",
     "Signature",
     "Study",
     "Synthesized",
@@ -46,13 +53,17 @@ __all__ = [
     "accelerate",
     "as_public",
     "as_signature",
+    "audio",
     "cache_status",
     "client_of",
+    "colbertv2",
     "compare",
     "configure",
     "context",
     "doctor",
     "evaluate",
+    "file",
+    "image",
     "judge",
     "load",
     "load_evaluation",
@@ -65,6 +76,8 @@ __all__ = [
     "optimizers",
     "pool",
     "pool_status",
+    "rerank",
+    "retriever",
     "retrievers",
     "run_list",
     "session",
@@ -74,4 +87,5 @@ __all__ = [
     "studies",
     "synthesize",
     "warm_up",
+    "webcam",
 ]

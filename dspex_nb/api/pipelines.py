@@ -30,6 +30,7 @@ from dspex_nb.runs.scheduler import execute
 from dspex_nb.runs.step_cache import noted
 from dspex_nb.runs.tuning import GraphRunner, tunable_steps, with_state
 from dspex_nb.scopes import Scope, new_run_id
+from dspex_nb.signatures.accepting import accept_of, taken
 from dspex_nb.views import PlanInfo, RouteInfo, pipeline_mermaid, plan_html, plan_text
 
 
@@ -308,7 +309,9 @@ class Pipeline:
         if missing:
             call = ", ".join(f"{name}=…" for name in self.required)
             raise MissingInputError(f"pipeline {self.name!r} needs the input {missing[0]!r}", hint=f"call {self.name}({call})")
-        return {name: inputs.get(name, given.default) for name, given in known.items()}
+        values = {name: inputs.get(name, given.default) for name, given in known.items()}
+        makers = {name: accept for name, given in known.items() if (accept := accept_of(given.type)) is not None}
+        return taken(makers, values, paths=True) if makers else values  # what the user gave may name files
 
     def identity(self, now: Session) -> str:
         """Return a text that is equal only where rows give the same results in a session; empty where that cannot be told."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from dspex_nb import modules
 from dspex_nb.adapters import check_adapter
+from dspex_nb.adapters.accepting import accepted
 from dspex_nb.ambient import Session
 from dspex_nb.api.lms import client_of
 from dspex_nb.api.mapping import check_choice, iter_mapped, run_rows
@@ -81,7 +82,8 @@ class _Callable:
 
     def messages(self, *, adapter: Any = None, **inputs: Any) -> list[dict[str, Any]]:
         """Return the exact prompt for these inputs."""
-        written: list[dict[str, Any]] = self.messages_in(inputs, session=session(), adapter=adapter)  # type: ignore[attr-defined]
+        given = accepted(self.signature, inputs, paths=True)
+        written: list[dict[str, Any]] = self.messages_in(given, session=session(), adapter=adapter)  # type: ignore[attr-defined]
         return written
 
     def parse(self, text: str, *, adapter: Any = None) -> dict[str, Any]:
@@ -149,7 +151,9 @@ class _Callable:
         if unnamed:
             refuse_unnamed(type(self).__name__, unnamed, list(self.signature.inputs))
         now = session()
-        return now, scope_here(), self._options(inputs)
+        options = self._options(inputs)
+        inputs.update(accepted(self.signature, inputs, paths=True))  # what the user gave may name files
+        return now, scope_here(), options
 
     def _options(self, inputs: dict[str, Any]) -> dict[str, Any]:
         options = {name: inputs.pop(name) for name in _OPTIONS if name in inputs and name not in self.signature.inputs}

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dspex_nb.adapters.accepting import accepted
 from dspex_nb.api.sessions import session
 from dspex_nb.errors import DSPexError, MissingInputError
 from dspex_nb.modules import Predict
@@ -60,9 +61,9 @@ def program_of(program: Any, name: str = "") -> Program:
             label,
             needed,
             list(fields),
-            lambda row, scope: program.call(row, session=now, scope=scope),
+            lambda row, scope: program.call(_from_user(program, row), session=now, scope=scope),
             lm_width(asked),
-            lambda row, scope: program.acall_in(row, session=now, scope=scope),
+            lambda row, scope: program.acall_in(_from_user(program, row), session=now, scope=scope),
         )
     if hasattr(program, "spec") and hasattr(program, "call_in"):
         accepts = [given.name for given in program.spec.inputs]
@@ -74,6 +75,10 @@ def program_of(program: Any, name: str = "") -> Program:
         hint = "pass a dx.Predict, a pipeline, a dspy.Module or a function"
         raise DSPexError(f"{label!r} is of type {type(program).__name__}, which cannot be run on rows", hint=hint)
     return Program(label, *_parameters(program), lambda row, scope: _as_prediction(program(**row), scope), now.n_jobs or 1)
+
+
+def _from_user(program: Predict, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return accepted(program.signature, row, paths=True)  # rows are the user's: a text may name an image's file
 
 
 def _dspy_inputs(module: Any) -> tuple[Sequence[str] | None, Sequence[str] | None]:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from dspex_nb.bridge.conversion import from_dspy, to_dspy
     from dspex_nb.bridge.judges import Judge, asking
     from dspex_nb.bridge.lm import BridgeLM, Stopped
+    from dspex_nb.bridge.media import as_dspy
     from dspex_nb.bridge.plans import Inner, ProgramRecipe, StudyPlan, recipe_of
     from dspex_nb.bridge.programs import dspy_adapter, program_for
     from dspex_nb.bridge.recipes import module_recipe
+    from dspex_nb.bridge.retrieving import retrieval_model, search_tool
     from dspex_nb.bridge.running import ModuleResult, run_module
     from dspex_nb.bridge.studying import StudyOutcome, StudyRun
     from dspex_nb.bridge.types import type_codec
@@ -39,6 +41,7 @@ _HOMES = {
     "Part": "assembling",
     "RESERVED": "assembling",
     "accelerate_predictors": "accelerate",
+    "as_dspy": "media",
     "asking": "judges",
     "dspy_adapter": "programs",
     "find_optimizer": "catalog",
@@ -49,7 +52,9 @@ _HOMES = {
     "optimizers": "catalog",
     "program_for": "programs",
     "recipe_of": "plans",
+    "retrieval_model": "retrieving",
     "run_module": "running",
+    "search_tool": "retrieving",
     "to_dspy": "conversion",
     "type_codec": "types",
 }
@@ -69,6 +74,7 @@ __all__ = [
     "StudyPlan",
     "StudyRun",
     "accelerate_predictors",
+    "as_dspy",
     "asking",
     "dspy_adapter",
     "find_optimizer",
@@ -79,7 +85,9 @@ __all__ = [
     "option_names",
     "program_for",
     "recipe_of",
+    "retrieval_model",
     "run_module",
+    "search_tool",
     "to_dspy",
     "type_codec",
 ]

@@ -10,6 +10,7 @@ import dspy
 from dspy.primitives.prediction import Completions
 from dspy.utils.exceptions import AdapterParseError as DSPyParseError
 
+from dspex_nb.adapters.accepting import accepted
 from dspex_nb.bridge.lm import BridgeLM, Stopped
 from dspex_nb.bridge.making import make_module
 from dspex_nb.bridge.plans import Inner
@@ -75,6 +76,7 @@ def run_module(
     """
     if signature is not None:
         _check_inputs(signature, inputs)
+        inputs = accepted(signature, inputs)
     lm_options, build_options = split_options(options or {})
     lm = BridgeLM(client, scope=scope, cache=cache, **lm_options)
     chosen = dspy_adapter(adapter or client.default_adapter, lm)

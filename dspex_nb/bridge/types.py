@@ -11,6 +11,7 @@ from dspy.adapters.types.citation import Citations
 from dspy.adapters.types.decision import Choice, Noul, Score
 
 from dspex_nb.adapters.turns import Turn
+from dspex_nb.bridge.media import accept
 from dspex_nb.errors import AdapterError
 from dspex_nb.signatures.codecs import Codec, jsonable, repaired
 
@@ -46,6 +47,8 @@ def _peculiar(kind: Any) -> dict[str, Any]:
         return {"role": "tool_calls", "reminder": _CALLS_REMINDER, "take": _tool_calls}
     if issubclass(kind, dspy.Code) and kind.description():
         return {"note": ""}
+    if issubclass(kind, (dspy.Image, dspy.Audio, dspy.File)):
+        return {"accept": accept}
     return {}
 
 

@@ -56,12 +56,12 @@ def capabilities_of(model: str) -> Capabilities:
 
 
 class LiteLLMWire:
-    """Asks through `litellm.completion`; its own retries and cache stay off."""
+    """Asks through `litellm.completion` (or `embedding`, `rerank`: its `function`); its own retries and cache stay off."""
 
     native_n = True
 
-    def __init__(self, model: str, *, credentials: Mapping[str, Any], key_env: str) -> None:
-        self._model, self._credentials, self._key_env = model, dict(credentials), key_env
+    def __init__(self, model: str, *, credentials: Mapping[str, Any], key_env: str, function: str = "completion") -> None:
+        self._model, self._credentials, self._key_env, self._function = model, dict(credentials), key_env, function
 
     def call(self, body: Mapping[str, Any], *, timeout_s: float, cancel: CancelToken) -> Mapping[str, Any]:
         """Ask in a thread of its own, so that a stop leaves it behind at once: LiteLLM cannot be broken off."""
@@ -69,7 +69,7 @@ class LiteLLMWire:
 
         def work() -> None:
             try:
-                outcome.set_result(load().completion(**self._arguments(body, timeout_s)))
+                outcome.set_result(getattr(load(), self._function)(**self._arguments(body, timeout_s)))
             except BaseException as error:  # noqa: BLE001 - handed to the waiting caller
                 outcome.set_exception(error)
 
@@ -82,7 +82,9 @@ class LiteLLMWire:
         """Ask on the running loop."""
         litellm = await asyncio.to_thread(load)
         loop = asyncio.get_running_loop()
-        task: asyncio.Future[Any] = asyncio.ensure_future(litellm.acompletion(**self._arguments(body, timeout_s)))
+        task: asyncio.Future[Any] = asyncio.ensure_future(
+            getattr(litellm, f"a{self._function}")(**self._arguments(body, timeout_s))
+        )
 
         def stop() -> None:
             loop.call_soon_threadsafe(task.cancel)

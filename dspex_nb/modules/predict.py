@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dspex_nb.adapters import Adapter, Prompt, get_adapter, prepare, read
+from dspex_nb.adapters.accepting import accepted
 from dspex_nb.ambient import Session
 from dspex_nb.errors import AdapterParseError, DataError, MissingInputError, did_you_mean
 from dspex_nb.messages import Request, Response, Usage
@@ -133,8 +134,10 @@ class Predict:
         session = self._asking(session)
         chosen = native_adapter(adapter or self.adapter, session) or get_adapter("chat")
         if session.lm is None:
-            return list(chosen.messages(self.signature, self.demos, self._values(inputs)))
-        return prepare(chosen, self.signature, self.demos, self._values(inputs), session.lm, self.lm_options).messages
+            return list(chosen.messages(self.signature, self.demos, accepted(self.signature, self._values(inputs))))
+        return prepare(
+            chosen, self.signature, self.demos, accepted(self.signature, self._values(inputs)), session.lm, self.lm_options
+        ).messages
 
     def parse_in(self, text: str, *, session: Session, adapter: Any = None) -> dict[str, Any]:
         """Return the typed fields that an answer holds, read as `session` would.
@@ -201,7 +204,7 @@ class Predict:
         route, chosen = self._routed(scope.step, session, adapter, engine, options.pop("route", None))
         config = {**self.lm_options, **options.pop("config", {}), **options} if options or self.lm_options else {}
         kept = self.demos if demos is None else demos
-        return _Call(self._values(inputs), kept, config, session, scope, route, chosen, started)
+        return _Call(accepted(self.signature, self._values(inputs)), kept, config, session, scope, route, chosen, started)
 
     def _asking(self, session: Session, client: Any = None) -> Session:
         """Return the session with the client that a call asks: the call's own, else this program's, else the session's."""

@@ -183,6 +183,12 @@ def retriever(kind: Any, /, **arguments: Any) -> Any:
     return _draft("retriever", (kind,), arguments)
 
 
+@_constructor
+def colbertv2(**arguments: Any) -> Any:
+    """Make a retriever over a ColBERTv2 server, `colbertv2(url="http://host:8893/api/search")`; otherwise as `retriever`."""
+    return retriever("colbertv2", **arguments)
+
+
 _OF_STEPS = frozenset({"query", "filter", *STEP_OPTIONS}) - {"pool"}
 """Arguments that say the retriever is a step; a store may have a pool of its own."""
 

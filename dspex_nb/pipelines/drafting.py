@@ -13,7 +13,7 @@ from dspex_nb.pipelines.functions import function_step, reduce_step
 from dspex_nb.pipelines.grouping import parallel_step
 from dspex_nb.pipelines.options import NEEDED, OPTIONS, SIGNATURE_KINDS, sort
 from dspex_nb.pipelines.programs import called_module, module_step, pipeline_step, program_step
-from dspex_nb.pipelines.retrieving import rerank_step, respond_step, retriever_step, searching
+from dspex_nb.pipelines.retrieving import colbertv2_step, rerank_step, respond_step, retriever_step, searching
 from dspex_nb.pipelines.targets import Parameter, Parameters, kind_of, parameters_of_signature, spec_of
 from dspex_nb.signatures import MISSING
 
@@ -143,6 +143,7 @@ _MAKERS: dict[str, Callable[[Call], StepDraft]] = {
     "parallel": lambda call: parallel_step(call, as_draft, label_of),
     "template": _template,
     "reduce": reduce_step,
+    "colbertv2": colbertv2_step,
     "retriever": retriever_step,
     "rerank": rerank_step,
     "respond": respond_step,

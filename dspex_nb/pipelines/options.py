@@ -37,7 +37,25 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "template": ("call", "system", *LM_OPTIONS),
     "parallel": ("merge", "k"),
     "retriever": ("k",),
-    "rerank": ("method", "k", "lambda_mult", "embeddings", "query_embedding", "judge"),
+    "colbertv2": ("k", "url", "port", "post"),
+    "rerank": (
+        "method",
+        "k",
+        "lambda_mult",
+        "embeddings",
+        "query_embedding",
+        "judge",
+        "embedder",
+        "encoder",
+        "methods",
+        "model",
+        "max_tokens",
+        "batch_size",
+        "lm",
+        "window",
+        "max_words",
+        "api_base",
+    ),
     "respond": ("format", "citations"),
 }
 """Each constructor, and the options it takes beside `STEP_OPTIONS`."""
@@ -47,7 +65,7 @@ NEEDED = {
     "refine": ("N", "reward_fn", "threshold"), "knn": ("k", "trainset"),
 }  # fmt: skip
 SIGNATURE_KINDS = frozenset(OPTIONS) - {
-    "native", "reduce", "module", "template", "parallel", "retriever", "rerank", "respond",
+    "native", "reduce", "module", "template", "parallel", "retriever", "colbertv2", "rerank", "respond",
 }  # fmt: skip
 """Constructors whose first argument is a signature."""
 

@@ -45,6 +45,12 @@ def retriever_step(call: Call) -> StepDraft:
     return searching(Construct(_maker(given), config), replace(call, args=(), keywords=named))
 
 
+def colbertv2_step(call: Call) -> StepDraft:
+    """Return the step that searches a ColBERTv2 server: `colbertv2(url="http://host:8893/api/search", k=10, query=query)`."""
+    call.refuse_more_than(0, "nothing without a name: url=")
+    return retriever_step(replace(call, args=(Argument("colbertv2", call.place),)))
+
+
 def searching(target: Any, call: Call) -> StepDraft:
     """Return the step that searches `target`, which reads `query` and, where an argument says so, `filter`."""
     call = call.by_name(_QUERY, call.name)
@@ -100,8 +106,9 @@ def check_method(name: str, value: Any) -> Any:
         ValueError: There is none.
     """
     from dspex_nb.retrieval import FORMATS, METHODS
+    from dspex_nb.retrieval.reranking import is_method
 
     known = tuple(METHODS if name == "method" else FORMATS)
-    if isinstance(value, str) and value not in known:
+    if isinstance(value, str) and value not in known and not (name == "method" and is_method(value)):
         raise ValueError(f"no such {name}; {did_you_mean(value, known)}known: {', '.join(known)}")
     return value

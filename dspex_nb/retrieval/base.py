@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.documents import passages_of
+from dspex_nb.retrieval.extending import Extended
 from dspex_nb.retrieval.filters import Condition, read_filter
 from dspex_nb.retrieval.merging import rrf
 
@@ -47,7 +48,7 @@ class Retriever(Protocol):
         """Return how many passages the index holds."""
 
 
-class Index(ABC):
+class Index(Extended, ABC):
     """Base of our retrievers: reads what it is given, fuses several queries, and leaves storing and finding to its subclass.
 
     Args:

@@ -35,11 +35,20 @@ KINDS = {
         Kind("bm25", "bm25", "BM25", ("words", "filters", "in memory")),
         Kind("trigram", "trigram", "Trigram", ("word forms and typos", "filters", "in memory")),
         Kind("postgres", "postgres", "Postgres", ("words and their stems", "filters", "kept on a server"), "postgres", "psycopg"),
+        Kind("colbertv2", "colbertv2", "ColBERTv2", ("late interaction", "a server of its own")),
+        Kind(
+            "late-interaction",
+            "late_interaction",
+            "LateInteraction",
+            ("late interaction", "filters", "in memory"),
+            "embedder",
+            "onnxruntime",
+        ),
     )
 }
 # Stores that the retrieval issue brings: a name known elsewhere deserves a better answer than "unknown".
 LATER = frozenset({
-    "annoy", "azure", "cassandra", "chroma", "clickhouse", "colbert", "colbertv2", "dense", "duckdb", "elasticsearch",
+    "annoy", "azure", "cassandra", "chroma", "clickhouse", "dense", "duckdb", "elasticsearch",
     "embeddings", "faiss", "falkordb", "hnswlib", "hybrid", "lancedb", "mariadb", "meilisearch", "milvus", "mongodb", "neo4j",
     "opensearch",
     "pgvector", "pinecone", "qdrant", "redis", "scann", "sqlite-vec", "surrealdb", "tidb", "typesense", "usearch", "valkey",

@@ -23,13 +23,23 @@ _TAG = re.compile(r"<(?=[a-zA-Z/!?])")
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A passage that an answer cites; `number` is its place among the passages, from 1."""
+    """A passage that an answer cites; `number` is its place among the passages, from 1.
+
+    Where the passage's document tells them, `page` counts from 1 and `span` is its begin and end among the document's characters.
+    """
 
     number: int
     passage_id: str
     title: str
     source: str
     excerpt: str
+    page: int | None = None
+    span: tuple[int, int] | None = None
+
+    @property
+    def place(self) -> str:
+        """The source with its page: `report.pdf, page 3`."""
+        return f"{self.source}, page {self.page}" if self.page is not None else self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,9 @@ def _citation(number: int, passage: Passage) -> Citation:
     text = " ".join(passage.text.split())
     if len(text) > _EXCERPT:
         text = text[: _EXCERPT - 1].rsplit(" ", 1)[0] + "…"
-    return Citation(number, passage.id, passage.title, passage.source, text)
+    known = {name: value for name in ("page", "start", "end") if isinstance(value := passage.metadata.get(name), int)}
+    span = (known["start"], known["end"]) if "start" in known and "end" in known else None
+    return Citation(number, passage.id, passage.title, passage.source, text, known.get("page"), span)
 
 
 def _markdown(answer: str, citations: tuple[Citation, ...]) -> str:
@@ -105,7 +117,8 @@ def _markdown(answer: str, citations: tuple[Citation, ...]) -> str:
 
 def _heading_markdown(one: Citation) -> str:
     source = f"<{one.source}>" if _URL.fullmatch(one.source) else _plain(one.source)
-    parts = [f"**{_plain(one.title)}**" if one.title.strip() else "", source if one.source != one.title else ""]
+    page = f"page {one.page}" if one.page is not None else ""
+    parts = [f"**{_plain(one.title)}**" if one.title.strip() else "", source if one.source != one.title else "", page]
     return ", ".join(part for part in parts if part) or f"`{one.passage_id.replace('`', '')}`"
 
 
@@ -126,8 +139,10 @@ def _html(answer: str, citations: tuple[Citation, ...]) -> str:
 def _heading_html(one: Citation) -> str:
     label = _escaped(one.title or one.source or one.passage_id)
     if _URL.fullmatch(one.source):
-        return f'<a href="{_escaped(one.source)}" rel="noopener noreferrer">{label}</a>'
-    rest = f", {_escaped(one.source)}" if one.title and one.source not in ("", one.title) else ""
+        page = f", page {one.page}" if one.page is not None else ""
+        return f'<a href="{_escaped(one.source)}" rel="noopener noreferrer">{label}</a>{page}'
+    place = one.place if one.source != one.title else one.place.removeprefix(one.source).removeprefix(", ")
+    rest = f", {_escaped(place)}" if one.title and place else ""
     return f"<strong>{label}</strong>{rest}"
 
 
@@ -138,6 +153,8 @@ def _escaped(text: str) -> str:
 def _json(answer: str, citations: tuple[Citation, ...]) -> str:
     notes = [
         {"number": one.number, "passage_id": one.passage_id, "source": one.source or one.title, "excerpt": one.excerpt}
+        | ({"page": one.page} if one.page is not None else {})
+        | ({"span": list(one.span)} if one.span is not None else {})
         for one in citations
     ]
     return json.dumps({"answer": answer, "citations": notes}, ensure_ascii=False, indent=2)

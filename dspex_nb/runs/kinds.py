@@ -14,6 +14,7 @@ from dspex_nb.modules import ChainOfThought, Predict
 from dspex_nb.pipelines.options import ADVANCED
 from dspex_nb.pipelines.records import Step
 from dspex_nb.pools import Task, crew
+from dspex_nb.retrieval.asking import Asker
 from dspex_nb.routing.capabilities import advanced, votes
 from dspex_nb.runs.calling import call_function, call_in_pool
 from dspex_nb.runs.chains import CHAINS, TEMPERATURE, vote, voting_program
@@ -49,7 +50,15 @@ def _once(step: Step, around: Surroundings, scope: Scope, attempt: int, values: 
     return _PERFORMED.get(kind, _module)(step, around, scope, attempt, values)
 
 
-_PLAIN = {"reduce": folded, "retriever": searched, "rerank": reranked, "respond": responded}
+_PLAIN = {"reduce": folded, "retriever": searched, "respond": responded}
+
+
+def _reranked(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
+    del attempt
+    session = around.session
+    asker = Asker(session.lm, scope, None if step.cache is False else session.cache)
+    found = reranked(step, values, asker)
+    return Written(spread(step, found), asker.usage, asker.cost, asker.cached)
 
 
 def _filled(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
@@ -212,6 +221,7 @@ _PERFORMED = {
     "predict": _program,
     "chain_of_thought": _program,
     "multi_chain_comparison": _voted,
+    "rerank": _reranked,
     "template": _filled,
     "parallel": _parallel,
     "pipeline": _nested,

@@ -9,6 +9,7 @@ from typing import Any
 from dspex_nb.errors import PipelineError
 from dspex_nb.passages import Passage
 from dspex_nb.pipelines.records import Step
+from dspex_nb.retrieval.asking import Asker
 
 
 def searched(step: Step, values: Mapping[str, Any]) -> list[Passage]:
@@ -20,14 +21,14 @@ def searched(step: Step, values: Mapping[str, Any]) -> list[Passage]:
     return found
 
 
-def reranked(step: Step, values: Mapping[str, Any]) -> list[Passage]:
+def reranked(step: Step, values: Mapping[str, Any], asker: Asker) -> list[Passage]:
     """Return the passages in a better order; the dict of a `parallel` step counts as all that its children found."""
     from dspex_nb.retrieval import merge, rerank
 
     passages = values.get("passages")
     if isinstance(passages, Mapping):
         passages = merge(passages, "union")
-    return rerank(passages, as_texts(values.get("query")) or "", **step.options)
+    return rerank(passages, as_texts(values.get("query")) or "", asker=asker, **step.options)
 
 
 def responded(step: Step, values: Mapping[str, Any]) -> Any:

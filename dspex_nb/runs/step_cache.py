@@ -20,6 +20,7 @@ from dspex_nb.passages import Passage
 from dspex_nb.pipelines.durations import write_duration
 from dspex_nb.pipelines.records import PipelineSpec, Step
 from dspex_nb.predictions import Route
+from dspex_nb.retrieval.reranking import asks_a_model
 from dspex_nb.runs.code_keys import key_of
 from dspex_nb.runs.contents import Unkeyable
 from dspex_nb.runs.keeping import Unkeepable
@@ -104,7 +105,9 @@ class StepCache:
 
 def is_cached(step: Step) -> bool:
     """Return whether the step cache serves a step of this kind with these options."""
-    return step.kind in _KINDS and (step.pure or (step.kind == "retriever" and step.cache is not False))
+    if step.kind not in _KINDS or (step.kind == "rerank" and asks_a_model(step.options)):
+        return False
+    return step.pure or (step.kind == "retriever" and step.cache is not False)
 
 
 def step_key(step: Step, values: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ class Codec:
         role: What the adapters do with a field of the type: `"history"`, `"tool"`, `"tool_calls"` or `"reasoning"`.
         give: Value → what the adapters send for its role: a history's turns, a tool's declaration.
         take: What a provider returned for the role → the value: tool calls in OpenAI's form, reasoning as text.
+        accept: Type, what is given for an input, whether a text may name a file → the value.
     """
 
     write: Callable[[Any], Any] | None = None
@@ -43,6 +44,7 @@ class Codec:
     role: str = ""
     give: Callable[[Any], Any] | None = None
     take: Callable[[Any], Any] | None = None
+    accept: Callable[[Any, Any, bool], Any] | None = None
 
 
 _codecs: dict[type, Codec] = {}

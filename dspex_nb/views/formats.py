@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from dspex_nb.views.media_info import media_info
+
 NOTHING = "\u2013"
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -91,6 +93,12 @@ def value_text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, bool | int):
         return str(value)
+    return _json_text(value)
+
+
+def _json_text(value: Any) -> str:
+    if (medium := media_info(value)) is not None:
+        return medium.label
     try:
         return json.dumps(value, ensure_ascii=False, default=_plain)
     except (TypeError, ValueError, RecursionError):
@@ -99,6 +107,8 @@ def value_text(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Turn what JSON does not know into what it knows: records into dicts, the rest into their repr."""
+    if (medium := media_info(value)) is not None:
+        return medium.label
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump()

@@ -9,6 +9,7 @@ from typing import Any
 
 from dspex_nb.views.formats import cut, plural, value_text
 from dspex_nb.views.markup import Html, details, frame, heading, join, mono, muted, pre, section, tag
+from dspex_nb.views.media_info import part_text
 from dspex_nb.views.tables import Column, table_html, table_text
 
 
@@ -77,9 +78,7 @@ def message_text(message: Mapping[str, Any]) -> str:
     """Return a chat message's content as text; parts that are no text are named by their type."""
     content = message.get("content")
     if isinstance(content, list | tuple):
-        return "\n".join(
-            str(part.get("text", f"[{part.get('type', 'part')}]")) if isinstance(part, Mapping) else str(part) for part in content
-        )
+        return "\n".join(part_text(part) for part in content)
     return "" if content is None else value_text(content)
 
 

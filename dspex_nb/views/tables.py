@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dspex_nb.views.formats import cut, one_line, value_text
 from dspex_nb.views.markup import LINE, MUTED, Html, clean, details, escape, join, muted, tag
+from dspex_nb.views.media_views import media_html
 
 LIMIT = 50
 """Rows shown of a long table; the rest is in the frame."""
@@ -44,6 +45,8 @@ def long_text(value: object, *, wrap: bool = True) -> Html:
     """Return a value for a table cell: all of it when short, its beginning and the rest on a click when long."""
     if isinstance(value, Html):
         return value
+    if (media := media_html(value)) is not None:
+        return media
     text = value_text(value)
     if not wrap and len(text) <= _LONG:
         return escape(text)

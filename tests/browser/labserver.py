@@ -16,6 +16,7 @@ CHROMIUM = os.environ.get("DSPEX_CHROMIUM", "/usr/bin/chromium")
 CHROMIUM_OPTIONS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",  # a camera that shows a test picture
 ]  # fmt: skip
 START_S = 60
 _FOLDERS = {

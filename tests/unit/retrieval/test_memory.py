@@ -107,7 +107,7 @@ class TestNames:
         with pytest.raises(RetrieverError) as caught:
             retriever("faiss", index=["a"])
         assert "'faiss' is not in this version" in caught.value.message
-        assert caught.value.hint == "there are: bm25, trigram, postgres"
+        assert caught.value.hint == "there are: bm25, trigram, postgres, colbertv2, late-interaction"
 
     @pytest.mark.parametrize(
         ("name", "hint"), [("bm52", "did you mean 'bm25'"), ("postgress", "did you mean 'postgres'"), (7, "there are")]
@@ -139,7 +139,7 @@ class TestNames:
 
         frame = dx.retrievers()
         assert list(frame.columns) == ["name", "extra", "features", "installed"]
-        assert list(frame["name"]) == ["bm25", "trigram", "postgres"]
+        assert list(frame["name"]) == ["bm25", "trigram", "postgres", "colbertv2", "late-interaction"]
         found = dx.retriever("bm25", index=["how to loop"], k=1)
         assert [str(one) for one in found.search("loop")] == ["how to loop"]
         assert isinstance(found.search("loop")[0], dx.Passage)

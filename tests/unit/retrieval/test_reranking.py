@@ -86,7 +86,10 @@ def test_plain_texts_and_nothing():
     ("given", "message", "hint"),
     [
         ({"method": "mrm"}, "no rerank method 'mrm'", "did you mean 'mmr'"),
-        ({"method": "cross-encoder/ms-marco"}, "cross-encoders and rerank services come later", "it is one of mmr"),
+        ({"method": "cross-encoder"}, "no cross-encoder is named", "model=a folder"),
+        ({"method": "listwise", "window": 1}, "window=1", "window=20"),
+        ({"method": "listwise"}, "needs a language model", "dx.configure"),
+        ({"method": "rrf", "methods": "bm25"}, "methods='bm25'", "write e.g."),
         ({"method": "mmr", "lamda_mult": 1}, "'mmr' has no option 'lamda_mult'", "did you mean 'lambda_mult'"),
         ({"method": "mmr", "lambda_mult": 2}, "lambda_mult=2", "0.7"),
         ({"method": "lm"}, "needs judge=", "a number for each"),

@@ -1,0 +1,146 @@
+"""`dx.image`, `dx.audio`, `dx.file`: media for a signature's fields, decoded and made smaller in the `multimodal` pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dspex_nb.errors import DataError
+from dspex_nb.signatures.media import IMAGES, LIMITS, Medium, medium_of, of_bytes, sniffed
+
+_MOST_PX = 2048
+_POOL = "multimodal"
+_TIMEOUT_S = 300.0
+_READ = 200_000_000
+
+
+def image(source: Any, *, max_px: int | None = None, download: bool = False, timeout_s: float = 30.0) -> Any:
+    """Return an image for a field of type `Image`.
+
+    What models read (PNG, JPEG, GIF, WebP) is sent as it is; a PIL image, an array or another format is decoded and written as
+    PNG or JPEG in the `multimodal` pool, where a bad file can harm nothing.
+
+    Args:
+        source: A path, a web or data: address, bytes, a PIL image, an array (rows, columns, channels; 0 to 255 or 0.0 to 1.0), or
+            what an upload or webcam widget holds.
+        max_px: Longest side; a larger image is made smaller.
+        download: Whether a web address is fetched here and sent as bytes; else the provider fetches it.
+        timeout_s: Seconds to wait for it.
+
+    Returns:
+        A `dspy.Image`, which DSPy programs take too.
+
+    Raises:
+        DataError: No image, or one that is too large or damaged.
+        MissingDependencyError: Decoding needs Pillow; the error ends with the command.
+    """
+    if max_px is not None and (isinstance(max_px, bool) or not isinstance(max_px, int) or max_px < 1):
+        raise DataError(f"max_px={max_px!r}: expected the longest side in pixels", hint="write e.g. max_px=1500")
+    if _is_pil(source) or (hasattr(source, "__array__") and hasattr(source, "shape")):
+        return _as_dspy(_decoded(_raw(source), max_px or _MOST_PX))
+    try:
+        medium = medium_of(source, "image", max_bytes=_READ if max_px else None)
+    except DataError:
+        content = _content(source)
+        if content is None or not sniffed(content).startswith("image/") or sniffed(content) in IMAGES:
+            raise
+        medium = _decoded(content, max_px or _MOST_PX)  # a kind of image that models do not read
+    if medium.url and (download or max_px):
+        medium = _fetched(medium.url, "image", timeout_s)
+    return _as_dspy(_decoded(medium.data, max_px) if max_px and medium.data else medium)
+
+
+def audio(source: Any, *, rate: int | None = None, timeout_s: float = 30.0) -> Any:
+    """Return a sound for a field of type `Audio`: a `dspy.Audio`.
+
+    Args:
+        source: A path, a web address (fetched), a data: address, bytes, an array of samples with `rate=`, or an upload.
+        rate: Samples a second of an array.
+        timeout_s: Seconds to wait for an address.
+
+    Raises:
+        DataError: No sound, or one that is too large.
+    """
+    given = (source, rate) if hasattr(source, "shape") else source
+    medium = medium_of(given, "audio")
+    return _as_dspy(_fetched(medium.url, "audio", timeout_s) if medium.url else medium)
+
+
+def file(source: Any, *, name: str = "", timeout_s: float = 30.0) -> Any:
+    """Return a file (a PDF, usually) for a field of type `File`: a `dspy.File`.
+
+    Args:
+        source: A path, a web address (fetched), a data: address, bytes, or an upload.
+        name: What it is called, where the source does not say.
+        timeout_s: Seconds to wait for an address.
+
+    Raises:
+        DataError: No file, or one that is too large or did not come whole.
+    """
+    medium = medium_of(source, "file")
+    if medium.url:
+        medium = _fetched(medium.url, "file", timeout_s)
+    return _as_dspy(Medium("file", medium.mime, medium.data, name=name or medium.name))
+
+
+def _as_dspy(medium: Medium) -> Any:
+    from dspex_nb.bridge import as_dspy
+
+    return as_dspy(medium)
+
+
+def _fetched(url: str, kind: str, timeout_s: float) -> Medium:
+    from dspex_nb.transport.fetching import fetch
+
+    page = fetch(url, timeout_s=timeout_s, max_bytes=LIMITS[kind])
+    return of_bytes(
+        page.body, kind, name=page.url.rpartition("/")[2].partition("?")[0], mime=page.content_type, limit=LIMITS[kind]
+    )
+
+
+def _decoded(raw: Any, max_px: int | None) -> Medium:
+    """Decode and write anew in the pool: a broken or hostile file ends there, not in the kernel."""
+    from dspex_nb.api.pools import pool
+    from dspex_nb.decoding import rewritten
+
+    mime, data = pool(_POOL).submit(rewritten, raw, max_px).result(_TIMEOUT_S)
+    return Medium("image", mime, data)
+
+
+def _raw(source: Any) -> Any:
+    """Return what crosses to the pool: an image's pixels, or an array."""
+    if _is_pil(source):
+        plain = source if source.mode in ("RGB", "RGBA", "L") else source.convert("RGBA" if "A" in source.mode else "RGB")
+        return plain.mode, plain.size, plain.tobytes()
+    import numpy as np
+
+    return np.asarray(source)
+
+
+def _is_pil(source: Any) -> bool:
+    return type(source).__module__.startswith("PIL.") and hasattr(source, "tobytes") and hasattr(source, "convert")
+
+
+def _content(source: Any) -> bytes | None:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | Path) and not str(source).startswith(("data:", "http://", "https://")):
+        try:
+            path = Path(source).expanduser()
+            return path.read_bytes() if path.stat().st_size <= _READ else None
+        except OSError:
+            return None
+    return None
+
+
+def webcam(width: int = 1280) -> Any:
+    """Return a widget that takes a picture with the browser's camera: show it in one cell, use it in the next.
+
+    `camera = dx.webcam()`, then `look(picture=camera)`; until a picture is taken it counts as empty.
+
+    Args:
+        width: Pixels asked of the camera.
+    """
+    from dspex_nb.widgets.webcam import Webcam
+
+    return Webcam(width)

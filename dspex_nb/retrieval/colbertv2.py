@@ -1,0 +1,146 @@
+"""`ColBERTv2`: a server that speaks the protocol of `dspy.ColBERTv2`, asked by our own transport."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+from urllib.parse import urlencode, urlsplit
+
+from dspex_nb.errors import DSPexError, FilterError, LMError, RetrieverError
+from dspex_nb.passages import Passage
+from dspex_nb.retrieval.base import Filter, Index
+from dspex_nb.retrieval.filters import Condition
+from dspex_nb.transport import basic_auth, get, host_of, post, without_userinfo
+
+_MOST = 100  # passages that such a server gives
+_OK = 200
+_HEADERS = {"Content-Type": "application/json", "User-Agent": "dspex_nb"}
+
+
+class ColBERTv2(Index):
+    """Searches a ColBERTv2 server; what it holds is made and changed there.
+
+    The server is asked `GET URL?query=…&k=…`, or with `post=True` by a JSON body, and answers
+    `{"topk": [{"text": …, "score": …}]}`. A text in the form `title | text` gives a title. A score is the server's own: a sum
+    over the query's tokens, above 1.
+
+    Args:
+        url: The server's address, the path included, e.g. `"http://host:8893/api/search"`.
+        port: Its port, where the address does not say it.
+        post: Asks by POST. DSPy's client loses `long_text` there; ours reads both alike.
+        k: How many passages a search gives where it does not say; 100 at most.
+        timeout_s: Seconds for one search.
+
+    Raises:
+        RetrieverError: The address is none.
+    """
+
+    name = "colbertv2"
+    modes = ("dense",)
+    kept = "server"
+
+    def __init__(self, *, url: str, port: int | str | None = None, post: bool = False, k: int = 5, timeout_s: float = 30) -> None:
+        super().__init__(k=k)
+        address = str(url).rstrip("/")
+        if port and (parts := urlsplit(address)).hostname and parts.port is None:
+            address = f"{parts.scheme}://{parts.netloc}:{port}{parts.path}"
+        if not address.startswith(("http://", "https://")):
+            raise RetrieverError(
+                f"url={without_userinfo(address)!r} is no address", hint="write e.g. url='http://host:8893/api/search'"
+            )
+        self._url, self._auth = without_userinfo(address), basic_auth(address)
+        self._post, self._timeout_s = post, timeout_s
+
+    @property
+    def version(self) -> str:
+        """A new one each time: the server does not say when its index changes, so that no search of it may be reused."""
+        return f"{self.name}:{uuid.uuid4().hex}"
+
+    def add(self, texts: Any, metadatas: Any = None, ids: Any = None, vectors: Any = None) -> list[str]:  # noqa: ARG002
+        """Refuse: the protocol only searches."""
+        self._refuse("add to")
+
+    def delete(self, ids: str | Iterable[str]) -> int:  # noqa: ARG002
+        """Refuse: the protocol only searches."""
+        self._refuse("delete from")
+
+    def count(self) -> int:
+        """Refuse: the protocol does not tell."""
+        raise RetrieverError(f"the ColBERTv2 server at {host_of(self._url)} does not say how many it holds", hint="search it")
+
+    async def asearch(self, query: Any, k: int | None = None, filter: Filter | None = None, *mode: Any) -> list[Passage]:  # noqa: A002
+        """Return what `search` does, from a thread."""
+        return await asyncio.to_thread(self.search, query, k, filter, *mode)
+
+    def __repr__(self) -> str:
+        return f"<colbertv2 retriever at {self._url}>"
+
+    def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
+        if condition is not None:
+            raise FilterError("a ColBERTv2 server takes no filter", hint="filter what it found, or index what you want to search")
+        if k > _MOST:
+            raise RetrieverError(f"k={k}: a ColBERTv2 server gives at most {_MOST} passages", hint=f"write k={_MOST} or less")
+        found = self._topk(query, k)
+        try:
+            passages = [_passage(one, rank) for rank, one in enumerate(found)]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._no_form(f"a passage lacks {error}") from None
+        return sorted(passages, key=lambda one: -one.score)[:k]
+
+    def _topk(self, query: str, k: int) -> Sequence[Mapping[str, Any]]:
+        try:
+            if self._post:
+                body = json.dumps({"query": query, "k": k}).encode()
+                reply = post(self._url, {**_HEADERS, **self._auth}, body, timeout_s=self._timeout_s)
+            else:
+                asked = f"{self._url}?{urlencode({'query': query, 'k': k})}"
+                reply = get(asked, headers={**_HEADERS, **self._auth}, timeout_s=self._timeout_s)
+        except LMError as error:
+            raise RetrieverError(
+                f"ColBERTv2: {error.message}", hint="check that the server is running and that url= is right"
+            ) from None
+        if reply.status != _OK:
+            said = " ".join(reply.body[:200].decode("utf-8", "replace").split())
+            raise RetrieverError(f"{host_of(self._url)} answered {reply.status}: {said}", hint="check url=, its path included")
+        try:
+            answer = json.loads(reply.body)
+            if answer.get("error"):
+                raise RetrieverError(f"{host_of(self._url)}: {answer.get('message') or answer['error']}", hint="run again later")
+            topk: list[Mapping[str, Any]] = answer["topk"][:k]
+        except DSPexError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._no_form(f"{type(error).__name__}: {error}") from None
+        return topk
+
+    def _no_form(self, what: str) -> RetrieverError:
+        return RetrieverError(
+            f"the answer of {host_of(self._url)} is not ColBERTv2's: {what}", hint="check url=: it usually ends in /api/search"
+        )
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise RetrieverError(
+            f"nobody can {what} the ColBERTv2 index at {host_of(self._url)} through its server",
+            hint="index the texts where it runs",
+        )
+
+    def _put(self, passages: list[Passage]) -> None:
+        del passages
+        self._refuse("add to")
+
+    def _drop(self, ids: list[str]) -> int:
+        del ids
+        self._refuse("delete from")
+
+
+def _passage(one: Mapping[str, Any], rank: int) -> Passage:
+    """Read a passage: `long_text` where a server says it, else `text`."""
+    whole = str(one.get("long_text") or one["text"])
+    title, bar, rest = whole.partition(" | ")
+    metadata: dict[str, Any] = {"title": title} if bar and rest else {}
+    metadata |= {name: one[name] for name in ("pid", "prob", "rank") if isinstance(one.get(name), str | int | float)}
+    score = one.get("score")
+    return Passage(whole, str(one.get("pid", "")), float(score) if score is not None else 1 / (rank + 1), metadata)

@@ -1,0 +1,67 @@
+"""`backend_of`: from what the user calls an embedding model to what runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dspex_nb.errors import RetrieverError
+from dspex_nb.retrieval.embedding import Backend, Embedder
+
+LOCAL = "local"
+
+
+def backend_of(model: Any = LOCAL, **options: Any) -> Backend:
+    """Return the backend of an embedding model.
+
+    Args:
+        model: `"local"` (the embedded model), `"provider/model"`, `"sentence-transformers/name"`, a folder of such a model, any
+            name together with `api_base`, a Python function, or a loaded `SentenceTransformer`.
+        **options: The backend's own.
+
+    Raises:
+        RetrieverError: It is none of these, or takes no such option.
+        LMNotConfiguredError: The model string names nothing known.
+        MissingDependencyError: A package for it is not installed.
+    """
+    if hasattr(model, "encode") and not isinstance(model, str):  # a text has a method of that name, too
+        return _sentence_transformers(model, options)
+    if callable(model):
+        from dspex_nb.retrieval.embedding_python import Function
+
+        return _made(Function, model, options, "name, dimension, batch_size")
+    if not isinstance(model, str | Path):
+        raise RetrieverError(
+            f"an embedder cannot be made of a {type(model).__name__}",
+            hint='give "local", "openai/text-embedding-3-small", or a function that takes a list of texts',
+        )
+    if model == LOCAL and "api_base" not in options:
+        from dspex_nb.retrieval.embedding_local import MiniLM
+
+        return _made(MiniLM, None, options, "no options")
+    if isinstance(model, Path) or model.startswith(("sentence-transformers/", "./", "/", "~")):
+        return _sentence_transformers(str(Path(model).expanduser()) if not str(model).startswith("sentence-") else model, options)
+    from dspex_nb.retrieval.embedding_remote import Remote
+
+    return Remote(model, **options)
+
+
+def embedder_of(given: Any = None) -> Any:
+    """Return an embedder: one given as it is, else one made of a model's name or a function; None is the embedded model."""
+    if hasattr(given, "embed") and hasattr(given, "dimension"):
+        return given
+    return Embedder(backend_of(LOCAL if given is None else given))
+
+
+def _sentence_transformers(model: Any, options: dict[str, Any]) -> Backend:
+    from dspex_nb.retrieval.embedding_python import SentenceTransformers
+
+    return SentenceTransformers(model, **options)
+
+
+def _made(cls: Any, model: Any, options: dict[str, Any], known: str) -> Backend:
+    try:
+        made: Backend = cls(**options) if model is None else cls(model, **options)
+    except TypeError as error:
+        raise RetrieverError(f"this embedder has no such option: {error}", hint=f"it takes {known}") from None
+    return made
