@@ -67,6 +67,7 @@ class Scope:
     cancel: CancelToken = field(default_factory=CancelToken)
     step: str = ""
     trial: int | None = None
+    index: int | None = None
 
     def publish(self, event: Event) -> None:
         """Put an event on the run's bus."""

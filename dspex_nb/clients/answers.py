@@ -78,7 +78,9 @@ def from_record(record: Mapping[str, Any], model: str, tier: str, elapsed_s: flo
         Output(str(o["text"]), tuple(o.get("tool_calls") or ()), o.get("finish_reason"), o.get("reasoning"))
         for o in record["outputs"]
     ]
-    return Response(tuple(outputs), _NOTHING_SENT, model, 0.0, tier, {}, elapsed_s)
+    cost = record.get("cost")
+    saved = cost if isinstance(cost, int | float) else None
+    return Response(tuple(outputs), _NOTHING_SENT, model, 0.0, tier, {}, elapsed_s, saved)
 
 
 _NOTHING_SENT = Usage(cache_hits=1)
@@ -146,7 +148,8 @@ class Gathered:
 
 def as_shared(response: Response) -> Response:
     """Return the same answer for one who waited for another's request: nothing was sent for it."""
-    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={}, elapsed_s=0.0)
+    saved = response.cost if response.cached is None else response.saved_cost
+    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={}, elapsed_s=0.0, saved_cost=saved)
 
 
 def merged(responses: Sequence[Response]) -> Response:

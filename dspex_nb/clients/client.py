@@ -413,7 +413,8 @@ class Client:
             LMCalled(
                 run_id=scope.run_id, model=self.model, key=call.key, step=scope.step, trial=scope.trial,
                 cached=response.cached if response else None, prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens, cost=response.cost if response else None, elapsed_s=elapsed_s,
+                completion_tokens=usage.completion_tokens, cost=response.cost if response else None,
+                saved_cost=response.saved_cost if response else None, elapsed_s=elapsed_s, index=scope.index,
                 error=f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None,
             )
         )  # fmt: skip
@@ -422,7 +423,14 @@ class Client:
         if response.elapsed_s:  # from the cache, made a moment ago
             return response
         return Response(
-            response.outputs, response.usage, response.model, response.cost, response.cached, response.raw, elapsed_s
+            response.outputs,
+            response.usage,
+            response.model,
+            response.cost,
+            response.cached,
+            response.raw,
+            elapsed_s,
+            response.saved_cost,
         )  # not `replace`, which takes three times as long
 
     def _must_split(self, request: Request) -> bool:
