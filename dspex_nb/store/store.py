@@ -119,7 +119,7 @@ class Store:
 
     def trials(self, run_id: str, since: int = 0) -> list[TrialRow]:
         """Return a study's trials in order; only those that changed after sequence number `since`."""
-        return [TrialRow(*told, info=json.loads(info)) for *told, info in self._rows(_TRIALS, (run_id, since))]
+        return [_trial_row(row) for row in self._rows(_TRIALS, (run_id, since))]
 
     def examples(self, run_id: str, since: int = 0, trial: int | None = None) -> list[ExampleRow]:
         """Return the examples scored in a study's trials, or in one, in the order they were; only those after `since`."""
@@ -195,6 +195,11 @@ class Store:
 def _run_row(row: Any) -> RunRow:
     run_id, name, of, status, started, ended, pid, ticks, error, info, result = row
     return RunRow(run_id, name, of, status, started, ended, Owner(pid, ticks), error, json.loads(info), json.loads(result))
+
+
+def _trial_row(row: Any) -> TrialRow:
+    values: tuple[Any, ...] = (*row[:-1], json.loads(row[-1]))
+    return TrialRow(*values)
 
 
 def _close_at_exit(reference: weakref.ref[Store]) -> None:
