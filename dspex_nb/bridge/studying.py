@@ -83,11 +83,11 @@ class StudyRun:
         train = [_example(row, inputs, index) for index, row in enumerate(plan.trainset)]
         val = [_example(row, inputs, index) for index, row in enumerate(plan.valset)] if plan.valset else None
         self._train, self._val = split(self._facts.class_name, train, val, plan.options)
-        self._start = without_lm(state_of(self._program), client.model)
+        self.start = without_lm(state_of(self._program), client.model)
         self.watch = StudyWatch(
             scope,
             self._val or self._train,
-            self._start,
+            self.start,
             on_best,
             trainset=self._train,
             metric_name=resolve_metric(plan.metric).name if plan.metric else "score",
@@ -167,7 +167,7 @@ class StudyRun:
         if self._facts.name == "BetterTogether":
             names = {"MIPROv2", "SIMBA", "BootstrapFinetune"}
         if names & {"MIPROv2", "BootstrapFewShotWithOptuna"} and importlib.util.find_spec("optuna"):
-            told.enter_context(optuna_told(self.watch, self._plan.seed, predictor_names(self._start)))
+            told.enter_context(optuna_told(self.watch, self._plan.seed, predictor_names(self.start)))
         if "SIMBA" in names:
             told.enter_context(simba_told(self.watch, self._train))
         if "BootstrapFinetune" in names:
