@@ -184,7 +184,7 @@ def _trace(trace: Mapping[str, Any], across: _Axis, up: _Axis) -> list[str]:
         return _bars(trace, across, up)
     x, y = across.at(_array(trace.get("x"))), up.at(_array(trace.get("y")))
     mode = trace.get("mode", "lines")
-    parts = _line(trace, x, y) if "lines" in mode else []
+    parts = _spreads(trace, x, y, across) + (_line(trace, x, y) if "lines" in mode else [])
     parts += _dots(trace, x, y) if "markers" in mode else []
     if "text" in mode:
         words = trace.get("text") or []
@@ -194,6 +194,16 @@ def _trace(trace: Mapping[str, Any], across: _Axis, up: _Axis) -> list[str]:
             if np.isfinite(a + b) and word
         ]
     return parts
+
+
+def _spreads(trace: Mapping[str, Any], x: NDArray[np.float64], y: NDArray[np.float64], across: _Axis) -> list[str]:
+    """Draw intervals around points."""
+    if not trace.get("error_x"):
+        return []
+    scale = abs(across.end - across.start) / abs(across.high - across.low or 1.0)
+    half = _numbers(trace["error_x"]["array"]) * scale
+    path = "".join(f"M{a - h:.1f} {b:.1f}H{a + h:.1f}" for a, b, h in zip(x, y, half, strict=True) if np.isfinite(a + b + h))
+    return [f'<path d="{path}" stroke="{GREY}" stroke-width="1.5"/>'] if path else []
 
 
 def _line(trace: Mapping[str, Any], x: NDArray[np.float64], y: NDArray[np.float64]) -> list[str]:
@@ -250,25 +260,14 @@ def _bars(trace: Mapping[str, Any], across: _Axis, up: _Axis) -> list[str]:
     zero = float(across.at([0.0])[0])
     zero = max(zero, min(across.start, across.end))
     thick = min(abs(up.end - up.start) / max(len(middles), 1) * 0.66, 22)
-    spread = _numbers((trace.get("error_x") or {}).get("array")) if trace.get("error_x") else np.full(len(ends), np.nan)
-    scale = abs(across.end - across.start) / abs(across.high - across.low or 1.0)
-    words = trace.get("text") or [""] * len(ends)
     parts = []
     for color, chosen in _groups(look, len(ends)):
-        for end, middle, around, word in zip(
-            ends[chosen], middles[chosen], spread[chosen], np.array(words, object)[chosen], strict=True
-        ):
-            if not np.isfinite(end + middle):
-                continue
-            parts.append(
-                f'<rect x="{min(zero, end):.1f}" y="{middle - thick / 2:.1f}" width="{abs(end - zero):.1f}" height="{thick:.1f}"'
-                f' rx="2" fill="{color}" fill-opacity="0.8"/>'
-            )
-            if np.isfinite(around):
-                low, high = end - around * scale, end + around * scale
-                parts.append(f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}" stroke="{GREY}" stroke-width="1.5"/>')
-            if word:
-                parts.append(text_at(zero + 6, middle + 4, _unescaped(str(word)), css="onpage", size_px=11))
+        for end, middle in zip(ends[chosen], middles[chosen], strict=True):
+            if np.isfinite(end + middle):
+                place = (
+                    f'x="{min(zero, end):.1f}" y="{middle - thick / 2:.1f}" width="{abs(end - zero):.1f}" height="{thick:.1f}"'
+                )
+                parts.append(f'<rect {place} rx="2" fill="{color}" fill-opacity="0.8"/>')
     return parts
 
 

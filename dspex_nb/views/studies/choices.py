@@ -102,10 +102,9 @@ def choices_chart(snapshot: StudySnapshot) -> Chart:
     if len(info.mean) < 2:  # noqa: PLR2004 - one value compares nothing
         return nothing(TITLE, "it needs two scored candidates")
     names = _row_names(info)
-    bars = {
-        "type": "bar", "orientation": "h", "x": info.mean, "y": names,
-        "marker": {"color": BLUE, "opacity": 0.75, "cornerradius": 3},
-        "error_x": {"type": "data", "array": info.half, "color": "#8a929c", "thickness": 1.5, "width": 3},
+    dots = {
+        "type": "scatter", "mode": "markers", "x": info.mean, "y": names, "marker": {"color": BLUE, "size": 11},
+        "error_x": {"type": "data", "array": info.half, "color": "#8a929c", "thickness": 1.5, "width": 4},
         "customdata": [[None, count] for count in info.trials.tolist()],
         "hovertemplate": "%{y}: mean %{x:.3f} of %{customdata[1]} trial(s)<extra></extra>", "showlegend": False,
     }  # fmt: skip
@@ -120,9 +119,9 @@ def choices_chart(snapshot: StudySnapshot) -> Chart:
     room = max((high - low) * 0.1, 0.01)
     span = [max(low - room, min(low, 0.0)), min(high + room, 1.02) if high <= 1 else high + room]
     x = {"title": f"mean {info.metric}, with its 95% interval", "range": span, "tickformat": ".2f"}
-    y = {"type": "category", "autorange": "reversed", "showgrid": False}
-    height = int(np.clip(150 + 22 * len(names), 240, 720))
-    return chart(TITLE, [bars], alt=alt, hint=f"{hint}overlapping intervals: no difference shown", x=x, y=y, height=height)
+    y = {"type": "category", "autorange": "reversed"}
+    height = int(np.clip(130 + 24 * len(names), 240, 720))
+    return chart(TITLE, [dots], alt=alt, hint=f"{hint}overlapping intervals: no difference shown", x=x, y=y, height=height)
 
 
 def _row_names(info: ChoicesInfo) -> list[str]:

@@ -103,7 +103,7 @@ def examples_chart(snapshot: StudySnapshot) -> Chart:
                 "hovertemplate": "example %{y}, trial %{x}: ended in an error<extra></extra>",
             }
         )  # fmt: skip
-    alt = f"{plural(info.examples, 'example')} over {plural(info.trials, 'trial')}: {info.unsolved} were never solved."
+    alt = f"{plural(info.examples, 'example')} over {plural(info.trials, 'trial')}: {_never(info)}."
     height = int(np.clip(150 + 14 * len(rows), 260, 680))
     y = {"title": "example", "type": "category", "autorange": "reversed", "showgrid": False, "nticks": 24}
     return chart(TITLE, traces, alt=alt, hint=_hint(info), x={"title": "trial", "showgrid": False}, y=y, height=height)
@@ -111,13 +111,17 @@ def examples_chart(snapshot: StudySnapshot) -> Chart:
 
 def _hint(info: ExamplesInfo) -> str:
     if info.rows_each == info.columns_each == 1:
-        return f"the hardest examples on top; {info.unsolved} of {info.examples} were never solved"
+        return f"the hardest examples on top; {_never(info)}"
     parts = []
     if info.columns_each > 1:
         parts.append(f"{info.columns_each} neighbouring trials a column")
     if info.rows_each > 1:
         parts.append(f"{info.rows_each} examples of like difficulty a row")
-    return f"means of {', '.join(parts)}; the hardest on top; {info.unsolved} of {info.examples} never solved"
+    return f"means of {', '.join(parts)}; the hardest on top; {_never(info)}"
+
+
+def _never(info: ExamplesInfo) -> str:
+    return f"{info.unsolved} of {info.examples} never solved" if info.unsolved else "each was solved at least once"
 
 
 def plot_examples(snapshot: StudySnapshot) -> Any:

@@ -56,7 +56,7 @@ def _parallel_info(snapshot: StudySnapshot) -> ParallelInfo:
     measured = [
         ("demos", np.where(demos < 0, np.nan, demos)),
         ("characters", trials.words.astype(float)),
-        ("tokens/example", np.where(np.isfinite(tokens), tokens, np.nan)),
+        ("tokens", np.where(np.isfinite(tokens), tokens, np.nan)),
         ("seconds", trials.elapsed_s),
     ]
     axes += [

@@ -141,7 +141,7 @@ def candidates_chart(snapshot: StudySnapshot) -> Chart:
             "type": "scatter", "mode": "markers+text" if few else "markers", "x": info.generation, "y": info.row,
             "customdata": hover,
             "text": [str(number) if few else "" for number in info.number.tolist()],
-            "textposition": "top center", "textfont": {"size": 10},
+            "textposition": "middle right", "textfont": {"size": 10},
             "marker": {
                 "size": np.where(info.on_best, 14, 10 if few else 8), "color": info.score, "colorscale": SCORE_SCALE,
                 "line": {"width": np.where(info.on_best, 2, 0), "color": GREEN},
@@ -159,7 +159,7 @@ def candidates_chart(snapshot: StudySnapshot) -> Chart:
         if len(info.number) < info.total
         else "colour: score"
     )
-    height = int(np.clip(170 + 13 * (info.row.max() + 1), 260, 760))
+    height = int(np.clip(130 + (16 if few else 11) * (info.row.max() + 1), 260, 760))
     across = {"title": "generation", "dtick": max(deepest // 12, 1), "range": [-0.4, deepest - 0.6], "showgrid": False}
     down = {"visible": False, "range": [float(info.row.max()) + 0.8, -0.8]}
     return chart(TITLE, traces, alt=alt, hint=hint, x=across, y=down, height=height)
