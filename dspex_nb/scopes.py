@@ -60,7 +60,12 @@ class CancelToken:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary."""
+    """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary.
+
+    Attributes:
+        trial: The trial of a study, `index` the example there.
+        admit: Called before a request is sent (never for a cache hit); raises `Cancelled` where a budget has no room for it.
+    """
 
     run_id: str
     bus: Bus = field(default_factory=lambda: Bus(keep=0))
@@ -68,6 +73,7 @@ class Scope:
     step: str = ""
     trial: int | None = None
     index: int | None = None
+    admit: Callable[[], None] | None = None
 
     def publish(self, event: Event) -> None:
         """Put an event on the run's bus."""

@@ -278,7 +278,9 @@ def optimizer_options(name: str) -> list[str]:
     Raises:
         OptimizerError: There is no such optimizer; the hint names the nearest.
     """
-    return catalog.option_names(name)
+    from dspex_nb.bridge.optimizing import option_names
+
+    return option_names(name)
 
 
 def metric_names() -> list[str]:

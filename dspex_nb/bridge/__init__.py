@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dspex_nb.bridge.accelerate import accelerate_predictors
     from dspex_nb.bridge.assembling import RESERVED, Assembled, Part
-    from dspex_nb.bridge.catalog import find_optimizer, make_optimizer, optimizers, option_names
+    from dspex_nb.bridge.avatar import Avatar
+    from dspex_nb.bridge.catalog import find_optimizer, optimizers
     from dspex_nb.bridge.compact import CompactAdapter
     from dspex_nb.bridge.conversion import from_dspy, to_dspy
+    from dspex_nb.bridge.finetuning import StandInTrainer
     from dspex_nb.bridge.judges import Judge
     from dspex_nb.bridge.lm import BridgeLM, Stopped
+    from dspex_nb.bridge.optimizing import check_options, make_optimizer, option_names
     from dspex_nb.bridge.plans import Inner, ProgramRecipe, StudyPlan, recipe_of
     from dspex_nb.bridge.programs import dspy_adapter, program_for
     from dspex_nb.bridge.recipes import module_recipe
@@ -40,11 +43,14 @@ _HOMES = {
     "RESERVED": "assembling",
     "accelerate_predictors": "accelerate",
     "dspy_adapter": "programs",
+    "Avatar": "avatar",
+    "StandInTrainer": "finetuning",
+    "check_options": "optimizing",
     "find_optimizer": "catalog",
     "from_dspy": "conversion",
-    "make_optimizer": "catalog",
+    "make_optimizer": "optimizing",
     "module_recipe": "recipes",
-    "option_names": "catalog",
+    "option_names": "optimizing",
     "optimizers": "catalog",
     "program_for": "programs",
     "recipe_of": "plans",
@@ -56,6 +62,7 @@ _HOMES = {
 __all__ = [
     "RESERVED",
     "Assembled",
+    "Avatar",
     "BridgeLM",
     "CompactAdapter",
     "Inner",
@@ -63,11 +70,13 @@ __all__ = [
     "ModuleResult",
     "Part",
     "ProgramRecipe",
+    "StandInTrainer",
     "Stopped",
     "StudyOutcome",
     "StudyPlan",
     "StudyRun",
     "accelerate_predictors",
+    "check_options",
     "dspy_adapter",
     "find_optimizer",
     "from_dspy",

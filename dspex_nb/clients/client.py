@@ -306,6 +306,8 @@ class Client:
                 return as_shared(shared)
 
     def _ask(self, call: _Call, scope: Scope) -> Response:
+        if scope.admit is not None:
+            scope.admit()
         body = self._body(call)
         for attempt in itertools.count():
             try:
@@ -318,6 +320,8 @@ class Client:
         raise AssertionError("unreachable")
 
     async def _aask(self, call: _Call, scope: Scope) -> Response:
+        if scope.admit is not None:
+            scope.admit()
         body = self._body(call)
         for attempt in itertools.count():
             try:

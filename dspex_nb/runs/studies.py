@@ -69,7 +69,7 @@ def start_study(  # noqa: PLR0913 - what a study depends on, by keyword
     if not trainset:
         raise OptimizerError("the trainset is empty", hint="pass trainset=, a list of rows")
     if options:
-        from dspex_nb.bridge.catalog import check_options
+        from dspex_nb.bridge.optimizing import check_options
 
         check_options(optimizer, options)
     native = hasattr(program, "base_signature")
