@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "dspex_nb.api": (
         "ChainOfThought", "Comparison", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
-        "accelerate", "configure", "context", "doctor", "evaluate", "judge", "load", "load_run", "load_study", "optimize",
-        "optimizers", "pool", "retrievers", "run_list", "session", "status", "studies",
+        "accelerate", "compare_studies", "configure", "context", "doctor", "evaluate", "judge", "load", "load_run", "load_study",
+        "optimize", "optimizers", "pool", "retrievers", "run_list", "session", "status", "studies",
     ),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),

@@ -26,6 +26,7 @@ from dspex_nb.api.studies import (
     optimizers,
     studies,
 )
+from dspex_nb.api.study_views import compare_studies
 
 __all__ = [
     "LM",
@@ -43,6 +44,7 @@ __all__ = [
     "as_signature",
     "cache_status",
     "client_of",
+    "compare_studies",
     "configure",
     "context",
     "doctor",

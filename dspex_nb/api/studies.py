@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from dspex_nb.ambient import Session
-from dspex_nb.api.displays import ShownOnce, Watch, in_notebook, show
 from dspex_nb.api.mapping import checked_rows
 from dspex_nb.api.pipelines import Pipeline
 from dspex_nb.api.programs import Program, lm_of, program_of
 from dspex_nb.api.sessions import session
+from dspex_nb.api.study_views import StudyDisplay
 from dspex_nb.bridge import catalog
 from dspex_nb.errors import OptimizerError, StudyError
 from dspex_nb.events import Bus, Subscriber, watch_budget
 from dspex_nb.metrics import BUILTIN, Metric, resolve_metric
 from dspex_nb.runs import studies as running
-from dspex_nb.scopes import Scope
-from dspex_nb.views import StudyState, history_bundle, plot_history, study_html, study_text
 
 
-class Study(ShownOnce):
+class Study(StudyDisplay):
     """A study: an optimizer at work in a child process, or what it left behind.
 
     It goes on while cells run. Showing it shows its dashboard, with Stop, Pause and Resume while it is live and Adopt best
@@ -39,17 +36,12 @@ class Study(ShownOnce):
         self, start: Callable[[Bus], running.Study], now: Session, program: Any = None, followers: Sequence[Subscriber] = ()
     ) -> None:
         self.program, self._now = program, now
-        self._state = StudyState()
-        self._state.set_adoptable(program is not None)
         # A bus of its own, subscribed before the study begins: whoever joined later would miss how it began.
         bus = Bus(keep=0)
-        for follower in (self._state.apply, now.bus.publish, *followers):
+        for follower in (now.bus.publish, *followers):
             bus.subscribe(follower)
         self.record = start(bus)
-        if self.record.status not in ("running", "paused"):
-            for _, event in self.record.events():
-                self._state.apply(event)
-            self._state.set_status(self.record.status)
+        self.feed.shown.adoptable = program is not None
 
     @property
     def id(self) -> str:
@@ -114,59 +106,25 @@ class Study(ShownOnce):
         if self.program is None:
             return self.best  # raises, and says what to do
         self.program.load_state(self.best_state)
-        self._state.set_note(f"adopted: {running.title_of(self.program)} now uses the best program")
-        self._state.set_adoptable(False)
+        self.feed.shown.note = f"adopted: {running.title_of(self.program)} now uses the best program"
+        self.feed.shown.adoptable = False
         return self.program
 
     def stop(self) -> None:
         """End it within about a second; the best program so far is kept."""
-        self._state.set_status("stopping")
         self.record.stop()
 
     def pause(self) -> None:
         """Hold it before the next LM call."""
         self.record.pause()
-        self._state.set_status("paused")
 
     def resume(self) -> None:
         """Go on after `pause`."""
         self.record.resume()
-        self._state.set_status("running")
 
     def wait(self, timeout_s: float | None = None) -> running.StudyResult:
         """Wait for its end; ■ while waiting leaves it running."""
         return self.record.wait(timeout_s)
-
-    def plot_history(self) -> Any:
-        """Return a plotly figure: each trial's score, and the best so far."""
-        return plot_history(self._state)
-
-    def dashboard(self) -> None:
-        """Display the live dashboard again."""
-        self.show()
-
-    def show(self) -> None:
-        """Display the dashboard: scores, progress, trials, the curve, and buttons while it is live."""
-        state = self._state
-        if not in_notebook():
-            show(study_html(state), study_text(state))
-            return
-        draws = (lambda: study_html(state), lambda: study_text(state))
-        actions = {"stop": self.stop, "pause": self.pause, "resume": self.resume, "adopt": self.adopt}
-        scope = Scope(self.id, self._now.bus)
-        watch = Watch(scope, None, *draws, actions=actions, figure=lambda: history_bundle(state))
-        watch.__enter__()
-        if self.status in ("running", "paused"):
-            threading.Thread(target=self._finish, args=(watch,), name=f"dspex-view-{self.id}", daemon=True).start()
-        else:
-            watch.__exit__()
-        if watch.live:
-            self.mark_shown()
-
-    def _finish(self, watch: Watch) -> None:
-        self.record.wait()
-        self._state.set_status(self.record.status)
-        watch.__exit__()
 
     def __repr__(self) -> str:
         found = self.result

@@ -128,6 +128,11 @@ class Study:
         return self._row().name
 
     @property
+    def store(self) -> Store:
+        """Where its rows are."""
+        return self._store
+
+    @property
     def info(self) -> dict[str, Any]:
         """What it was started with: optimizer, options, metric, numbers of examples."""
         return self._row().info

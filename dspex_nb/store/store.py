@@ -121,6 +121,11 @@ class Store:
         """Return a study's trials in order; only those that changed after sequence number `since`."""
         return [_trial_row(row) for row in self._rows(_TRIALS, (run_id, since))]
 
+    def trial(self, run_id: str, number: int) -> TrialRow | None:
+        """Return one trial of a study, or None if it is unknown."""
+        rows = self._rows(_TRIALS.replace("ORDER BY", "AND trial = ? ORDER BY"), (run_id, -1, number))
+        return _trial_row(rows[0]) if rows else None
+
     def examples(self, run_id: str, since: int = 0, trial: int | None = None) -> list[ExampleRow]:
         """Return the examples scored in a study's trials, or in one, in the order they were; only those after `since`."""
         query = _EXAMPLES + " AND trial = ? ORDER BY seq" if trial is not None else _EXAMPLES + " ORDER BY seq"

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_BUTTON = re.compile(r"<button\b[^>]*\bdata-dspex-action=[^>]*>.*?</button>", re.DOTALL)
+_BUTTON = re.compile(r"<button\b[^>]*\bdata-dspex-action=[^>]*>.*?</button>|<input\b[^>]*\bdata-dspex-action=[^>]*>", re.DOTALL)
 
 TEXT = "var(--jp-ui-font-color1, inherit)"
 # Lab drops a value with var() from an untrusted notebook: the grey before it stays. Use it as `color: {MUTED};`.
@@ -71,7 +71,7 @@ def tag(name: str, *children: object, style: str = "", **attributes: Any) -> Htm
         attribute = key.rstrip("_").replace("_", "-")
         parts.append(attribute if value is True else f'{attribute}="{escape(value)}"')
     start = f"<{' '.join(parts)}>"
-    return Html(start if name in {"img", "br", "hr"} else f"{start}{join(*children)}</{name}>")
+    return Html(start if name in {"img", "br", "hr", "input"} else f"{start}{join(*children)}</{name}>")
 
 
 def frame(*children: object) -> Html:
@@ -149,6 +149,25 @@ def button(action: str, label: str, *, danger: bool = False) -> Html:
         f" cursor: pointer; background: {FAINT}; color: {TEXT}; border: 1px solid {RED if danger else LINE};"
     )
     return tag("button", label, type="button", style=look, data_dspex_action=action)
+
+
+def press(action: str, value: object, *children: object, style: str = "", **attributes: Any) -> Html:
+    """Return a button that says a value with its action, in the look of the text around it: a tab, a heading, a number."""
+    look = (
+        "font: inherit; line-height: inherit; padding: 0; margin: 0; border: none; background: none; cursor: pointer;"
+        f" text-align: inherit; color: {TEXT}; {style}"
+    )
+    return tag("button", *children, type="button", style=look, data_dspex_action=action, data_dspex_value=value, **attributes)
+
+
+def text_input(action: str, value: str, placeholder: str, label: str) -> Html:
+    """Return a line to write in; what is written comes as the action's value. Static copies leave it out."""
+    look = (
+        f"font-family: {FONT}; font-size: 12px; line-height: 20px; padding: 1px 8px; border-radius: 4px; background: none;"
+        f" width: 300px; max-width: 60%; color: {TEXT}; border: 1px solid {LINE};"
+    )
+    said = {"data_dspex_action": action, "aria_label": label, "spellcheck": "false"}
+    return tag("input", type="text", value=value, placeholder=placeholder, style=look, **said)
 
 
 def static(view: str) -> str:

@@ -34,6 +34,7 @@ PINNED = [
     "best_of_n",
     "chain_of_thought",
     "code_act",
+    "compare_studies",
     "configure",
     "context",
     "datasets",
