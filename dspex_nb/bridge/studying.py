@@ -203,6 +203,18 @@ class StudyRun:
             evaluate(program, callback_metadata={"dspex_kind": kind})
 
 
+def rebuilt(plan: StudyPlan) -> Any:
+    """Make again, without an LM call, what an optimizer made around the user's program: KNNFewShot's, Ensemble's."""
+    several = plan.program if isinstance(plan.program, Sequence) else [plan.program]
+    programs = [program_for(program) for program in several]
+    inputs = plan.inputs or _input_names(programs[0], plan.trainset)
+    train = [_example(row, inputs, index) for index, row in enumerate(plan.trainset)]
+    made = make_optimizer(plan.optimizer, plan.metric, plan.options, trainset=train, setting=Setting(plan.seed))
+    if made.facts.program == "programs":
+        return made.teleprompter.compile(programs=programs)
+    return made.compile(programs[0], train, None)
+
+
 def _own_copy(program: Any) -> Any:
     """Return a copy whose signatures are its own: a deep copy shares the classes, and InferRules writes into them."""
     copied = program.deepcopy()

@@ -317,7 +317,7 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
     def _kind(self, kind: str, key: str, *, whole: bool) -> str:
         if not whole:
             return "minibatch"
-        return "start" if key == self._start else kind
+        return "start" if key == self._start and kind != "result" else kind
 
     def _parent(self, program: Any, trial: Trial, earlier: Trial | None) -> int | None:
         """Return the trial that a candidate was made from: the same program on other examples, a copy's original, the start."""

@@ -11,13 +11,14 @@ from typing import Any
 
 from dspex_nb.ambient import Session, home
 from dspex_nb.bridge import StudyPlan, find_optimizer, recipe_of
+from dspex_nb.bridge.catalog import FACTS
 from dspex_nb.errors import OptimizerError, StudyError, WorkerDiedError, did_you_mean
 from dspex_nb.events import Bus, RunStarted
 from dspex_nb.metrics import resolve_metric
 from dspex_nb.pools.child import ChildProcess
 from dspex_nb.runs.budgets import Budget
 from dspex_nb.runs.study import Spend, Study, StudyResult
-from dspex_nb.runs.study_estimates import estimate_study
+from dspex_nb.runs.study_estimates import StudyEstimate, estimate_study
 from dspex_nb.runs.study_task import LOG, TASK, StudyTask, keep_plan, kept_plan, read_best, write_task
 from dspex_nb.scopes import new_run_id
 from dspex_nb.store import Store
@@ -27,7 +28,8 @@ _CANDIDATE_SETS = 16  # DSPy's default of `num_candidate_programs`; asking DSPy 
 _BASELINES = 3  # random search also scores the program as it was, with labelled demos, and bootstrapped in the given order
 
 __all__ = [
-    "Study", "StudyResult", "candidates_known", "load_study", "resume_study", "start_study", "studies", "title_of",
+    "Spend", "Study", "StudyEstimate", "StudyResult", "candidates_known", "load_study", "makes_a_program", "resume_study",
+    "start_study", "studies", "title_of",
 ]  # fmt: skip
 
 
@@ -145,6 +147,7 @@ def resume_study(
     if status in ("running", "paused", "done"):
         hint = "dx.optimize(…) starts another" if status == "done" else "study.resume() goes on after a pause"
         raise StudyError(f"study {study.id} is {status}", hint=hint)
+    study.settle()
     kept = kept_plan(study.folder)
     plan = _plan_again(study, kept, session, program=program, metric=metric, rows=(trainset, valset), options=options or {})
     limits = Budget.read(budget)
@@ -272,14 +275,15 @@ def _steps(program: Any) -> int:
 def candidates_known(optimizer: str, options: Mapping[str, Any]) -> int:
     """Return how many candidates a study will score; 0 where the optimizer decides that as it goes."""
     sets = options.get("num_candidate_programs", _CANDIDATE_SETS)
-    if (
-        optimizer != "BootstrapFewShotWithRandomSearch"
-        or "stop_at_score" in options
-        or "restrict" in options
-        or not isinstance(sets, int)
-    ):
+    decided = "stop_at_score" in options or "restrict" in options
+    if optimizer != "BootstrapFewShotWithRandomSearch" or decided or not isinstance(sets, int):
         return 0
     return sets + _BASELINES
+
+
+def makes_a_program(optimizer: str) -> bool:
+    """Say whether an optimizer's best is a program around the user's, not a state that loads into it."""
+    return optimizer in FACTS and FACTS[optimizer].best == "program"
 
 
 def load_study(store: Store, run_id: str, *, bus: Bus | None = None) -> Study:

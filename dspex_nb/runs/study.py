@@ -118,11 +118,6 @@ class Study:
         return f"<Study {self.id} {self._row().name!r} {self.status}>"
 
     @property
-    def store(self) -> Store:
-        """Where its events are."""
-        return self._store
-
-    @property
     def name(self) -> str:
         """Optimizer and program."""
         return self._row().name
@@ -164,6 +159,12 @@ class Study:
         """The best program's score, 0 to 1."""
         score: float | None = read_best(self.folder)["score"]
         return score
+
+    @property
+    def best_trial(self) -> int | None:
+        """The number of the best program's trial."""
+        trial: int | None = read_best(self.folder)["trial"]
+        return trial
 
     @property
     def trials(self) -> Any:
@@ -245,6 +246,12 @@ class Study:
             raise StudyError(f"study {self.id} is {self.status}", hint="resume it with its program: study.resume(program=…)")
         self._send(self._mine("resume"), "resume")
         self._paused = False
+
+    def settle(self) -> None:
+        """Wait for the end of the process that ran it: what it still has to say must not meet its successor."""
+        child = self._child
+        if child is not None and child.wait(_STOP_GRACE_S) is None:
+            child.kill()
 
     def begin_again(self, plan: StudyPlan, child: ChildProcess) -> None:
         """Watch over a new process that goes on with it."""
