@@ -348,5 +348,5 @@ def test_a_killed_kernel_takes_its_study_along_and_leaves_its_trials(stub, tmp_p
     assert json.loads(json.dumps(study.best))["signature"]
     assert list(studies(store)["status"]) == ["interrupted"]
     with pytest.raises(StudyError, match="interrupted"):
-        study.resume()
+        study.resume()  # tests/unit/runs/test_study_resuming.py goes on with one
     store.close()
