@@ -28,7 +28,9 @@ def execute(*cells):
 
 def test_a_bundle_has_no_buttons_and_keeps_its_text():
     made = bundle(
-        '<p>x</p><button type="button" data-dspex-action="stop">Stop</button>', "x", {"text/plain": "no", "text/vnd.mermaid": "m"}
+        '<p>x</p><input type="text" data-dspex-action="filter"><button type="button" data-dspex-action="stop">Stop</button>',
+        "x",
+        {"text/plain": "no", "text/vnd.mermaid": "m"},
     )
     assert made == {"text/html": "<p>x</p>", "text/plain": "x", "text/vnd.mermaid": "m"}
 
@@ -117,12 +119,41 @@ def test_the_private_route_is_replaced_where_it_is_the_known_one():
 
 def test_a_click_reaches_its_action():
     heard = []
-    widget = HtmlView("<p></p>", heard.append)
+    widget = HtmlView("<p></p>", lambda action, value: heard.append((action, value)))
     widget._handle_custom_msg({"action": "stop"}, [])
+    widget._handle_custom_msg({"action": "plot", "value": "cost"}, [])
+    widget._handle_custom_msg({"action": "page", "value": 3}, [])
     widget._handle_custom_msg({"action": 3}, [])
     widget._handle_custom_msg("junk", [])
-    assert heard == ["stop"]
+    assert heard == [("stop", None), ("plot", "cost"), ("page", None)]
     assert "eval(" not in widget._esm
+
+
+def test_what_is_chosen_is_no_action_and_an_action_no_choice():
+    chosen, done = [], []
+    view = LiveView(lambda: "", lambda: "", actions={"stop": lambda: done.append(1)}, choose=lambda *said: chosen.append(said))
+    view._take("plot", "cost")
+    view._take("stop", "now")
+    assert chosen == [("plot", "cost"), ("stop", "now")]
+    assert done == []
+    view._take("stop", None)
+    wait_for(lambda: done == [1])
+    LiveView(lambda: "", lambda: "")._take("plot", "cost")
+
+
+@pytest.mark.notebook
+def test_a_view_has_a_plot_keeps_what_it_is_told_to_and_goes_on_after_its_end():
+    notebook = execute(
+        SETUP,
+        "chosen = []\nview = make(choose=lambda *said: chosen.append(said), plot=lambda: f'[{n[0]}]', still=lambda: f'kept {n[0]}')\n_ = view.show()",
+        "n[0] = 5; view.keep(); time.sleep(0.4)\nprint(view.widget.plot)",
+        "n[0] = 6; view.finish(); n[0] = 7\nview.widget._handle_custom_msg({'action': 'plot', 'value': 'x'}, [])\nprint(view.widget.plot, 'n=7' in view.widget.html, chosen)",
+        "view.go_on(); n[0] = 8; view.touch(); time.sleep(0.4)\nprint(view.widget.plot, 'n=8' in view.widget.html); view.finish()",
+    )
+    assert notebook.cells[2].outputs[0].text.strip() == "[5]"
+    assert notebook.cells[3].outputs[0].text.strip() == "[7] True [('plot', 'x')]"
+    assert notebook.cells[4].outputs[0].text.strip() == "[8] True"
+    assert notebook.cells[1].outputs[0].data["text/html"] == "kept 8"
 
 
 @pytest.mark.notebook
