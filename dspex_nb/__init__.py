@@ -16,6 +16,7 @@ _HOMES = {
         "accelerate", "compare_studies", "configure", "context", "doctor", "evaluate", "judge", "load", "load_run", "load_study",
         "optimize", "optimizers", "pool", "retrievers", "run_list", "session", "status", "studies",
     ),
+    "dspex_nb.bridge": ("Avatar", "StandInTrainer"),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),
     "dspex_nb.examples": ("Example",),
@@ -37,6 +38,7 @@ __all__ = sorted([*_NAMES, *_MODULES, "__version__", "load_ipython_extension"]) 
 
 if TYPE_CHECKING:
     from dspex_nb.api import *  # noqa: F403
+    from dspex_nb.bridge import Avatar, StandInTrainer  # noqa: F401
     from dspex_nb.cache import Cache  # noqa: F401
     from dspex_nb.errors import Cancelled, DSPexError  # noqa: F401
     from dspex_nb.examples import Example  # noqa: F401

@@ -231,7 +231,7 @@ class StudyDisplay(ShownOnce):
     _now: Session
     _own_feed: StudyFeed | None = None
 
-    def resume(self) -> None:
+    def resume(self) -> Any:
         """Go on after a pause, a stop or a kill."""
         raise NotImplementedError
 

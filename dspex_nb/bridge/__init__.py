@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dspex_nb.bridge.programs import dspy_adapter, program_for
     from dspex_nb.bridge.recipes import module_recipe
     from dspex_nb.bridge.running import ModuleResult, run_module
-    from dspex_nb.bridge.studying import StudyOutcome, StudyRun
+    from dspex_nb.bridge.studying import StudyOutcome, StudyRun, rebuilt
     from dspex_nb.bridge.types import type_codec
 
 # DSPy and LiteLLM refresh price lists over the network at first use; offline that costs seconds and a warning.
@@ -53,6 +53,7 @@ _HOMES = {
     "option_names": "optimizing",
     "optimizers": "catalog",
     "program_for": "programs",
+    "rebuilt": "studying",
     "recipe_of": "plans",
     "run_module": "running",
     "to_dspy": "conversion",
@@ -85,6 +86,7 @@ __all__ = [
     "optimizers",
     "option_names",
     "program_for",
+    "rebuilt",
     "recipe_of",
     "run_module",
     "to_dspy",

@@ -83,11 +83,11 @@ class StudyRun:
         train = [_example(row, inputs, index) for index, row in enumerate(plan.trainset)]
         val = [_example(row, inputs, index) for index, row in enumerate(plan.valset)] if plan.valset else None
         self._train, self._val = split(self._facts.class_name, train, val, plan.options)
-        self._start = without_lm(state_of(self._program), client.model)
+        self.start = without_lm(state_of(self._program), client.model)
         self.watch = StudyWatch(
             scope,
             self._val or self._train,
-            self._start,
+            self.start,
             on_best,
             trainset=self._train,
             metric_name=resolve_metric(plan.metric).name if plan.metric else "score",
@@ -167,7 +167,7 @@ class StudyRun:
         if self._facts.name == "BetterTogether":
             names = {"MIPROv2", "SIMBA", "BootstrapFinetune"}
         if names & {"MIPROv2", "BootstrapFewShotWithOptuna"} and importlib.util.find_spec("optuna"):
-            told.enter_context(optuna_told(self.watch, self._plan.seed, predictor_names(self._start)))
+            told.enter_context(optuna_told(self.watch, self._plan.seed, predictor_names(self.start)))
         if "SIMBA" in names:
             told.enter_context(simba_told(self.watch, self._train))
         if "BootstrapFinetune" in names:
@@ -201,6 +201,18 @@ class StudyRun:
             examples = self.watch.valset
             evaluate = dspy.Evaluate(devset=examples, metric=metric, num_threads=self._plan.n_jobs, display_progress=False)
             evaluate(program, callback_metadata={"dspex_kind": kind})
+
+
+def rebuilt(plan: StudyPlan) -> Any:
+    """Make again, without an LM call, what an optimizer made around the user's program: KNNFewShot's, Ensemble's."""
+    several = plan.program if isinstance(plan.program, Sequence) else [plan.program]
+    programs = [program_for(program) for program in several]
+    inputs = plan.inputs or _input_names(programs[0], plan.trainset)
+    train = [_example(row, inputs, index) for index, row in enumerate(plan.trainset)]
+    made = make_optimizer(plan.optimizer, plan.metric, plan.options, trainset=train, setting=Setting(plan.seed))
+    if made.facts.program == "programs":
+        return made.teleprompter.compile(programs=programs)
+    return made.compile(programs[0], train, None)
 
 
 def _own_copy(program: Any) -> Any:

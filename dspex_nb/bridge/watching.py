@@ -109,6 +109,7 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
         self._start_trial: int | None = None
         self._best_any: float | None = None
         self._told = 0.0
+        self._halted = False
         self._hopeless_after, self._lm_errors = hopeless_after, 0
         scope.cancel.on_cancel(self._gate.set)  # a paused study that is stopped must wake to hear it
 
@@ -120,10 +121,15 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
         """Let them go on."""
         self._gate.set()
 
+    def halt(self) -> None:
+        """End the study at its next LM call or score; unlike a stop, calls in flight finish."""
+        self._halted = True
+        self._gate.set()
+
     def checkpoint(self) -> None:
         """Wait while paused; raise `Stopped` once stopped, `LMFailed` once no LM call succeeds any more."""
         self._gate.wait()
-        if self.scope.cancel.cancelled:
+        if self.scope.cancel.cancelled or self._halted:
             raise Stopped("the study was stopped")
         if self._lm_errors >= self._hopeless_after and self.first_lm_error is not None:
             raise LMFailed(self.first_lm_error)
@@ -311,7 +317,7 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
     def _kind(self, kind: str, key: str, *, whole: bool) -> str:
         if not whole:
             return "minibatch"
-        return "start" if key == self._start else kind
+        return "start" if key == self._start and kind != "result" else kind
 
     def _parent(self, program: Any, trial: Trial, earlier: Trial | None) -> int | None:
         """Return the trial that a candidate was made from: the same program on other examples, a copy's original, the start."""

@@ -9,6 +9,7 @@ from dspex_nb.views.studies.history import plot_history, plot_spending
 from dspex_nb.views.studies.minibatches import plot_minibatch
 from dspex_nb.views.studies.parallels import plot_parallel
 from dspex_nb.views.studies.plots import PLOTS
+from dspex_nb.views.studies.program_diffs import ProgramDiff, program_diff, program_diff_html, program_diff_text
 from dspex_nb.views.studies.snapshots import StudyColumns, StudyFacts, StudySnapshot
 from dspex_nb.views.studies.trees import plot_candidates
 from dspex_nb.views.studies.trial_details import MOST_CALLS, CallText, TrialDetail
@@ -19,6 +20,7 @@ __all__ = [
     "MOST_CALLS",
     "PLOTS",
     "CallText",
+    "ProgramDiff",
     "Reading",
     "StudyColumns",
     "StudyFacts",
@@ -39,5 +41,8 @@ __all__ = [
     "plot_minibatch",
     "plot_parallel",
     "plot_spending",
+    "program_diff",
+    "program_diff_html",
+    "program_diff_text",
     "trials_page",
 ]

@@ -88,7 +88,7 @@ def _changes(detail: TrialDetail) -> Html:
         if list_ or had.get(name):
             parts += [
                 section("Demos", " ".join(filter(None, (name, note)))),
-                _demos(list_, had.get(name, []) if detail.against else list_),
+                demos_diff_html(list_, had.get(name, []) if detail.against else list_),
             ]
     return join(*parts) if parts else tag("div", muted("this trial's instructions and demos were not recorded"))
 
@@ -114,7 +114,7 @@ def diff_html(before: str, after: str) -> Html:
     return pre(join(*parts), max_height_px=300)
 
 
-def _demos(demos: Sequence[Any], had: Sequence[Any]) -> Html:
+def demos_diff_html(demos: Sequence[Any], had: Sequence[Any]) -> Html:
     """List demos: those added first, then those that went, then those kept, folded."""
     keys, old = [_key(demo) for demo in demos], [_key(demo) for demo in had]
     added = [demo for demo, key in zip(demos, keys, strict=True) if key not in old]
