@@ -155,7 +155,10 @@ def test_a_change_of_status_asks_for_keeping(now):
 
 
 def test_what_a_saved_notebook_keeps(now):
-    html = Dashboard(StudyFeed(now.store, "s")).still()
+    board = Dashboard(StudyFeed(now.store, "s"))
+    first, html = board.still(), board.still()
+    assert first.count("data:image/svg+xml;base64,") == 1
+    assert 'data-dspex-action="stop' not in first
     assert html.count("data:image/svg+xml;base64,") == 8
     assert "against the" in html
     assert "data-dspex-action" not in html

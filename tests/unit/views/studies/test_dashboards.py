@@ -56,7 +56,7 @@ def test_buttons_show_only_what_can_be_done(status, buttons):
 
 def test_paid_saved_and_unknown_stand_apart():
     text = read(drawn(snapshot(ROWS, paid=0.5, saved=1.25, unpriced=3, budget="$2.00")))
-    for words in ("paid $0.50 of $2.00", "saved $1.25 by the cache", "price unknown of 3 calls"):
+    for words in ("paid $0.50", "budget $2.00", "saved $1.25 by the cache", "price unknown of 3 calls"):
         assert words in text
     assert "paid unknown" in read(drawn(snapshot(ROWS, unpriced=3)))
     assert "paid free" in read(drawn(snapshot(ROWS)))
@@ -73,6 +73,9 @@ def test_what_is_to_go_is_told_from_the_last_trials():
     assert estimate_to_go(snapshot(ROWS)).seconds is None
     assert "the optimizer decides as it goes" in read(drawn(snapshot(ROWS)))
     assert estimate_to_go(snapshot(ROWS, total=12, status="done")).seconds is None
+    bound = snapshot(ROWS, expected_calls=200, calls=60, cache_hits=40, elapsed_s=30.0, paid=0.5)
+    assert "up to 30.0 s to go" in read(drawn(bound))
+    assert "up to $0.50 to go" in read(drawn(bound))
 
 
 def test_the_chosen_plot_has_its_place_and_its_words():
