@@ -174,14 +174,11 @@ class Dashboard:
 
     def still(self) -> str:
         """Draw it for a saved notebook; the first time, while cell and reader wait for it, with one plot alone."""
-        from dspex_nb.views import static
-        from dspex_nb.views.studies import PLOTS, dashboard_html, dashboard_still, trials_page
+        from dspex_nb.views.studies import dashboard_still, trials_page
 
         if not self._kept:
             self._kept = True
-            snapshot = self._feed.snapshot(examples=False)
-            chart = PLOTS[self._reading.plot].chart(snapshot)
-            return static(dashboard_html(snapshot, self._reading, chart, still=True))
+            return dashboard_still(self._feed.snapshot(examples=False), {}, plots=("history",))
         snapshot = self._feed.snapshot()
         best = snapshot.trials.number[trials_page(snapshot, sort="best", size=_STILL_OPENED).rows].tolist()
         opened = {number: detail for number in best if (detail := self._feed.detail(number)) is not None}

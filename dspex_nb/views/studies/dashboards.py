@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dspex_nb.views.chart_svg import chart_svg
@@ -43,6 +43,7 @@ from dspex_nb.views.studies.trial_tables import TrialColumn, TrialsPage, columns
 from dspex_nb.views.tables import Column, facts_html, number, table_html, table_text
 
 STILL_TRIALS = 25
+QUICK = tuple(name for name, plot in PLOTS.items() if not plot.slow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,10 @@ def dashboard_html(
     )
 
 
-def dashboard_still(snapshot: StudySnapshot, opened: Mapping[int, TrialDetail]) -> str:
-    """Draw the dashboard for a saved notebook: every plot as a picture, the best trials, those in `opened` with their changes."""
-    plots = [
-        details(plot.tab, chart_html(plot.chart(snapshot)), opened=name == "history")
-        for name, plot in PLOTS.items()
-        if not plot.slow
-    ]
+def dashboard_still(snapshot: StudySnapshot, opened: Mapping[int, TrialDetail], plots: Collection[str] = QUICK) -> str:
+    """Draw the dashboard for a saved notebook: plots as pictures, the best trials, those in `opened` with their changes."""
+    drawn = {name: plot for name, plot in PLOTS.items() if name in plots}
+    pictures = [details(plot.tab, chart_html(plot.chart(snapshot)), opened=name == "history") for name, plot in drawn.items()]
     page = trials_page(snapshot, sort="best", size=STILL_TRIALS)
     shown, rows = columns_of(snapshot), []
     for row in page.rows.tolist():
@@ -98,7 +96,7 @@ def dashboard_still(snapshot: StudySnapshot, opened: Mapping[int, TrialDetail]) 
     columns = [number(c.heading) if c.numeric else Column(c.heading, width="40%" if c.field == "label" else "") for c in shown]
     table = table_html(columns, rows, total=page.total, rest="study.trials", empty="no trial has begun")
     note = f"the {len(rows)} best of {page.total:,}" if page.total > len(rows) else "the best first"
-    return frame(_head(snapshot, Html("")), *plots, section("Trials", note), table, _options(snapshot))
+    return frame(_head(snapshot, Html("")), *pictures, section("Trials", note), table, _options(snapshot))
 
 
 def chart_html(made: Chart) -> Html:
