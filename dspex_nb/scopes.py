@@ -64,7 +64,7 @@ class Scope:
 
     Attributes:
         trial: The trial of a study, `index` the example there.
-        admit: Called before a request is sent (never for a cache hit); raises `Cancelled` where a budget has no room for it.
+        admit: Called before a request is sent (never for a cache hit); raises `NotSent` where a budget has no room for it.
     """
 
     run_id: str

@@ -58,6 +58,19 @@ def _named(parameter: str, predictors: Sequence[str]) -> str:
     return f"{parameter.removeprefix('demo_index_for_')}: demo" if parameter.startswith("demo_index_for_") else parameter
 
 
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Leave out DSPy's progress bars: nobody sees them here, and each example adds up all scores so far for them."""
+    from dspy.utils.parallelizer import ParallelExecutor
+
+    plain = ParallelExecutor._report_progress  # noqa: SLF001 - there is no option for it
+    ParallelExecutor._report_progress = lambda *_: None  # noqa: SLF001
+    try:
+        yield
+    finally:
+        ParallelExecutor._report_progress = plain  # noqa: SLF001
+
+
 class GEPAWatch:
     """GEPA's callbacks: which candidate each one was made from."""
 

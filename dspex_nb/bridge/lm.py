@@ -118,6 +118,10 @@ class BridgeLM(dspy.BaseLM):  # type: ignore[misc]
     @with_callbacks
     def __call__(self, prompt: Any = None, *, messages: Sequence[Message] | None = None, **kwargs: Any) -> list[Any]:
         """Complete; returns one text a candidate, or dicts where the model called tools or reasoned."""
+        return self.complete(prompt, messages=messages, **kwargs)
+
+    def complete(self, prompt: Any = None, *, messages: Sequence[Message] | None = None, **kwargs: Any) -> list[Any]:
+        """Complete without telling DSPy's callbacks, which costs a third of a millisecond."""
         requests = self._requests(prompt, messages, kwargs)
         scope, cache = self._here(), self._cache_for(kwargs)
         try:

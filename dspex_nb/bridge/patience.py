@@ -1,4 +1,7 @@
-"""An LM whose calls outside every trial are tried again: proposing an instruction must not end a study over one timeout."""
+"""The LM of a study: it stops and pauses with it, and its calls outside every trial are tried again.
+
+Proposing an instruction must not end a study over one timeout; a call that serves an example fails that example alone.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ _IN_VAIN = (LMAuthError, LMBillingError, LMInvalidRequestError, LMNotConfiguredE
 
 
 class PatientLM(BridgeLM):
-    """A `BridgeLM` of a study. A call that serves an example fails that example alone; others are tried again, for longer.
+    """A `BridgeLM` of a study. It tells the study's watch itself what DSPy's callbacks would, in a tenth of their time.
 
     Args:
         client: As `BridgeLM`.
-        watch: Knows what a call serves.
+        watch: The study's.
         options: As `BridgeLM`.
     """
 
@@ -33,14 +36,19 @@ class PatientLM(BridgeLM):
     def __call__(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Complete, as `BridgeLM` does."""
         for attempt in range(_ATTEMPTS):
+            self._watch.checkpoint()
             try:
-                return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]
-            except DSPyLMError as error:
-                last = attempt == _ATTEMPTS - 1 or self._watch.place() is not None or isinstance(error, _IN_VAIN)
-                if last or self._scope.cancel.cancelled:
+                outputs = self.complete(*args, **kwargs)
+            except Exception as error:
+                self._watch.lm_failed(error)
+                last = attempt == _ATTEMPTS - 1 or self._watch.place() is not None
+                if last or not isinstance(error, DSPyLMError) or isinstance(error, _IN_VAIN):
                     raise
                 with contextlib.suppress(Cancelled):  # heard at the next attempt
                     sleep(_FIRST_WAIT_S * 2**attempt, self._scope.cancel)
+            else:
+                self._watch.lm_answered()
+                return outputs
         raise AssertionError("unreachable")
 
     def launch(self, launch_kwargs: Any = None) -> None:

@@ -17,7 +17,7 @@ from dspex_nb.ambient import Session
 from dspex_nb.bridge.accelerate import accelerate_predictors
 from dspex_nb.bridge.candidates import canonical, state_of, without_lm
 from dspex_nb.bridge.catalog import FACTS, find_optimizer
-from dspex_nb.bridge.choices import GEPAWatch, optuna_told, predictor_names, simba_told
+from dspex_nb.bridge.choices import GEPAWatch, optuna_told, predictor_names, simba_told, without_bars
 from dspex_nb.bridge.finetuning import TrainableLM, failures_left_out, provider_of
 from dspex_nb.bridge.lm import BridgeLM, Stopped
 from dspex_nb.bridge.optimizing import Optimizer, Setting, make_optimizer
@@ -129,6 +129,7 @@ class StudyRun:
                     max_errors=10**9,  # an example that fails scores 0; what fails always is told by the watch
                 )
             )
+            told.enter_context(without_bars())
             self._tell_choices(told)
             setting = Setting(plan.seed, lm, plan.n_jobs, self._folder)
             optimizer = make_optimizer(plan.optimizer, metric, self._options(), trainset=self._train, setting=setting)

@@ -159,10 +159,9 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
         """Keep the first error of a row: DSPy counts errors and forgets why."""
         self._places.pop(call_id, None)
         if exception is None:
-            self._lm_errors, self.first_lm_error = 0, None
+            self.lm_answered()
         elif isinstance(exception, Exception):
-            self._lm_errors += 1
-            self.first_lm_error = self.first_lm_error or exception
+            self.lm_failed(exception)
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:  # noqa: ARG002
         """Remember which trial and example it serves."""
@@ -213,6 +212,18 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
             if self.index_of(example) not in place.trial.seen:
                 self.scored(place.trial, self.index_of(example), _number(score), None)
         self.end(place.trial, float(outputs.score) / 100)  # DSPy reports per cent
+
+    # --- what the LM tells
+
+    def lm_answered(self) -> None:
+        """End a row of errors."""
+        if self._lm_errors:
+            self._lm_errors, self.first_lm_error = 0, None
+
+    def lm_failed(self, error: Exception) -> None:
+        """Count an error of a row, and keep the first."""
+        self._lm_errors += 1
+        self.first_lm_error = self.first_lm_error or error
 
     # --- trials
 

@@ -20,7 +20,7 @@ from dspex_nb.clients.prices import Pricing
 from dspex_nb.clients.retries import RetryPolicy
 from dspex_nb.clients.settings import Settings, without_secrets
 from dspex_nb.clients.wires import Wire
-from dspex_nb.errors import Cancelled, LMError, LMInvalidRequestError, LMInvalidResponseError, LMRateLimitError
+from dspex_nb.errors import Cancelled, LMError, LMInvalidRequestError, LMInvalidResponseError, LMRateLimitError, NotSent
 from dspex_nb.events import LMCalled
 from dspex_nb.messages import Capabilities, Delta, Request, Response, Usage
 from dspex_nb.scopes import Scope
@@ -415,6 +415,8 @@ class Client:
         return self._flights
 
     def _publish(self, call: _Call, scope: Scope, response: Response | None, error: BaseException | None = None) -> Response:
+        if isinstance(error, NotSent):  # no call, so none is counted
+            return Response(())
         elapsed_s = time.perf_counter() - call.started
         usage = response.usage if response else Usage()
         scope.publish(

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from dspex_nb.errors import OptimizerError, did_you_mean
+from dspex_nb.errors import NotSent, OptimizerError, did_you_mean
 from dspex_nb.events import Event, LMCalled
 from dspex_nb.pipelines.durations import read_duration
-from dspex_nb.scopes import stopped
 from dspex_nb.store import LMUsage
 
 _HINT = "write e.g. budget='$0.50', '500 calls', '200k tokens', '10 min', or {'dollars': 0.5, 'calls': 500}"
@@ -108,7 +107,7 @@ class BudgetGate:
         self._ends = None if budget.seconds is None else time.monotonic() + budget.seconds
 
     def admit(self) -> None:
-        """Let a request pass, or raise `Cancelled`."""
+        """Let a request pass, or raise `NotSent`."""
         with self._lock:
             first = not self.reason
             self.reason = self.reason or self._used_up()
@@ -118,7 +117,7 @@ class BudgetGate:
                 return
         if first:
             self._on_refused(self.reason)
-        raise stopped()
+        raise NotSent(self.reason, hint="give the study another budget: study.resume(budget=…)")
 
     def take(self, event: Event) -> None:
         """Count a call that ended; a subscriber of the study's bus."""

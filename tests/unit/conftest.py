@@ -33,7 +33,7 @@ def shell(fresh):
 class ModelServer:
     """A real HTTP server that answers chat completions at `url`; `bodies` holds what it was sent, in order of arrival.
 
-    `answer(body)` gives a text, said in each of the choices asked for, or a list of texts, one a choice.
+    `answer(body)` gives a text, said in each of the choices asked for, a list of texts, one a choice, or the status of an error.
     """
 
     def __init__(self, answer):
@@ -47,8 +47,11 @@ class ModelServer:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 server.bodies.append(body)
-                reply = json.dumps(_completion(server.answer(body), body)).encode()
-                self.send_response(200)
+                said = server.answer(body)
+                status = said if isinstance(said, int) else 200
+                told = {"error": {"message": "broken"}} if status != 200 else _completion(said, body)
+                reply = json.dumps(told).encode()
+                self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(reply)))
                 self.end_headers()
