@@ -118,13 +118,15 @@ class StudyFeed:
         options = info.get("options") if isinstance(info.get("options"), Mapping) else {}
         optimizer = str(info.get("optimizer") or "")
         done, total = self._running(fresh) if status in _RUNNING else (0, 0)
+        note = self.shown.note or str(row.result.get("reason") or "")
         return StudyFacts(
             name=row.name, optimizer=optimizer, metric=str(info.get("metric") or ""), status=status, study_id=self.run_id,
-            total=int(info.get("total") or 0) or runs.candidates_known(optimizer, options), done_rows=done, total_rows=total,
+            total=runs.candidates_known(optimizer, options), done_rows=done, total_rows=total,
+            expected_calls=int((info.get("estimate") or {}).get("calls") or 0),
             calls=usage.calls + usage.errors, cache_hits=usage.cache_hits, prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens, paid=usage.cost or 0.0, saved=usage.saved_cost, unpriced=usage.unpriced,
             elapsed_s=max((row.ended if row.ended and status not in _RUNNING else time.time()) - row.started, 0.0),
-            budget=str(info.get("budget") or ""), options=options, error=row.error or "", note=self.shown.note,
+            budget=str(info.get("budget") or ""), options=options, error=row.error or "", note=note,
             adoptable=self.shown.adoptable, resumable=self.shown.resumable,
         )  # fmt: skip
 
@@ -147,7 +149,7 @@ class Dashboard:
     def __init__(self, feed: StudyFeed) -> None:
         from dspex_nb.views.studies import Reading
 
-        self._feed, self._reading, self._still = feed, Reading(), False
+        self._feed, self._reading, self._still, self._kept = feed, Reading(), False, False
         self._chart: tuple[object, Chart, str] | None = None
         self._status = ""
         self.on_status: Callable[[], object] = lambda: None
@@ -171,9 +173,12 @@ class Dashboard:
         return "" if self._chart is None or self._still else self._chart[2]
 
     def still(self) -> str:
-        """Draw it for a saved notebook."""
+        """Draw it for a saved notebook; the first time, while cell and reader wait for it, with one plot alone."""
         from dspex_nb.views.studies import dashboard_still, trials_page
 
+        if not self._kept:
+            self._kept = True
+            return dashboard_still(self._feed.snapshot(examples=False), {}, plots=("history",))
         snapshot = self._feed.snapshot()
         best = snapshot.trials.number[trials_page(snapshot, sort="best", size=_STILL_OPENED).rows].tolist()
         opened = {number: detail for number in best if (detail := self._feed.detail(number)) is not None}

@@ -34,13 +34,17 @@ _OURS = frozenset({"cache", "ttl_s"})  # options of a call that say how it is ke
 
 @dataclass(slots=True)  # not frozen: that would triple what making one costs, at every call
 class _Call:
-    """One request on its way: merged with the client's options, with its key, and the cache if it may be used."""
+    """One request on its way: merged with the client's options, with its key, and the cache if it may be used.
+
+    A study's call keeps its prompt beside the answer, for its dashboard to show.
+    """
 
     request: Request
     key: str
     cache: Cache | None
     ttl_s: float | None
     started: float
+    keeps_prompt: bool = False
 
 
 class Client:
@@ -96,7 +100,7 @@ class Client:
         """
         if self._must_split(request):
             return merged([self.complete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
-        call = self._call(request, cache, ttl_s)
+        call = self._call(request, cache, ttl_s, scope)
         try:
             scope.cancel.check()
             response = self._from_cache(call) or self._through_flight(call, scope)
@@ -111,7 +115,7 @@ class Client:
         """Ask on the running loop; otherwise as `complete`."""
         if self._must_split(request):
             return merged([await self.acomplete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
-        call = self._call(request, cache, ttl_s)
+        call = self._call(request, cache, ttl_s, scope)
         try:
             scope.cancel.check()
             response = self._from_cache(call) or await self._athrough_flight(call, scope)
@@ -135,7 +139,7 @@ class Client:
 
     def deltas(self, request: Request, *, scope: Scope, cache: Cache | None = None) -> Generator[Delta | Response, None, None]:
         """Ask and yield text and reasoning as they come, last the whole response. Leaving the iterator closes the socket."""
-        call = self._call(request, cache, None)
+        call = self._call(request, cache, None, scope)
         try:
             scope.cancel.check()
             response = self._from_cache(call)
@@ -165,7 +169,7 @@ class Client:
         self, request: Request, *, scope: Scope, cache: Cache | None = None
     ) -> AsyncGenerator[Delta | Response, None]:
         """Ask and yield on the running loop; otherwise as `deltas`."""
-        call = self._call(request, cache, None)
+        call = self._call(request, cache, None, scope)
         try:
             scope.cancel.check()
             response = self._from_cache(call)
@@ -234,14 +238,14 @@ class Client:
 
     # One call, step by step
 
-    def _call(self, request: Request, cache: Cache | None, ttl_s: float | None) -> _Call:
+    def _call(self, request: Request, cache: Cache | None, ttl_s: float | None, scope: Scope) -> _Call:
         started = time.perf_counter()
         wanted, own_ttl_s = request.options.get("cache"), request.options.get("ttl_s")
         request = self._merged(request)
         usable = cache if (self.settings.cache if wanted is None else wanted) else None
         ttl_s = _checked_ttl(own_ttl_s) if own_ttl_s is not None else ttl_s
         key = request_key(self.identity, request) if usable is not None else ""  # kept nowhere, found nowhere
-        return _Call(request, key, usable, self.settings.ttl_s if ttl_s is None else ttl_s, started)
+        return _Call(request, key, usable, self.settings.ttl_s if ttl_s is None else ttl_s, started, scope.trial is not None)
 
     def _merged(self, request: Request) -> Request:
         if not self.options and not request.options:
@@ -398,7 +402,7 @@ class Client:
 
     def _keep(self, call: _Call, response: Response) -> Response:
         if call.cache is not None:
-            call.cache.put(call.key, to_record(response), call.ttl_s)
+            call.cache.put(call.key, to_record(response, call.request.messages if call.keeps_prompt else ()), call.ttl_s)
         return response
 
     def _land(self, call: _Call, flight: Flight, response: Response | None, error: BaseException | None = None) -> None:

@@ -170,7 +170,7 @@ def _round_ticks(low: float, high: float) -> list[float]:
     step = 10.0 ** np.floor(np.log10((high - low) / _TICKS))
     step *= next(times for times in (1, 2, 5, 10) if (high - low) / (step * times) <= _TICKS + 1)
     first = np.ceil(low / step - _ALIKE) * step
-    return [float(round(at, 12)) for at in np.arange(first, high + step * 1e-6, step)]
+    return [float(round(at, 12)) + 0.0 for at in np.arange(first, high + step * 1e-6, step)]
 
 
 # Traces

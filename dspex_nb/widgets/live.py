@@ -203,7 +203,7 @@ class LiveView:
 
     def _bundle(self, html: str) -> dict[str, Any]:
         extra = dict(self._extra()) if self._extra else {}
-        if self._widget is not None:
+        if self._widget is not None and _has_reader():
             extra[WIDGET_MIME] = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
         kept = self._safely(self._still, as_html=True) if self._still else html
         return bundle(kept, self._safely(self._text), extra)
@@ -256,6 +256,16 @@ def _in_kernel() -> bool:
     from IPython.core.getipython import get_ipython
 
     return getattr(get_ipython(), "kernel", None) is not None
+
+
+def _has_reader() -> bool:
+    """Return whether someone may sit before the notebook: who runs it unattended (nbclient, papermill) takes no input.
+
+    What they store is exported as it is, and an exporter would prefer a widget that nobody serves to the view itself.
+    """
+    from IPython.core.getipython import get_ipython
+
+    return bool(getattr(get_ipython().kernel, "_allow_stdin", True))
 
 
 def _publish(data: Mapping[str, Any], display_id: str, *, update: bool) -> None:

@@ -83,7 +83,7 @@ def _by_value(column: Texts, score: Numbers) -> list[tuple[str, int, float, floa
     groups: dict[str, list[float]] = {}
     for value, got in zip(column.tolist(), score.tolist(), strict=True):
         if value is not None:
-            groups.setdefault(value_text(value), []).append(got)
+            groups.setdefault(value if type(value) is str else value_text(value), []).append(got)
     rows = [(value, len(got), float(np.mean(got)), _half(np.array(got))) for value, got in groups.items()]
     return sorted(rows, key=lambda row: -row[2])
 

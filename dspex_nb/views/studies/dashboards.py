@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dspex_nb.views.chart_svg import chart_svg
@@ -43,6 +43,7 @@ from dspex_nb.views.studies.trial_tables import TrialColumn, TrialsPage, columns
 from dspex_nb.views.tables import Column, facts_html, number, table_html, table_text
 
 STILL_TRIALS = 25
+QUICK = tuple(name for name, plot in PLOTS.items() if not plot.slow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,10 @@ def dashboard_html(
     )
 
 
-def dashboard_still(snapshot: StudySnapshot, opened: Mapping[int, TrialDetail]) -> str:
-    """Draw the dashboard for a saved notebook: every plot as a picture, the best trials, those in `opened` with their changes."""
-    plots = [
-        details(plot.tab, chart_html(plot.chart(snapshot)), opened=name == "history")
-        for name, plot in PLOTS.items()
-        if not plot.slow
-    ]
+def dashboard_still(snapshot: StudySnapshot, opened: Mapping[int, TrialDetail], plots: Collection[str] = QUICK) -> str:
+    """Draw the dashboard for a saved notebook: plots as pictures, the best trials, those in `opened` with their changes."""
+    drawn = {name: plot for name, plot in PLOTS.items() if name in plots}
+    pictures = [details(plot.tab, chart_html(plot.chart(snapshot)), opened=name == "history") for name, plot in drawn.items()]
     page = trials_page(snapshot, sort="best", size=STILL_TRIALS)
     shown, rows = columns_of(snapshot), []
     for row in page.rows.tolist():
@@ -98,7 +96,7 @@ def dashboard_still(snapshot: StudySnapshot, opened: Mapping[int, TrialDetail]) 
     columns = [number(c.heading) if c.numeric else Column(c.heading, width="40%" if c.field == "label" else "") for c in shown]
     table = table_html(columns, rows, total=page.total, rest="study.trials", empty="no trial has begun")
     note = f"the {len(rows)} best of {page.total:,}" if page.total > len(rows) else "the best first"
-    return frame(_head(snapshot, Html("")), *plots, section("Trials", note), table, _options(snapshot))
+    return frame(_head(snapshot, Html("")), *pictures, section("Trials", note), table, _options(snapshot))
 
 
 def chart_html(made: Chart) -> Html:
@@ -176,11 +174,18 @@ def _scores(snapshot: StudySnapshot) -> Html:
 
 def _progress(snapshot: StudySnapshot) -> Html:
     facts = snapshot.facts
-    if not facts.total:
+    if not facts.total and not facts.expected_calls:
         return Html("")
+    if not facts.total:
+        asked = (facts.calls + facts.cache_hits) / facts.expected_calls
+        return bar(1.0 if facts.status == "done" else min(asked, 1.0), color=_color(snapshot))
     within = facts.done_rows / facts.total_rows if facts.total_rows and facts.live else 0.0
     share = 1.0 if facts.status == "done" else min((snapshot.done + min(within, 1.0)) / facts.total, 1.0)
-    return bar(share, color=GREEN if facts.status == "done" else BLUE if facts.live else GREY)
+    return bar(share, color=_color(snapshot))
+
+
+def _color(snapshot: StudySnapshot) -> str:
+    return GREEN if snapshot.facts.status == "done" else BLUE if snapshot.facts.live else GREY
 
 
 def _spent(snapshot: StudySnapshot) -> Html:
@@ -202,23 +207,24 @@ def _money(snapshot: StudySnapshot) -> list[Html]:
     """Return what was paid, what the cache saved, and what nobody knows: never one sum of the three."""
     facts = snapshot.facts
     nothing = not facts.paid and facts.unpriced
-    ahead = estimate_to_go(snapshot).cost
-    more = f", about {cost_text(ahead)} to go" if ahead else ""
-    limit = f" of {facts.budget}" if facts.budget else ""
-    chips = [chip(muted("paid "), "unknown" if nothing else cost_text(facts.paid), muted(limit, more))]
+    ahead = estimate_to_go(snapshot)
+    more = f", {ahead.word} {cost_text(ahead.cost)} to go" if ahead.cost else ""
+    chips = [chip(muted("paid "), "unknown" if nothing else cost_text(facts.paid), muted(more))]
     if facts.saved:
         chips.append(chip(muted("saved "), cost_text(facts.saved), muted(" by the cache")))
     if facts.unpriced:
         chips.append(chip(muted("price unknown of "), plural(facts.unpriced, "call"), color=AMBER))
+    if facts.budget:
+        chips.append(chip(muted("budget "), facts.budget))
     return chips
 
 
 def _to_go(snapshot: StudySnapshot) -> list[Html]:
     if not snapshot.facts.live:
         return []
-    ahead = estimate_to_go(snapshot).seconds
-    if ahead is not None:
-        return [muted(f", about {seconds_text(ahead)} to go")]
+    ahead = estimate_to_go(snapshot)
+    if ahead.seconds is not None:
+        return [muted(f", {ahead.word} {seconds_text(ahead.seconds)} to go")]
     return [muted(", to go: the optimizer decides as it goes")] if snapshot.done and not snapshot.facts.total else []
 
 
@@ -244,11 +250,11 @@ def _trials(snapshot: StudySnapshot, reading: Reading, page: TrialsPage, detail:
     if not len(page.rows):
         empty = "no trial has begun" if not page.total else "no trial fits the filter"
         return join(head, problem, tag("div", muted(empty), style="padding: 4px 0;"))
-    columns = columns_of(snapshot)
+    columns, best = columns_of(snapshot), snapshot.best
     rows: list[Html] = []
     for row in page.rows.tolist():
         opened = int(snapshot.trials.number[row]) == reading.trial
-        rows.append(_row(snapshot, row, columns, opened=opened))
+        rows.append(_row(snapshot, row, columns, best=best == row, opened=opened))
         if opened and detail is not None:
             inside = tag("div", trial_detail_html(detail), style="padding: 2px 4px 12px 14px;")
             rows.append(
@@ -299,9 +305,8 @@ def _heading(column: TrialColumn, reading: Reading) -> Html:
     return tag("th", shown, style=f"text-align: {side}; padding: 3px 10px 3px 0; background: none;", scope="col", aria_sort=order)
 
 
-def _row(snapshot: StudySnapshot, row: int, columns: Sequence[TrialColumn], *, opened: bool) -> Html:
+def _row(snapshot: StudySnapshot, row: int, columns: Sequence[TrialColumn], *, best: bool, opened: bool) -> Html:
     trials = snapshot.trials
-    best = snapshot.best == row
     cells = []
     for column in columns:
         value = column.write(trials, row)

@@ -10,7 +10,7 @@ import numpy as np
 from dspex_nb.views.charts import Chart, chart, draw, labels, nothing, score_axis, thinned, thinned_note
 from dspex_nb.views.formats import count_text, plural, score_text
 from dspex_nb.views.markup import BLUE, GREEN, GREY
-from dspex_nb.views.studies.snapshots import MINIBATCH, Counts, Numbers, StudySnapshot, Texts
+from dspex_nb.views.studies.snapshots import Counts, Numbers, StudySnapshot, Texts
 
 TITLE = "Score of each trial, and the best so far"
 _MANY = 500
@@ -50,7 +50,7 @@ def _history_info(snapshot: StudySnapshot) -> HistoryInfo:
         snapshot.facts.metric or "score",
         trials.number[shown],
         trials.score[shown],
-        trials.kind[shown] == MINIBATCH,
+        trials.part[shown],
         trials.label[shown],
         at.astype(int),
         best,

@@ -10,7 +10,7 @@ import numpy as np
 from dspex_nb.views.charts import MOST_POINTS, Chart, chart, draw, nothing, score_axis, thinned, thinned_note
 from dspex_nb.views.formats import plural
 from dspex_nb.views.markup import BLUE, GREY
-from dspex_nb.views.studies.snapshots import MINIBATCH, Counts, Numbers, StudySnapshot
+from dspex_nb.views.studies.snapshots import Counts, Numbers, StudySnapshot
 
 TITLE = "Score on a part against score on the whole set"
 
@@ -37,7 +37,7 @@ class MinibatchInfo:
 
 def _minibatch_info(snapshot: StudySnapshot) -> MinibatchInfo:
     trials = snapshot.trials
-    small = trials.scored & (trials.kind == MINIBATCH)
+    small = trials.scored & trials.part
     whole = trials.whole
     size = int(trials.candidate.max()) + 1 if len(trials) else 0
     count = np.bincount(trials.candidate[small], minlength=size)

@@ -29,10 +29,11 @@ class StudyFacts:
     Attributes:
         status: `"running"`, `"paused"`, or as it ended: `"done"`, `"stopped"`, `"failed"`, `"interrupted"`; see also `LIVE`.
         total: Trials it will score, 0 where the optimizer decides that as it goes.
+        expected_calls: LM calls it may make at most, cache hits among them, as estimated before it began; 0 if unknown.
         done_rows: Examples scored within the current trial, of `total_rows`.
         paid: US dollars of the requests sent whose price is known; `saved` of those the cache answered.
         unpriced: Requests sent whose price is unknown.
-        budget: What ends it early, in words, e.g. `"$0.50"`; empty for none.
+        budget: What ends it early, in words, e.g. `"$0.50, 500 calls"`; empty for none.
         options: The optimizer's.
         note: A sentence on the outcome.
         adoptable: Whether the best program can be put into the user's: it is at hand, and this was not done yet.
@@ -45,6 +46,7 @@ class StudyFacts:
     status: str = "waiting"
     study_id: str = ""
     total: int = 0
+    expected_calls: int = 0
     done_rows: int = 0
     total_rows: int = 0
     calls: int = 0
@@ -83,6 +85,7 @@ class TrialColumns:
         demos: How many demos it holds, -1 if unknown.
         candidate: The same number for the same instructions and demos.
         words: Characters of its instructions.
+        part: Whether it was scored on a part of the validation set.
     """
 
     number: Counts
@@ -99,6 +102,7 @@ class TrialColumns:
     demos: Counts
     candidate: Counts
     words: Counts
+    part: NDArray[np.bool_]
     kind: Texts
     status: Texts
     label: Texts
@@ -114,7 +118,7 @@ class TrialColumns:
     @property
     def whole(self) -> NDArray[np.bool_]:
         """Which were scored on the whole validation set: a score on a part is no rival of theirs."""
-        whole: NDArray[np.bool_] = np.isfinite(self.score) & (self.kind != MINIBATCH)
+        whole: NDArray[np.bool_] = np.isfinite(self.score) & ~self.part
         return whole
 
 
@@ -186,6 +190,7 @@ class StudyColumns:
             **{name: np.zeros(_FIRST, np.int64) for name in _INTEGERS},
             **{name: np.zeros(_FIRST) for name in _FLOATS},
             **{name: np.empty(_FIRST, object) for name in _TEXTS},
+            "part": np.zeros(_FIRST, bool),
         }
         self._params: dict[str, Any] = {}
         self._candidates: dict[str, int] = {}
@@ -275,6 +280,7 @@ def _values(row: TrialRow) -> dict[str, Any]:
         "demos": demos if isinstance(demos, int) else len(demos) if isinstance(demos, Sequence) else -1,
         "words": sum(len(text) for text in instructions_of(info).values()),
         "kind": row.kind or "candidate",
+        "part": row.kind == MINIBATCH,
         "status": row.status or "done",
         "label": str(info.get("what") or info.get("label") or f"candidate {row.trial}"),
     }
