@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dspex_nb.bridge.catalog import FACTS, OptimizerFacts, class_of, find_optimizer
@@ -27,13 +26,11 @@ class Setting:
         seed: Used where an optimizer takes one.
         lm: Writes reflections (GEPA) and is trained (BootstrapFinetune).
         n_jobs: Threads of evaluations, where the options do not say.
-        folder: Where an optimizer may leave files.
     """
 
     seed: int = 0
     lm: Any = None
     n_jobs: int | None = None
-    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +169,19 @@ def _is_optimizer(value: Any) -> bool:
     return (isinstance(value, Mapping) and "optimizer" in value) or hasattr(value, "compile")
 
 
+def chained_names(options: Mapping[str, Any]) -> list[str]:
+    """Return the names of the optimizers that BetterTogether's options give, DSPy's own objects by their class."""
+    given = [value for value in options.values() if _is_optimizer(value)]
+    return [str(_asked(value).get("optimizer") or type(value).__name__) for value in given]
+
+
+def _asked(value: Any) -> Mapping[str, Any]:
+    """Return an optimizer's name and options as one mapping, empty for DSPy's own object."""
+    if isinstance(value, str):
+        return {"optimizer": value}
+    return value if isinstance(value, Mapping) else {}
+
+
 def _chained(
     construct: Mapping[str, Any], metric: Callable[..., Any] | None, trainset: Sequence[Any], setting: Setting
 ) -> dict[str, Any]:
@@ -182,7 +192,7 @@ def _chained(
         if hasattr(value, "compile"):
             made[key] = value
             continue
-        options = {"optimizer": value} if isinstance(value, str) else dict(value)
+        options = dict(_asked(value))
         one = make_optimizer(options.pop("optimizer"), metric, options, trainset=trainset, setting=setting)
         made[key] = _with_compile_options(one)
     return made

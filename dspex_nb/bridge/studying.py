@@ -16,11 +16,11 @@ import dspy
 from dspex_nb.ambient import Session
 from dspex_nb.bridge.accelerate import accelerate_predictors
 from dspex_nb.bridge.candidates import canonical, state_of, without_lm
-from dspex_nb.bridge.catalog import FACTS, find_optimizer
+from dspex_nb.bridge.catalog import find_optimizer
 from dspex_nb.bridge.choices import GEPAWatch, optuna_told, predictor_names, simba_told, without_bars
 from dspex_nb.bridge.finetuning import TrainableLM, failures_left_out, provider_of
 from dspex_nb.bridge.lm import BridgeLM, Stopped
-from dspex_nb.bridge.optimizing import Optimizer, Setting, make_optimizer
+from dspex_nb.bridge.optimizing import Optimizer, Setting, chained_names, make_optimizer
 from dspex_nb.bridge.patience import PatientLM
 from dspex_nb.bridge.plans import StudyPlan
 from dspex_nb.bridge.programs import dspy_adapter, program_for
@@ -131,7 +131,7 @@ class StudyRun:
             )
             told.enter_context(without_bars())
             self._tell_choices(told)
-            setting = Setting(plan.seed, lm, plan.n_jobs, self._folder)
+            setting = Setting(plan.seed, lm, plan.n_jobs)
             optimizer = make_optimizer(plan.optimizer, metric, self._options(), trainset=self._train, setting=setting)
             self._score_and_compile(optimizer, metric, lm)
 
@@ -154,11 +154,11 @@ class StudyRun:
         return PatientLM(self._client, watch=self.watch, **told)
 
     def _trains(self) -> bool:
-        """Say whether weights are to be trained: by BootstrapFinetune, or by one that BetterTogether chains."""
+        """Say whether weights are to be trained: by BootstrapFinetune, or by one that BetterTogether chains (or would)."""
         if self._facts.name != "BetterTogether":
             return self._facts.name == "BootstrapFinetune"
-        told = [one.get("optimizer") if isinstance(one, Mapping) else one for one in self._plan.options.values()]
-        return "BootstrapFinetune" in told or not any(hasattr(one, "compile") or one in FACTS for one in map(_hashable, told))
+        chained = chained_names(self._plan.options)
+        return "BootstrapFinetune" in chained or not chained
 
     def _options(self) -> dict[str, Any]:
         options = dict(self._plan.options)
@@ -227,10 +227,6 @@ def _own_copy(program: Any) -> Any:
     for predictor in copied.predictors():
         predictor.signature = predictor.signature.with_instructions(predictor.signature.instructions)
     return copied
-
-
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, str) or hasattr(value, "compile") else None
 
 
 def _input_names(program: Any, rows: Sequence[Any]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from dspy.utils.callback_context import ACTIVE_CALL_ID
 
 from dspex_nb.bridge.candidates import bounded, canonical, state_of, summary, without_lm
 from dspex_nb.bridge.lm import Stopped
+from dspex_nb.bridge.numbering import Numbering
 from dspex_nb.events import Progress, RowScored, TrialEnded, TrialStarted
 from dspex_nb.scopes import Scope
 
@@ -97,8 +98,7 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
         self.chosen: Callable[[], Mapping[str, Any]] = dict
         self._start_state, self._start, self._on_best = start, canonical(start), on_best
         self._metric_name, self._model = metric_name, model
-        self._examples = _numbered(self.valset, trainset)
-        self._by_inputs = _by_inputs(self.valset, trainset)
+        self._numbering = Numbering(self.valset, trainset)
         self._gate = threading.Event()
         self._gate.set()
         self._lock = threading.Lock()
@@ -170,8 +170,7 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
             return
         if place.index is None:  # the program itself, called for one example
             self._began.at = time.perf_counter()
-            index = self._by_inputs.get(_identity(inputs.get("kwargs") or {}))
-            place = Place(place.trial, index if index is not None else -1, self._began.at)
+            place = Place(place.trial, self._numbering.of_inputs(inputs.get("kwargs") or {}), self._began.at)
         self._places[call_id] = place
 
     def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:  # noqa: ARG002
@@ -286,7 +285,7 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
 
     def index_of(self, example: Any) -> int:
         """Return an example's number, -1 if it is of neither set."""
-        return self._examples.get(id(example), -1)
+        return self._numbering.of(example)
 
     @contextlib.contextmanager
     def inside(self, trial: Trial) -> Iterator[None]:
@@ -376,28 +375,6 @@ class StudyWatch(BaseCallback):  # type: ignore[misc]
 
     def _whole(self, devset: Sequence[Any]) -> bool:
         return len(devset) == len(self.valset) and {id(e) for e in devset} == {id(e) for e in self.valset}
-
-
-def _numbered(valset: Sequence[Any], trainset: Sequence[Any]) -> dict[int, int]:
-    """Return each example's number by its identity: the validation set's first, then the others of the training set."""
-    numbers: dict[int, int] = {}
-    for example in (*valset, *trainset):
-        numbers.setdefault(id(example), len(numbers))
-    return numbers
-
-
-def _by_inputs(valset: Sequence[Any], trainset: Sequence[Any]) -> dict[Any, int]:
-    numbers = _numbered(valset, trainset)
-    found: dict[Any, int] = {}
-    for example in (*valset, *trainset):
-        with contextlib.suppress(Exception):  # an example whose inputs nobody named
-            found.setdefault(_identity(dict(example.inputs().items())), numbers[id(example)])
-    return found
-
-
-def _identity(inputs: Mapping[str, Any]) -> Any:
-    """Return a key of inputs by what they are, not by what they say: the same objects reach the program."""
-    return tuple(sorted((name, id(value)) for name, value in inputs.items()))
 
 
 def _text(error: BaseException) -> str:
