@@ -21,7 +21,7 @@ define install
 		     $(BIN)/python -m pip install -qq -U pip; $(BIN)/python -m pip install -q $(1); }
 endef
 
-.PHONY: help demo lab test test-services lint bench clean chromium postgresql
+.PHONY: help demo lab test test-services lint bench clean chromium postgresql redis
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r name what; do printf '  make %-15s %s\n' "$$name" "$$what"; done
@@ -69,6 +69,17 @@ postgresql:
 		echo "Install it, e.g. sudo apt-get install postgresql, and run make test again." >&2; exit 1; \
 	fi
 
+redis:
+	@if command -v redis-server >/dev/null || command -v valkey-server >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Redis for the tests of the shared cache"; log=$$(mktemp); \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server; } >"$$log" 2>&1 \
+			|| { tail -n 20 "$$log" >&2; echo "apt-get could not install redis-server" >&2; exit 1; }; rm -f "$$log"; \
+	else \
+		echo "The tests of the shared cache need a Redis or Valkey server (redis-server, valkey-server)." >&2; \
+		echo "Install it, e.g. sudo apt-get install redis-server, and run make test again." >&2; exit 1; \
+	fi
+
 chromium:
 	@for name in $(BROWSERS); do if command -v "$$name" >/dev/null; then exit 0; fi; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -88,7 +99,7 @@ lint: $(TESTABLE)  ## ruff, mypy, import rules
 
 # Two lanes side by side, each mostly on one core. Tests of the model run one at a time, in one of them: two servers on two
 # cores starve each other (a token took up to 0.5 s). Job control gives the other lane the SIGINT that tests of ■ need.
-test: $(TESTABLE) chromium postgresql lint  ## everything that needs no server
+test: $(TESTABLE) chromium postgresql redis lint  ## everything that needs no server
 	@set -m; home=$$(mktemp -d); mkdir $$home/plain $$home/model; failed=0; \
 	DSPEX_HOME=$$home/plain $(BIN)/python -m pytest -m "not services and not model" -n $(WORKERS) \
 		tests/unit tests/property tests/conformance >$$home/plain.log 2>&1 </dev/null & plain=$$!; \

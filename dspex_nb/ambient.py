@@ -1,4 +1,4 @@
-"""The only ambient state: one ContextVar holding the current `Session` record. Only `api/` and `magics/` read it."""
+"""The only ambient state: the current `Session` record, and whose step runs here. Only `api/` and `magics/` read it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from typing import Any
 
 from dspex_nb.errors import LMNotConfiguredError
 from dspex_nb.events import Bus, Ledger
+from dspex_nb.leases import BudgetState, book_at, budget_state
+from dspex_nb.scopes import Scope
+
+BOOK = "leases.sqlite"
+"""In `home()`: what all its processes hold and have used, see `dspex_nb.leases`."""
 
 
 def home() -> Path:
@@ -58,6 +63,14 @@ class Session:
             )
         return self.lm
 
+    @property
+    def budget(self) -> BudgetState | None:
+        """How the budget stands that `configure(budget=…)` set, all processes together; None without one."""
+        return budget_state(book_at(home() / BOOK))
+
+
+running: ContextVar[tuple[Scope, str] | None] = ContextVar("dspex_running", default=None)
+"""The run, and the name in it, of the function step that this code is called by."""
 
 _root = Session()
 _scoped: ContextVar[Session | None] = ContextVar("dspex_session", default=None)

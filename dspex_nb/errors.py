@@ -18,6 +18,7 @@ DSPexError
 │   │   ├── ContextWindowExceededError
 │   │   └── LMUnsupportedModelError
 │   ├── LMServerError
+│   ├── BudgetExceededError       what is left of the budget does not pay for it: nothing was sent
 │   ├── LMUnavailableError        failed again and again: left alone for a while, nothing was sent
 │   └── LMInvalidResponseError    what came back is not an answer in the provider's format
 ├── CacheError
@@ -182,6 +183,10 @@ class LMServerError(LMError):
 
 class LMUnavailableError(LMError):
     """The model failed many times in a row, so nothing was sent; `retry_after_s` says when the next call is tried."""
+
+
+class BudgetExceededError(LMError):
+    """What is left of the budget does not pay for the call, so nothing was sent."""
 
 
 class LMInvalidResponseError(LMError):

@@ -92,7 +92,7 @@ class Response:
         usage: Tokens the provider reported; `usage.calls` is 0 and `usage.cache_hits` 1 when served from the cache.
         model: The model string that was asked.
         cost: US dollars, or None where the price is unknown.
-        cached: The tier that served it (`"memory"`, `"disk"`, `"flight"`), or None if a request was sent.
+        cached: The tier that served it (`"memory"`, `"disk"`, `"redis"`, `"flight"`), or None if a request was sent.
         raw: The provider's own JSON, or an empty mapping when served from the cache.
         elapsed_s: Seconds from asking to having it.
         saved: US dollars that it would have cost, had it not been served from the cache; None where that is unknown.

@@ -8,6 +8,7 @@ from typing import Any
 
 from dspex_nb.errors import PipelineError, PipelineSyntaxError, did_you_mean
 
+_LARGEST = 10_000_000  # characters or items that `*` and `**` may make in a template
 _DOT = "·"  # Jinja2 compiles a variable to a Python name, which takes this one and no full stop
 
 
@@ -131,11 +132,31 @@ def _part(node: Any) -> Any:
 @functools.cache
 def _environment() -> Any:
     from jinja2 import StrictUndefined
+    from jinja2.exceptions import SecurityError
     from jinja2.sandbox import SandboxedEnvironment
 
-    environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    class Bounded(SandboxedEnvironment):
+        # Jinja2's sandbox bounds `range`, not arithmetic.
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if _grows(operator, left, right):
+                raise SecurityError(f"{operator} would make more than {_LARGEST:,} characters")
+            return super().call_binop(context, operator, left, right)
+
+    environment = Bounded(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.globals.clear()  # a field may be called `range` or `dict`; a template reads fields and nothing else
     return environment
+
+
+def _grows(operator: str, left: Any, right: Any) -> bool:
+    """Say whether an operation makes so long a value that it would hold up the notebook."""
+    if operator == "**":
+        return isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > 4 * _LARGEST
+    for sequence, times in ((left, right), (right, left)):
+        if isinstance(sequence, str | bytes | list | tuple) and isinstance(times, int):
+            return len(sequence) * times > _LARGEST
+    return False
 
 
 def _located(text: str, line: int, reason: str) -> PipelineSyntaxError:

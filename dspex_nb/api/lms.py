@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from dspex_nb.api.sessions import session
+from dspex_nb.api.sessions import scope_here, session
 from dspex_nb.clients import connect
 from dspex_nb.errors import LMNotConfiguredError
 from dspex_nb.messages import Message, Request, Response
@@ -93,19 +93,19 @@ class LM:
             LMError: The call failed; see the tree in `dspex_nb.errors`.
         """
         try:
-            return self.client.complete(_request(prompt, messages, options), scope=_scope(), cache=session().cache)
+            return self.client.complete(_request(prompt, messages, options), scope=scope_here(), cache=session().cache)
         except KeyboardInterrupt:
             raise stopped() from None
 
     async def acall(self, prompt: str | None = None, *, messages: Sequence[Message] | None = None, **options: Any) -> Response:
         """Ask the model without blocking the running event loop."""
-        return await self.client.acomplete(_request(prompt, messages, options), scope=_scope(), cache=session().cache)
+        return await self.client.acomplete(_request(prompt, messages, options), scope=scope_here(), cache=session().cache)
 
     async def astream(
         self, prompt: str | None = None, *, messages: Sequence[Message] | None = None, **options: Any
     ) -> AsyncIterator[str]:
         """Ask the model and yield its answer piece by piece."""
-        async for delta in self.client.astream(_request(prompt, messages, options), scope=_scope(), cache=session().cache):
+        async for delta in self.client.astream(_request(prompt, messages, options), scope=scope_here(), cache=session().cache):
             yield delta
 
     def __repr__(self) -> str:
@@ -134,7 +134,3 @@ def _request(prompt: str | None, messages: Sequence[Message] | None, options: di
     rollout = options.pop("rollout_id", None)
     asked = list(messages) if messages is not None else [{"role": "user", "content": prompt or ""}]
     return Request(asked, options, rollout)
-
-
-def _scope() -> Scope:
-    return Scope(new_run_id(), session().bus)

@@ -13,7 +13,7 @@ from dspex_nb.api.mapping import TableRow, check_choice, iter_table
 from dspex_nb.api.past_runs import resume_run
 from dspex_nb.api.programs import is_dspy_module, program_of, refuse_unnamed
 from dspex_nb.api.runs import Run
-from dspex_nb.api.sessions import session
+from dspex_nb.api.sessions import scope_here, session
 from dspex_nb.errors import DataError, MissingInputError, PipelineError, did_you_mean
 from dspex_nb.modules.state import jsonable
 from dspex_nb.pipelines import PipelineSpec, build, describe, to_python
@@ -75,7 +75,7 @@ class Pipeline:
         """
         refuse_unnamed(f"pipeline {self.name!r}", unnamed, self.required)
         now = session()
-        scope = Scope(new_run_id(), now.bus)
+        scope = scope_here(own_steps=True)
         if on_progress is None:
             return self.call_in(inputs, now, scope)
         with Watch(scope, None, str, str, live=False, on_progress=on_progress):

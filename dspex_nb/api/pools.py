@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 import time
@@ -12,8 +13,8 @@ from dspex_nb import ambient
 from dspex_nb.ambient import Session
 from dspex_nb.api.displays import in_notebook, show
 from dspex_nb.api.sessions import session
+from dspex_nb.leases import SESSION, session_id
 from dspex_nb.pools import NAMED, Pool, Pools
-from dspex_nb.pools.carrying import settings as carried
 from dspex_nb.views.pool_views import PoolTableInfo, SlotInfo, pool_table_html, pool_table_text
 from dspex_nb.widgets import LiveView
 
@@ -62,7 +63,6 @@ def pool(  # noqa: PLR0913 - a record would only hide the settings
         PoolError: There is no such pool, or a setting that cannot be kept.
     """
     pools: Pools = session().pools
-    carried.pack = _pack
     settings: dict[str, Any] = {
         "memory_bytes": memory_bytes, "timeout_s": timeout_s, "gpus": gpus, "cpu_threads": cpu_threads, "max_tasks": max_tasks,
         "max_age_s": max_age_s, "sessions": sessions, "python": python, "imports": tuple(imports) or None,
@@ -132,7 +132,7 @@ def _infos() -> list[PoolTableInfo]:
 _packed: tuple[Session | None, bytes | None] = (None, None)
 
 
-def _pack() -> bytes | None:
+def packed_settings() -> bytes | None:
     """Return what a worker needs to have this session's LM, adapter and cache; None where nothing was set."""
     global _packed  # noqa: PLW0603 - one packing serves until something is set anew
     now = ambient.current()
@@ -143,14 +143,11 @@ def _pack() -> bytes | None:
 
 def _state(now: Session) -> bytes | None:
     client, cache = now.lm, now.cache
-    found: dict[str, Any] = {"adapter": now.adapter, "n_jobs": now.n_jobs}
+    found: dict[str, Any] = {"adapter": now.adapter, "n_jobs": now.n_jobs, "session": session_id()}
     if client is not None and hasattr(client, "dump_state"):
         found["lm"] = (type(client), client.dump_state(), client.secrets())
-    if cache is not None and hasattr(cache, "ttl_s"):
-        directory = None if cache.directory is None else str(cache.directory)
-        found["cache"] = {
-            "memory_entries": cache.memory_entries, "directory": directory, "size_bytes": cache.size_bytes, "ttl_s": cache.ttl_s,
-        }  # fmt: skip
+    if cache is not None and hasattr(cache, "dump_state"):
+        found["cache"] = {**cache.dump_state(), **cache.secrets()}
     elif cache is None:
         found["cache"] = None
     import cloudpickle
@@ -158,7 +155,7 @@ def _state(now: Session) -> bytes | None:
     try:
         return bytes(cloudpickle.dumps(found))
     except Exception:  # noqa: BLE001 - an adapter or a client of the user's own that cannot cross: the worker has the rest
-        return bytes(cloudpickle.dumps({name: value for name, value in found.items() if name in {"n_jobs", "cache"}}))
+        return bytes(cloudpickle.dumps({name: value for name, value in found.items() if name in {"n_jobs", "cache", "session"}}))
 
 
 def take_settings(blob: bytes) -> None:
@@ -167,6 +164,7 @@ def take_settings(blob: bytes) -> None:
     from dspex_nb.pools import slot
 
     found = pickle.loads(blob)  # noqa: S301 - the kernel packed it
+    os.environ[SESSION] = found["session"]
     changes = {name: found[name] for name in ("adapter", "n_jobs") if name in found}
     if "lm" in found:
         kind, state, secrets = found["lm"]

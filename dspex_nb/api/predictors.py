@@ -11,13 +11,13 @@ from dspex_nb.ambient import Session
 from dspex_nb.api.lms import client_of
 from dspex_nb.api.mapping import check_choice, iter_mapped, run_rows
 from dspex_nb.api.programs import program_of, refuse_unnamed
-from dspex_nb.api.sessions import session
+from dspex_nb.api.sessions import scope_here, session
 from dspex_nb.api.signatures import as_signature
 from dspex_nb.api.streams import AsyncStream, Stream
 from dspex_nb.datasets import rows_of
 from dspex_nb.modules import streaming
 from dspex_nb.predictions import Prediction
-from dspex_nb.scopes import Scope, new_run_id, stopped
+from dspex_nb.scopes import Scope, stopped
 
 _OPTIONS = ("config", "demos", "lm", "adapter", "rollout_id", "temperature", "max_tokens", "n", "cache", "ttl_s")
 
@@ -149,7 +149,7 @@ class _Callable:
         if unnamed:
             refuse_unnamed(type(self).__name__, unnamed, list(self.signature.inputs))
         now = session()
-        return now, Scope(new_run_id(), now.bus), self._options(inputs)
+        return now, scope_here(), self._options(inputs)
 
     def _options(self, inputs: dict[str, Any]) -> dict[str, Any]:
         options = {name: inputs.pop(name) for name in _OPTIONS if name in inputs and name not in self.signature.inputs}

@@ -9,9 +9,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dspex_nb.ambient import Session
 from dspex_nb.api.displays import show
 from dspex_nb.api.sessions import session
 from dspex_nb.clients.local import PIP
+from dspex_nb.leases.budgets import dollars
 from dspex_nb.views import (
     CacheInfo,
     Column,
@@ -63,11 +65,23 @@ def status() -> Shown:
         cache_hits=ledger.cache_hits,
         prompt_tokens=ledger.prompt_tokens,
         completion_tokens=ledger.completion_tokens,
-        cost=None if ledger.unknown else ledger.cost,
+        cost=ledger.cost,
+        unknown=ledger.unknown,
+        saved=ledger.saved,
+        unpriced_hits=ledger.unpriced_hits,
+        budget=_budget_text(now),
         version=importlib.metadata.version("dspex_nb"),
         notes=[*notes, *now.store.faults],
     )
     return Shown(info, status_html(info), status_text(info))
+
+
+def _budget_text(now: Session) -> str:
+    state = now.budget
+    if state is None:
+        return ""
+    held = f", {dollars(state.reserved)} set aside for calls in flight" if state.reserved else ""
+    return f"{dollars(state.spent)} of {state.budget} spent{held}"
 
 
 def cache_status(do: Literal["show", "trim", "clear"] = "show") -> Shown:
@@ -126,6 +140,10 @@ def _cache_info() -> CacheInfo:
     return CacheInfo(
         hits_memory=stats.hits_memory,
         hits_disk=stats.hits_disk,
+        hits_redis=stats.hits_redis,
+        redis=stats.redis or "",
+        redis_entries=stats.redis_entries,
+        redis_down=stats.redis_down,
         misses=stats.misses,
         entries=stats.entries,
         size_bytes=stats.bytes,

@@ -51,6 +51,10 @@ class LMServerError(LMError, ours.LMServerError, theirs.LMServerError):  # type:
     """Both."""
 
 
+class BudgetExceededError(LMError, ours.BudgetExceededError, theirs.LMBillingError):  # type: ignore[misc]
+    """Both; to DSPy a budget that is used up is an account without credit."""
+
+
 class LMUnavailableError(LMError, ours.LMUnavailableError, theirs.LMTransportError):  # type: ignore[misc]
     """Both; DSPy knows no circuit, and a server that is left alone is one that cannot be reached."""
 
@@ -63,8 +67,8 @@ _BOTH: dict[type[ours.LMError], type[LMError]] = {
     getattr(ours, cls.__name__): cls
     for cls in (
         LMError, LMTransportError, LMNotConfiguredError, LMTimeoutError, LMAuthError, LMBillingError, LMRateLimitError,
-        LMInvalidRequestError, ContextWindowExceededError, LMUnsupportedModelError, LMServerError, LMUnavailableError,
-        LMInvalidResponseError,
+        LMInvalidRequestError, ContextWindowExceededError, LMUnsupportedModelError, LMServerError, BudgetExceededError,
+        LMUnavailableError, LMInvalidResponseError,
     )
 }  # fmt: skip
 

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hit:
-    """A value found, and the tier that had it: `"memory"` or `"disk"`. The value is shared: read it, do not change it."""
+    """A value found, and the tier that had it: `"memory"`, `"disk"` or `"redis"`. The value is shared: do not change it.
+
+    `read` is for whoever reads the value: what it made of it, which a later hit in memory finds again.
+    """
 
     value: Mapping[str, Any]
     tier: str
+    read: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Savings:
 class CacheStats:
     """Counts since this cache was opened in this process; `entries` and `bytes` are the disk's, all processes together.
 
+    Without a directory `entries` are the shared server's, without that those in memory.
+
     Attributes:
         faults: Entries skipped because unreadable, and writes that failed.
         saved_cost: US dollars that the hits would have cost, as far as prices were known.
@@ -47,6 +53,9 @@ class CacheStats:
         memory_entries: Entries held in memory.
         directory: Where the disk tier lives, None without one.
         size_bytes: The disk tier's limit.
+        redis: The shared server without its password, None without one.
+        redis_entries: Answers on it, those of other machines included.
+        redis_down: Why it does not answer, empty while it does.
     """
 
     hits_memory: int = 0
@@ -61,9 +70,18 @@ class CacheStats:
     directory: str | None = None
     size_bytes: int = 0
     unpriced_hits: int = 0
+    hits_redis: int = 0
+    redis: str | None = None
+    redis_entries: int = 0
+    redis_down: str = ""
+
+    @property
+    def hits(self) -> int:
+        """Look-ups that hit, in any tier."""
+        return self.hits_memory + self.hits_disk + self.hits_redis
 
     @property
     def hit_rate(self) -> float:
         """Share of look-ups that hit, 0 if there were none."""
-        asked = self.hits_memory + self.hits_disk + self.misses
-        return (self.hits_memory + self.hits_disk) / asked if asked else 0.0
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else 0.0

@@ -1,4 +1,4 @@
-"""The cache: memory over disk. It never fails a call: what it cannot keep it does without, and says so once."""
+"""The cache: memory over disk over a shared server. What it cannot keep it does without, and says so once; no call fails."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dspex_nb.ambient import home
 from dspex_nb.cache.memory import MemoryTier
+from dspex_nb.cache.paying import Asking, Payers
 from dspex_nb.cache.records import CacheStats, Hit, Savings
 from dspex_nb.errors import CacheError
 
 if TYPE_CHECKING:
+    from dspex_nb.cache.redis_tier import RedisTier
+    from dspex_nb.cache.signing import SigningKey
     from dspex_nb.cache.store import JsonStore
 
 T = TypeVar("T")
@@ -27,11 +31,20 @@ SIZE_BYTES = 1 << 30
 class Cache:
     """Keeps JSON values by key, in memory and (with a directory) on disk, shared with every process that uses the directory.
 
+    With `redis_url` also on a server that kernels on several machines share; it keeps signed results of pure steps, too.
+
     Args:
         memory_entries: Entries held in memory, the least recently used leave first.
         directory: Folder of the disk tier; None keeps everything in memory alone.
         size_bytes: Limit of the disk tier, enforced at every write.
         ttl_s: How long entries last where `put` does not say; None for ever.
+        redis_url: A Redis or Valkey server, `"redis://:password@host:6379/0"`; needs the extra `redis`.
+        signing_key: The secret that signs results of steps on that server, the same on every machine that shares them. By
+            default `$DSPEX_SIGNING_KEY`, else the file `signing.key` in the DSPEX home; without one no step is shared.
+
+    Raises:
+        CacheError: A limit, URL or key that cannot be used.
+        MissingDependencyError: `redis_url` without the package redis.
     """
 
     def __init__(
@@ -40,6 +53,8 @@ class Cache:
         directory: Path | str | None = None,
         size_bytes: int = SIZE_BYTES,
         ttl_s: float | None = None,
+        redis_url: str | None = None,
+        signing_key: str | None = None,
     ) -> None:
         if memory_entries < 0 or size_bytes < 0 or (ttl_s is not None and ttl_s <= 0):
             raise CacheError(
@@ -52,26 +67,61 @@ class Cache:
         self._lock = threading.Lock()
         self._store: JsonStore | None = None
         self._warned = self._unusable = False
-        self._hits_disk = self._misses = self._faults = 0
+        self._hits_disk = self._hits_redis = self._misses = self._faults = 0
         self._saved = Savings()
+        self._redis_url = redis_url
+        self.remote: RedisTier | None = None
+        self.signing_key: SigningKey | None = None
+        if redis_url is not None:
+            self._share(redis_url, signing_key)
+        self._payers = Payers(self.directory, self.remote)
 
-    def get(self, key: str, *, again: bool = False) -> Hit | None:
-        """Return the value kept under `key` and its tier, or None; `again` counts no second miss."""
+    def _share(self, redis_url: str, signing_key: str | None) -> None:
+        from dspex_nb.cache.redis_tier import RedisTier
+        from dspex_nb.cache.signing import SigningKey, find_key
+
+        self.remote = RedisTier(redis_url)
+        self.signing_key = SigningKey(signing_key) if signing_key is not None else find_key(home())
+
+    def get(self, key: str, *, again: bool = False, local: bool = False) -> Hit | None:
+        """Return the value kept under `key` and its tier, or None.
+
+        Args:
+            key: As `request_key` makes it.
+            again: Count no second miss.
+            local: Do not ask the shared server, which takes a while; what is not found here is not counted yet.
+        """
         hit = self._memory.get(key)
         if hit is not None:
             return hit
         found = self._on_disk(lambda store: store.load(key), "read")
-        if found is None or not isinstance(found[0], dict):
+        if found is not None and isinstance(found[0], dict):
+            value, expires = found
+            self._memory.put(key, value, expires)
             with self._lock:
-                self._misses += not again
-                self._faults += found is not None  # well-formed, and still none of ours
+                self._hits_disk += 1
+                self._saved += Savings.of(value)
+            return Hit(value, "disk")
+        if self.remote is not None:
+            if local:
+                return None
+            hit = self._from_remote(self.remote, key)
+        with self._lock:
+            self._misses += not again and hit is None
+            self._faults += found is not None  # well-formed, and still none of ours
+        return hit
+
+    def _from_remote(self, remote: RedisTier, key: str) -> Hit | None:
+        found = remote.load(key)
+        if found is None:
             return None
         value, expires = found
         self._memory.put(key, value, expires)
+        self._on_disk(lambda store: store.dump(key, value, expires), "written")
         with self._lock:
-            self._hits_disk += 1
+            self._hits_redis += 1
             self._saved += Savings.of(value)
-        return Hit(value, "disk")
+        return Hit(value, "redis")
 
     def peek(self, key: str) -> Mapping[str, Any] | None:
         """Return the value kept under `key`, or None; for looking at it: no use is counted, nothing is said to be saved."""
@@ -82,27 +132,55 @@ class Cache:
         return found[0] if found is not None and isinstance(found[0], dict) else None
 
     def put(self, key: str, value: Mapping[str, Any], ttl_s: float | None = None) -> None:
-        """Keep a JSON-able value; it is on disk when this returns, unless the disk refused."""
+        """Keep a JSON-able value; it is on disk and on the shared server when this returns, unless they refused."""
         ttl_s = self.ttl_s if ttl_s is None else ttl_s
         expires = time.time() + ttl_s if ttl_s is not None else None
         self._memory.put(key, value, expires)
         self._on_disk(lambda store: store.dump(key, value, expires), "written")
+        if self.remote is not None:
+            self.remote.dump(key, value, ttl_s)
+
+    def asking(self, key: str, loop_thread: int | None = None) -> Asking:
+        """Return what lets one process at a time ask for `key`; see `Payers.take`."""
+        return Asking(self._payers, key, loop_thread)
+
+    def dump_state(self) -> dict[str, Any]:
+        """Return what opens the same cache in another process, as JSON without any secret: `Cache(**state, **secrets)`."""
+        return {
+            "memory_entries": self.memory_entries,
+            "directory": None if self.directory is None else str(self.directory),
+            "size_bytes": self.size_bytes,
+            "ttl_s": self.ttl_s,
+        }
+
+    def secrets(self) -> dict[str, Any]:
+        """Return the rest of what `Cache` takes; hand it over a pipe, never to a file."""
+        if self._redis_url is None:
+            return {}
+        key = self.signing_key
+        return {"redis_url": self._redis_url, **({"signing_key": key.reveal()} if key is not None else {})}
 
     def stats(self) -> CacheStats:
         """Return the counts since opening, and what is on disk now."""
-        size, entries = self._on_disk(lambda store: store.totals(), "read") or (0, 0)
-        faults = self._faults + (self._store.faults if self._store else 0)
+        size, on_disk = self._on_disk(lambda store: store.totals(), "read") or (0, 0)
+        remote, in_memory = self.remote, len(self._memory)
+        faults = self._faults + (self._store.faults if self._store else 0) + (remote.faults if remote else 0)
         saved = self._saved + self._memory.saved
+        on_server = remote.count() if remote else 0
         return CacheStats(
-            self._memory.hits, self._hits_disk, self._misses, entries if self.directory else len(self._memory), size, faults,
-            saved.cost, saved.tokens, len(self._memory), str(self.directory) if self.directory else None, self.size_bytes,
-            saved.unpriced,
+            hits_memory=self._memory.hits, hits_disk=self._hits_disk, hits_redis=self._hits_redis, misses=self._misses,
+            entries=on_disk if self.directory else on_server if remote else in_memory, bytes=size, faults=faults,
+            saved_cost=saved.cost, saved_tokens=saved.tokens, unpriced_hits=saved.unpriced, memory_entries=in_memory,
+            directory=str(self.directory) if self.directory else None, size_bytes=self.size_bytes,
+            redis=remote.where if remote else None, redis_entries=on_server, redis_down=remote.down if remote else "",
         )  # fmt: skip
 
     def clear(self) -> None:
-        """Delete every entry, in memory and on disk."""
+        """Delete every entry in every tier, on the shared server also those of others."""
         self._memory.clear()
         self._on_disk(lambda store: store.clear(), "cleared")
+        if self.remote is not None:
+            self.remote.clear()
 
     def trim(self) -> int:
         """Delete expired entries and what exceeds the limit, repair the index; return how many entries went."""
@@ -115,7 +193,9 @@ class Cache:
         return gone if self.directory is None else self._on_disk(work, "trimmed") or 0
 
     def close(self) -> None:
-        """Close the disk tier's files; the next use opens them again."""
+        """Close files and connections; the next use opens them again."""
+        if self.remote is not None:
+            self.remote.close()
         with self._lock:
             store, self._store = self._store, None
         if store is not None:
@@ -124,7 +204,8 @@ class Cache:
 
     def __repr__(self) -> str:
         where = f"directory={str(self.directory)!r}, size_bytes={self.size_bytes}" if self.directory else "memory only"
-        return f"Cache(memory_entries={self.memory_entries}, {where}, ttl_s={self.ttl_s})"
+        shared = f", redis={self.remote.where!r}" if self.remote is not None else ""
+        return f"Cache(memory_entries={self.memory_entries}, {where}, ttl_s={self.ttl_s}{shared})"
 
     def _on_disk(self, work: Callable[[JsonStore], T], done: str) -> T | None:
         """Do `work` on the disk tier; whatever the disk answers, the caller goes on."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dspex_nb.cache import Hit
 from dspex_nb.clients.dialects import RAW
 from dspex_nb.messages import Delta, Message, Output, Response, Usage
 
@@ -73,19 +74,21 @@ def to_record(response: Response, messages: Sequence[Message] = ()) -> dict[str,
     }
 
 
-def from_record(record: Mapping[str, Any], model: str, tier: str, elapsed_s: float) -> Response:
+def from_hit(hit: Hit, model: str, elapsed_s: float) -> Response:
     """Rebuild a response; it used no tokens and cost nothing this time.
 
     Raises:
         KeyError, TypeError: The record is not one of ours.
     """
-    outputs = [
-        Output(str(o["text"]), tuple(o.get("tool_calls") or ()), o.get("finish_reason"), o.get("reasoning"))
-        for o in record["outputs"]
-    ]
-    cost = record.get("cost")
-    saved = cost if isinstance(cost, int | float) else None
-    return Response(tuple(outputs), _NOTHING_SENT, model, 0.0, tier, {}, elapsed_s, saved)
+    outputs = hit.read
+    if outputs is None:
+        outputs = hit.read = tuple(
+            [
+                Output(str(o["text"]), tuple(o.get("tool_calls") or ()), o.get("finish_reason"), o.get("reasoning"))
+                for o in hit.value["outputs"]
+            ]
+        )
+    return Response(outputs, _NOTHING_SENT, model, 0.0, hit.tier, {}, elapsed_s, hit.value["cost"])
 
 
 _NOTHING_SENT = Usage(cache_hits=1)
@@ -162,6 +165,7 @@ def merged(responses: Sequence[Response]) -> Response:
     first = responses[0]
     costs = [response.cost for response in responses]
     known = [cost for cost in costs if cost is not None]
+    saved = [response.saved for response in responses if response.saved is not None]
     return replace(
         first,
         outputs=tuple(output for response in responses for output in response.outputs),
@@ -169,4 +173,5 @@ def merged(responses: Sequence[Response]) -> Response:
         cost=sum(known) if len(known) == len(costs) else None,
         cached=first.cached if all(response.cached for response in responses) else None,
         elapsed_s=sum(response.elapsed_s for response in responses),
+        saved=sum(saved) if len(saved) == len(responses) else None,
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
+import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Protocol, TypeVar
 
-from dspex_nb.cache import Cache, request_key
-from dspex_nb.clients.answers import Gathered, as_shared, from_record, merged, read_answer, to_record
+from dspex_nb.ambient import BOOK, home
+from dspex_nb.cache import Cache, request_key, waits
+from dspex_nb.clients.answers import Gathered, as_shared, from_hit, merged, read_answer, to_record
 from dspex_nb.clients.circuit import circuit_of
 from dspex_nb.clients.faults import invalid_response
 from dspex_nb.clients.flights import Flight, Flights, await_, wait
@@ -20,16 +24,38 @@ from dspex_nb.clients.prices import Pricing
 from dspex_nb.clients.retries import RetryPolicy
 from dspex_nb.clients.settings import Settings, without_secrets
 from dspex_nb.clients.wires import Wire
-from dspex_nb.errors import Cancelled, LMError, LMInvalidRequestError, LMInvalidResponseError, LMRateLimitError, NotSent
+from dspex_nb.errors import (
+    Cancelled,
+    LMError,
+    LMInvalidRequestError,
+    LMInvalidResponseError,
+    LMNotConfiguredError,
+    LMRateLimitError,
+    NotSent,
+)
 from dspex_nb.events import LMCalled
+from dspex_nb.leases import Account, account_of, book_at
 from dspex_nb.messages import Capabilities, Delta, Request, Response, Usage
+from dspex_nb.pools.carrying import by_pipe
 from dspex_nb.scopes import Scope
-from dspex_nb.transport import Start, asleep, limiter_of, sleep
+from dspex_nb.transport import Slot, Start, asleep, limiter_of, sleep
 
+T = TypeVar("T")
 _PAGE = 4000  # characters
+_USUAL_ANSWER = 1000  # tokens set aside under a budget where max_tokens does not say
 _NO_FORM = (KeyError, TypeError, AttributeError, ValueError)  # what reading raises where a server's JSON has another shape
 
 _OURS = frozenset({"cache", "ttl_s"})  # options of a call that say how it is kept and are never sent
+
+
+class Hearer(Protocol):
+    """Hears an answer while it comes."""
+
+    def begin(self) -> None:
+        """An answer begins; what came of one before it, which broke off, is void."""
+
+    def take(self, delta: Delta) -> None:
+        """The next piece of it."""
 
 
 @dataclass(slots=True)  # not frozen: that would triple what making one costs, at every call
@@ -73,7 +99,9 @@ class Client:
         self._price = Pricing(model, url=self._address, given=settings.price, free=price_zero)
         # The account at the server is what has limits and what fails, not this object: a cell that is run again makes a new one.
         account = (identity, hash(repr(self._credentials))) if shared else (id(self),)
-        self._limiter = limiter_of(account, settings.max_concurrency, settings.rpm, settings.tpm)
+        self._limiter = limiter_of(
+            account, settings.max_concurrency, settings.rpm, settings.tpm, self._account() if shared else None
+        )
         self._circuit = circuit_of(account)
         self._retries = RetryPolicy(settings.num_retries)
         self._flights, self._flights_pid = Flights(), os.getpid()
@@ -83,7 +111,15 @@ class Client:
         """`"chat"`, or `"responses"` for OpenAI's other API; what a reasoning model is asked for depends on it."""
         return str(self._origin.get("model_type", "chat"))
 
-    def complete(self, request: Request, *, scope: Scope, cache: Cache | None = None, ttl_s: float | None = None) -> Response:
+    def complete(
+        self,
+        request: Request,
+        *,
+        scope: Scope,
+        cache: Cache | None = None,
+        ttl_s: float | None = None,
+        hearer: Hearer | None = None,
+    ) -> Response:
         """Ask, blocking this thread.
 
         Args:
@@ -93,6 +129,8 @@ class Client:
             scope: The run it belongs to: its stop breaks the call off, its bus receives `LMCalled`.
             cache: Looked into first and given the answer before it is returned; None asks anew.
             ttl_s: How long this answer is kept.
+            hearer: Hears the answer while it comes, where it is asked for now and is one answer; the call stays the same call:
+                kept, shared and tried again like any other.
 
         Raises:
             LMError: One of its kinds, after the retries it allows.
@@ -103,7 +141,7 @@ class Client:
         call = self._call(request, cache, ttl_s, scope)
         try:
             scope.cancel.check()
-            response = self._from_cache(call) or self._through_flight(call, scope)
+            response = self._from_cache(call) or self._through_flight(call, scope, hearer)
         except BaseException as error:
             self._publish(call, scope, None, error)
             raise
@@ -118,7 +156,7 @@ class Client:
         call = self._call(request, cache, ttl_s, scope)
         try:
             scope.cancel.check()
-            response = self._from_cache(call) or await self._athrough_flight(call, scope)
+            response = self._from_cache(call, local=True) or await self._athrough_flight(call, scope)
         except BaseException as error:
             self._publish(call, scope, None, error)
             raise
@@ -149,17 +187,19 @@ class Client:
                 for attempt in itertools.count():
                     gathered = Gathered()  # what a broken attempt brought unseen is not this one's
                     try:
-                        with self._limiter.slot(scope.cancel, self._tokens(call)) as start:
+                        with self._turn(call, scope) as start:
                             self._admit(attempt)
-                            for chunk in self._wire.stream(
-                                self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
-                            ):
-                                if delta := self._add(gathered, chunk):
-                                    yield delta
+                            with _reading(start, gathered):
+                                for chunk in self._wire.stream(
+                                    self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
+                                ):
+                                    if delta := self._add(gathered, chunk):
+                                        yield delta
+                                whole = self._answered(start, self._gathered(gathered))
                         break
                     except LMError as error:
                         sleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, self._answered(start, self._gathered(gathered)))
+                response = self._keep(call, whole)
         except BaseException as error:
             self._publish(call, scope, None, _said(error))
             raise
@@ -181,15 +221,17 @@ class Client:
                     try:
                         asked = self._wire.astream(self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel)
                         # Closed here and now: a generator left to the collector would hold its socket until the loop turns.
-                        async with self._limiter.slot(scope.cancel, self._tokens(call)) as start, aclosing(asked) as chunks:  # type: ignore[type-var]
+                        async with self._turn(call, scope) as start, aclosing(asked) as chunks:  # type: ignore[type-var]
                             self._admit(attempt)
-                            async for chunk in chunks:
-                                if delta := self._add(gathered, chunk):
-                                    yield delta
+                            with _reading(start, gathered):
+                                async for chunk in chunks:
+                                    if delta := self._add(gathered, chunk):
+                                        yield delta
+                                whole = self._answered(start, self._gathered(gathered))
                         break
                     except LMError as error:
                         await asleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, self._answered(start, self._gathered(gathered)))
+                response = self._keep(call, whole)
         except BaseException as error:
             self._publish(call, scope, None, _said(error))
             raise
@@ -228,6 +270,21 @@ class Client:
 
         return from_state(state, secrets)
 
+    def __reduce__(self) -> tuple[Callable[..., Client], tuple[Any, ...]]:
+        """Cross to a worker, inside a function or a predictor of the notebook, as what rebuilds it there.
+
+        Raises:
+            TypeError: It has a key of its own, and this is not the way to a worker: the key might end in a file.
+        """
+        secrets = self.secrets()
+        if secrets and not by_pipe.get():
+            raise TypeError(f"{self!r} holds a key given as an argument; set the provider's environment variable instead")
+        return _rebuilt, (type(self), json.dumps(self.dump_state(), sort_keys=True), json.dumps(secrets, sort_keys=True))
+
+    def __deepcopy__(self, memo: Any) -> Client:
+        """A copied program asks the same model, within the same limits."""
+        return self
+
     def close(self) -> None:
         """Let go of what this client alone holds; the embedded server, which others share, ends with the process."""
         self._wire.close()
@@ -260,27 +317,27 @@ class Client:
             options["response_format"] = _schema_of(shape)
         return Request(request.messages, options, request.rollout, request.candidate)
 
-    def _from_cache(self, call: _Call, *, again: bool = False) -> Response | None:
+    def _from_cache(self, call: _Call, *, again: bool = False, local: bool = False) -> Response | None:
         if call.cache is None:
             return None
-        hit = call.cache.get(call.key, again=again)
+        hit = call.cache.get(call.key, again=again, local=local)
         if hit is None:
             return None
         try:
-            return from_record(hit.value, self.model, hit.tier, time.perf_counter() - call.started)
+            return from_hit(hit, self.model, time.perf_counter() - call.started)
         except (KeyError, TypeError):  # another version's record
             return None
 
-    def _through_flight(self, call: _Call, scope: Scope) -> Response:
+    def _through_flight(self, call: _Call, scope: Scope, hearer: Hearer | None) -> Response:
         if call.cache is None:
-            return self._ask(call, scope)
+            return self._ask(call, scope, hearer)
         while True:
             flight, leads = self._all_flights().join(call.key, on_loop=False)
             if flight is None:
-                return self._keep(call, self._ask(call, scope))
+                return self._keep(call, self._ask(call, scope, hearer))
             if leads:
                 try:
-                    response = self._from_cache(call, again=True) or self._keep(call, self._ask(call, scope))
+                    response = self._pay(call, call.cache, scope, hearer)
                 except BaseException as error:
                     self._land(call, flight, None, error)
                     raise
@@ -299,7 +356,7 @@ class Client:
                 return self._keep(call, await self._aask(call, scope))
             if leads:
                 try:
-                    response = self._from_cache(call, again=True) or self._keep(call, await self._aask(call, scope))
+                    response = await self._apay(call, call.cache, scope)
                 except BaseException as error:
                     self._land(call, flight, None, error)
                     raise
@@ -309,19 +366,72 @@ class Client:
             if shared is not None:
                 return as_shared(shared)
 
-    def _ask(self, call: _Call, scope: Scope) -> Response:
+    def _pay(self, call: _Call, cache: Cache, scope: Scope, hearer: Hearer | None) -> Response:
+        """Ask, or wait for the answer that another process is being given, or take that process's turn if it fails or dies."""
+        for wait_s in waits():
+            asking = cache.asking(call.key)
+            try:
+                mine = asking.begin()
+                response = self._from_cache(call, again=True)  # it may have come while this one waited
+                if response is None and mine:
+                    response = self._keep(call, self._ask(call, scope, hearer))
+            finally:
+                asking.end()
+            if response is not None:
+                return response
+            sleep(wait_s, scope.cancel)
+        raise AssertionError("unreachable")
+
+    async def _apay(self, call: _Call, cache: Cache, scope: Scope) -> Response:
+        """Pay on the running loop, which a shared server's answers do not block; otherwise as `_pay`."""
+        apart = _in_a_thread if cache.remote is not None else _at_once
+        if cache.remote is not None:  # the first look was at what is here only
+            response = await apart(self._from_cache, call)
+            if response is not None:
+                return response
+        for wait_s in waits():
+            asking = cache.asking(call.key, threading.get_ident())
+            try:
+                mine = await apart(asking.begin)
+                response = await apart(partial(self._from_cache, again=True), call)
+                if response is None and mine:
+                    response = await self._aask(call, scope)
+                    await apart(self._keep, call, response)
+            finally:
+                await apart(asking.end)
+            if response is not None:
+                return response
+            await asleep(wait_s, scope.cancel)
+        raise AssertionError("unreachable")
+
+    def _ask(self, call: _Call, scope: Scope, hearer: Hearer | None = None) -> Response:
         if scope.admit is not None:
             scope.admit()
         body = self._body(call)
         for attempt in itertools.count():
             try:
-                with self._limiter.slot(scope.cancel, self._tokens(call)) as start:
+                with self._turn(call, scope) as start:
                     self._admit(attempt)
+                    if hearer is not None:
+                        return self._heard(body, start, scope, hearer)
                     answer = self._wire.call(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel)
                     return self._answered(start, self._read(answer))
             except LMError as error:
+                if hearer is not None and isinstance(error, LMInvalidRequestError) and "stream" in error.message.lower():
+                    hearer = None  # some servers, and some accounts at some providers, are refused streams only
+                    continue
                 sleep(self._wait_s(error, attempt), scope.cancel)
         raise AssertionError("unreachable")
+
+    def _heard(self, body: Mapping[str, Any], start: Start | None, scope: Scope, hearer: Hearer) -> Response:
+        """Send a request as a stream, tell the hearer what comes, and return the whole."""
+        gathered = Gathered()
+        hearer.begin()
+        with _reading(start, gathered):
+            for chunk in self._wire.stream(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel):
+                if delta := self._add(gathered, chunk):
+                    hearer.take(delta)
+            return self._answered(start, self._gathered(gathered))
 
     async def _aask(self, call: _Call, scope: Scope) -> Response:
         if scope.admit is not None:
@@ -329,13 +439,36 @@ class Client:
         body = self._body(call)
         for attempt in itertools.count():
             try:
-                async with self._limiter.slot(scope.cancel, self._tokens(call)) as start:
+                async with self._turn(call, scope) as start:
                     self._admit(attempt)
                     answer = await self._wire.acall(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel)
                     return self._answered(start, self._read(answer))
             except LMError as error:
                 await asleep(self._wait_s(error, attempt), scope.cancel)
         raise AssertionError("unreachable")
+
+    def _account(self) -> Account:
+        settings = self.settings
+        return account_of(
+            book_at(home() / BOOK), f"{self.identity}\0{sorted(self._credentials.items())!r}",
+            seats=settings.max_concurrency if settings.across_processes else None, rpm=settings.rpm, tpm=settings.tpm,
+        )  # fmt: skip
+
+    def _turn(self, call: _Call, scope: Scope) -> Slot:
+        return self._limiter.slot(scope.cancel, self._tokens(call), lambda: self._most(call))
+
+    def _most(self, call: _Call) -> float:
+        """Return what a call may cost; asked only under a budget, which cannot be kept where that is unknown."""
+        options = call.request.options
+        longest = int(options.get("max_tokens") or options.get("max_completion_tokens") or _USUAL_ANSWER)
+        cost = self._price.most(_written(call.request), longest * int(options.get("n") or 1))
+        if cost is None:
+            raise LMNotConfiguredError(
+                f"the price of {self.model} is unknown, so no budget can be kept",
+                hint="say it, price={'input': 0.15, 'output': 0.6} (dollars a million tokens), or dx.configure(budget=None)",
+                model=self.model,
+            )
+        return cost
 
     def _address(self) -> str:
         return str(getattr(self._wire, "url", ""))  # LiteLLM's has none: it goes to the provider's own server
@@ -347,8 +480,12 @@ class Client:
     def _answered(self, start: Start | None, response: Response) -> Response:
         if self._circuit.failures:
             self._circuit.succeed()
-        if start is not None and response.usage.total_tokens:
-            start.tokens = response.usage.total_tokens
+        if start is not None:
+            start.cost = response.cost
+            if response.usage.total_tokens:
+                start.tokens = response.usage.total_tokens
+        elif response.cost:
+            self._limiter.paid(response.cost)
         return response
 
     def _wait_s(self, error: LMError, attempt: int, *, begun: bool = False) -> float:
@@ -375,8 +512,7 @@ class Client:
     def _tokens(self, call: _Call) -> int:
         if self.settings.tpm is None:
             return 0
-        written = sum(_length(message.get("content")) for message in call.request.messages)
-        return written // 4 + int(call.request.options.get("max_tokens") or 0)
+        return _written(call.request) + int(call.request.options.get("max_tokens") or 0)
 
     def _read(self, answer: Mapping[str, Any]) -> Response:
         try:
@@ -423,8 +559,8 @@ class Client:
             LMCalled(
                 run_id=scope.run_id, model=self.model, key=call.key, step=scope.step, trial=scope.trial,
                 cached=response.cached if response else None, prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens, cost=response.cost if response else None,
-                saved=response.saved if response else 0.0, elapsed_s=elapsed_s, index=scope.index,
+                completion_tokens=usage.completion_tokens, cost=response.cost if response else None, elapsed_s=elapsed_s,
+                saved=response.saved if response else 0.0, index=scope.index,
                 error=f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None,
             )
         )  # fmt: skip
@@ -452,6 +588,12 @@ class Client:
             yield replace(request, options={**request.options, "n": None}, candidate=request.candidate * count + index)
 
 
+@lru_cache(maxsize=32)
+def _rebuilt(kind: type[Client], state: str, secrets: str) -> Client:
+    """Return a client that crossed here; the same one each time, with its limits and connections."""
+    return kind.from_state(json.loads(state), json.loads(secrets) or None)
+
+
 def _in_one_piece(response: Response) -> Delta:
     return Delta(response.text, (response.outputs[0].reasoning or "") if response.outputs else "")
 
@@ -465,6 +607,30 @@ def _checked_ttl(ttl_s: Any) -> float:
     if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not ttl_s > 0:
         raise LMInvalidRequestError(f"ttl_s={ttl_s!r} is no time to keep an answer", hint="give seconds above 0, e.g. ttl_s=3600")
     return float(ttl_s)
+
+
+@contextmanager
+def _reading(start: Start | None, gathered: Gathered) -> Iterator[None]:
+    """Read a stream within this; what was set aside for one that breaks off counts as spent, for it will be on the bill."""
+    try:
+        yield
+    except BaseException:
+        if start is not None and start.claim is not None and gathered.begun:
+            start.cost = start.claim.cost
+        raise
+
+
+async def _at_once(work: Callable[..., T], *args: Any) -> T:
+    return work(*args)
+
+
+async def _in_a_thread(work: Callable[..., T], *args: Any) -> T:
+    return await asyncio.to_thread(work, *args)
+
+
+def _written(request: Request) -> int:
+    """Tokens of a request's messages, at four characters each."""
+    return sum(_length(message.get("content")) for message in request.messages) // 4
 
 
 def _length(content: Any) -> int:

@@ -42,6 +42,8 @@ def connect(model: str, *, on_progress: Callable[[str], None] | None = None, **o
     capabilities = _checked_capabilities(options.pop("capabilities", None))
     check_options(options)
     given = {name: options.pop(name) for name in tuple(options) if name in _SETTING_NAMES}
+    if given.get("across_processes") is None:
+        given["across_processes"] = "max_concurrency" in given
     target = resolve(model, api_base, model_type)
     if target.provider == LOCAL:
         return _connect_local(model, given, options, capabilities, on_progress)

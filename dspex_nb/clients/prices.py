@@ -94,6 +94,13 @@ class Pricing:
             return None
         return price.of(usage, _kept_1h(answer)) if usage.cache_write_tokens else price.of(usage)
 
+    def most(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """Return what a call of so many tokens costs at the most, or None if that is unknown; for calls not yet made."""
+        if self._free:
+            return 0.0
+        price = self._given or _found(self._model, self._url(), None)
+        return None if price is None else price.of(Usage(prompt_tokens, completion_tokens))
+
 
 def cost_of(model: str, usage: Usage, *, tier: str | None = None) -> float | None:
     """Return what a call to the provider's own server costs, or None if its price is unknown.

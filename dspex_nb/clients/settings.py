@@ -29,8 +29,10 @@ class Settings:
         num_retries: Further attempts after a failed one that may succeed.
         timeout_s: Limit of one attempt.
         max_concurrency: Calls in flight at once.
-        rpm: Requests a minute, None for no limit.
-        tpm: Tokens a minute, None for no limit.
+        across_processes: Whether `max_concurrency` holds over all processes of this home together, as a limit of the server's;
+            otherwise over this process. None: it does where the user gave it.
+        rpm: Requests a minute, over all processes of this home together; None for no limit.
+        tpm: Tokens a minute, likewise.
         price: US dollars a million tokens (`input`, `output`; also `cached_input`, `cache_write`), where the user knows better
             than the price table or the table cannot know: a server of one's own.
     """
@@ -40,6 +42,7 @@ class Settings:
     num_retries: int = 3
     timeout_s: float = 120.0
     max_concurrency: int = 64
+    across_processes: bool | None = None
     rpm: int | None = None
     tpm: int | None = None
     price: Mapping[str, float] | None = None

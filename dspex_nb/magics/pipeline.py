@@ -47,6 +47,7 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
         return None
     name = USAGE.name_of(given)
     pipeline = api.Pipeline.of(read_cell(name, cell, shell.user_ns))
+    pipeline.plan()  # an engine that cannot serve a step, a pool that is not there: refused now, not at the first call
     shell.user_ns[name] = pipeline
     _check_together(given)
     if given.get("export"):

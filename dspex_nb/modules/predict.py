@@ -94,7 +94,9 @@ class Predict:
             AdapterParseError: The answer does not hold the output fields.
             Cancelled: The run was stopped.
         """
-        call = self._ready(inputs, session, scope, options)
+        return self._answer(self._ready(inputs, session, scope, options))
+
+    def _answer(self, call: _Call) -> Prediction:
         if call.route.engine == "dspy":
             return self._call_dspy(call)
         prompt, responses = self._ask(call, call.adapter)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -52,10 +52,50 @@ def astream(
     return _aevents(program, call)
 
 
-def wants_several(program: predict.Predict, session: Session, options: Mapping[str, Any]) -> bool:
-    """Say whether a call asks for several candidates, which no stream has."""
-    asked = {**(program.lm or session.lm).options, **program.lm_options, **options.get("config", {}), **options}
-    return int(asked.get("n") or 1) > 1
+def told(
+    program: predict.Predict,
+    inputs: Mapping[str, Any],
+    *,
+    session: Session,
+    scope: Scope,
+    tell: Callable[[FieldEvent], None],
+    **options: Any,
+) -> Prediction:
+    """Call `program` and tell its fields while they come: a call in everything else, shared, kept and tried again like any.
+
+    Nothing is told before the end where DSPy serves the call, or where it asks for several candidates.
+
+    Raises:
+        DSPexError: As `Predict.call`.
+    """
+    call = program._ready(inputs, session, scope, options)  # noqa: SLF001
+    if call.route.engine == "dspy" or _count(call) > 1:
+        return program._answer(call)  # noqa: SLF001
+    answers = _Answers(program, call)
+    while answers.adapter is not None:
+        request, reading = answers.ask()
+        heard = _Heard(reading, tell)
+        response = call.session.lm.complete(request, scope=call.scope, cache=call.session.cache, hearer=heard)
+        heard.reading.response = response
+        for event in answers.settle(heard.reading):
+            tell(event)
+    return answers.prediction()
+
+
+class _Heard:
+    """What is heard of one answer, which may begin more than once."""
+
+    def __init__(self, reading: Reading, tell: Callable[[FieldEvent], None]) -> None:
+        self.reading, self._tell = reading, tell
+
+    def begin(self) -> None:
+        for event in self.reading.withdraw("the connection broke; asked again"):
+            self._tell(event)
+        self.reading = self.reading.anew()
+
+    def take(self, piece: Delta) -> None:
+        for event in self.reading.take(piece):
+            self._tell(event)
 
 
 def _events(program: predict.Predict, call: Any) -> Events:
@@ -132,12 +172,17 @@ class Reading:
 
     def __init__(self, adapter_name: str, signature: Signature, prompt: Prompt) -> None:
         self.prompt = prompt
+        self._made_of = (adapter_name, signature, prompt)
         self.response: Response | None = None
         self._outputs = signature.outputs
         self._reader = reader_for(adapter_name, prompt.signature.outputs)
         self._reasoned = _native_reasoning(signature, prompt.signature)
         self._shown: dict[str, list[str]] = {}
         self._open: set[str] = set()
+
+    def anew(self) -> Reading:
+        """Return a reading of the same answer from its start."""
+        return Reading(*self._made_of)
 
     def take(self, piece: Delta | Response) -> Iterator[FieldEvent]:
         """Take a piece from the client; the last is the response."""
@@ -213,10 +258,14 @@ def _native_reasoning(signature: Signature, read_by: Signature) -> str | None:
     return next((field.name for field in filled if role(field.type) == "reasoning"), None)
 
 
+def _count(call: Any) -> int:
+    return int(call.options.get("n") or call.session.lm.options.get("n") or 1)
+
+
 def _refuse_several(call: Any) -> None:
-    count = int(call.options.get("n") or call.session.lm.options.get("n") or 1)
+    count = _count(call)
     if count > 1:
         raise DSPexError(f"a stream has one answer, and n={count} asks for several", hint="call the program, or stream with n=1")
 
 
-__all__ = ["AsyncEvents", "Events", "Reading", "astream", "stream"]
+__all__ = ["AsyncEvents", "Events", "Reading", "astream", "stream", "told"]

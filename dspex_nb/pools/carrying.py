@@ -1,20 +1,27 @@
 """The notebook's settings (its LM, adapter, cache) on their way into a worker process.
 
 This floor knows nothing of them: the floor that does sets `settings.pack`, which is asked at each submit, in the submitting
-thread, so that a `with context(…)` block counts. It returns the same bytes object as long as nothing changed.
+thread, so that a `with context(…)` block counts. It returns the same bytes object as long as nothing changed. The way back is
+`settings.tell`: it takes what a worker asked of a model in a task that belongs to no run.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextvars import ContextVar
+
+from dspex_nb.events import Event
 
 RECEIVER = "dspex_nb.api.pools"
+by_pipe: ContextVar[bool] = ContextVar("dspex_by_pipe", default=False)
+"""Whether what is pickled now goes to a worker of our own and nowhere else: only then may it hold a key."""
 
 
 class _Settings:
     def __init__(self) -> None:
         self.pack: Callable[[], bytes | None] = lambda: None
+        self.tell: Callable[[Event], None] = lambda _: None
         self.arrived: bytes | None = None
         self._opened = False
 

@@ -11,6 +11,7 @@ import time
 from typing import Any, ClassVar
 
 from dspex_nb.errors import PoolError, TransferError, WorkerDiedError
+from dspex_nb.pools.carrying import by_pipe
 from dspex_nb.pools.carrying import settings as carried
 from dspex_nb.pools.child import ChildProcess, describe_exit
 from dspex_nb.pools.memory import tree_rss_bytes
@@ -44,6 +45,7 @@ class ProcessWorker:
             return _by_import_path(task), None
         import cloudpickle
 
+        token = by_pipe.set(True)
         try:
             return bytes(cloudpickle.dumps((task.fn, task.args, dict(task.kwargs)))), carried.pack()
         except Exception as error:
@@ -51,6 +53,8 @@ class ProcessWorker:
                 f"{task.name}: cannot be sent to a worker process: {error}",
                 hint="pass plain data and open files or connections inside the function, or use a pool with backend='thread'",
             ) from error
+        finally:
+            by_pipe.reset(token)
 
     def ready(self) -> None:
         """Start a process if none runs."""
@@ -191,7 +195,7 @@ class ProcessWorker:
                 task.channel.stop()
         elif "log" in message:
             task.said(self.name, *message["log"])
-        elif "event" in message and task.scope is not None:
+        elif "event" in message:
             _publish(task, message["event"])
 
     def _died(self, task: Task, *, began: bool) -> PoolError:
@@ -267,9 +271,11 @@ def _unreadable(task: Task, error: Exception) -> TransferError:
 def _publish(task: Task, data: dict[str, Any]) -> None:
     from dspex_nb.events import from_json
 
-    assert task.scope is not None  # noqa: S101 - see _hear
-    here = {"run_id": task.scope.run_id, "step": task.scope.step or data.get("step", "")}
     with contextlib.suppress(KeyError, TypeError):  # a kind this version does not know
+        if task.scope is None:
+            carried.tell(from_json(data))
+            return
+        here = {"run_id": task.scope.run_id, "step": task.scope.step or data.get("step", "")}
         task.scope.publish(from_json({**data, **here}))
 
 

@@ -1,7 +1,8 @@
 """A function step's call: sync, async, generator and async generator functions, here or in a pool.
 
 Async functions run as tasks of the process's one loop, so that several at once overlap; generators are read to the end, and
-each item is an event as it comes. A stopped step's task is cancelled, its generator closed.
+each item is an event as it comes, from another process too. A stopped step's task is cancelled, its generator closed. What a
+function asks of a model belongs to its run: events land there, and the run's stop reaches it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, wait
 from typing import Any
 
-from dspex_nb.ambient import Session
+from dspex_nb.ambient import Session, running
 from dspex_nb.events import ItemYielded
 from dspex_nb.pipelines.records import Step
 from dspex_nb.pools import Pool, Task, crew
 from dspex_nb.pools.loop import loop_thread
+from dspex_nb.pools.streams import BUFFER, Channel, PoolStream
 from dspex_nb.scopes import CancelToken, Scope
 
+_GENERATORS = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 _WHOLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 _LOOK_S = 0.2  # an interrupt does not end a wait on every system
 
@@ -44,14 +47,25 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
         values: Its arguments by name; those it takes by position only are taken out.
     """
     args = [values.pop(name) for name in step.positional if name in values] if step.positional else []
-    if step.pool is None:
-        return _whole(step.callable(*args, **values), scope, name)
-    function = step.callable
-    if is_async(function) or _is(function, inspect.isgeneratorfunction):
-        # What comes of the call must be made whole where it runs: a generator or a coroutine cannot leave its process.
-        whole = _whole_apart if pool_of(step, session).separate else functools.partial(_here, scope, name)
-        function = _Named(whole, function)
-    return call_in_pool(step, session, scope, name, Task(function, tuple(args), values, timeout_s=step.timeout_s))
+    token = running.set((scope, name))
+    try:
+        if step.pool is None:
+            return _whole(step.callable(*args, **values), scope, name)
+        task = Task(step.callable, tuple(args), values, timeout_s=step.timeout_s)
+        _make_whole_there(task, scope, name, separate=pool_of(step, session).separate)
+        return call_in_pool(step, session, scope, name, task)
+    finally:
+        running.reset(token)
+
+
+def _make_whole_there(task: Task, scope: Scope, name: str, *, separate: bool) -> None:
+    """See to what a generator or a coroutine comes to: neither can leave its process, their items and values can."""
+    function: Any = task.fn
+    if separate:  # a worker awaits what is to be awaited
+        if any(_is(function, test) for test in _GENERATORS):
+            task.channel = Channel(BUFFER)
+    elif is_async(function) or _is(function, inspect.isgeneratorfunction):
+        task.fn = _Named(functools.partial(_here, scope, name), function)
 
 
 def pool_of(step: Step, session: Session) -> Pool:
@@ -61,7 +75,7 @@ def pool_of(step: Step, session: Session) -> Pool:
 
 
 def call_in_pool(step: Step, session: Session, scope: Scope, name: str, task: Task) -> Any:
-    """Run a task in a step's pool and return its value; a stop of the run ends it there."""
+    """Run a task in a step's pool and return its value, a stream's as a list; a stop of the run ends it there."""
     task.scope = scope.at_step(name)
     future = pool_of(step, session).run(task)
 
@@ -70,6 +84,8 @@ def call_in_pool(step: Step, session: Session, scope: Scope, name: str, task: Ta
 
     forget = scope.cancel.on_cancel(stop)
     try:
+        if task.channel is not None:
+            return _collected(PoolStream(future, task.channel), scope, name)
         return future.result()
     except BaseException:
         future.cancel()
@@ -92,14 +108,6 @@ class _Named:
 
 def _here(scope: Scope, name: str, function: Callable[..., Any], /, *args: Any, **values: Any) -> Any:
     return _whole(function(*args, **values), scope, name)
-
-
-def _whole_apart(function: Callable[..., Any], /, *args: Any, **values: Any) -> Any:
-    """Run in a worker process: no events reach the notebook from there, only the whole result."""
-    value = function(*args, **values)
-    if inspect.isgenerator(value):
-        return list(value)
-    return asyncio.run(_all(value, lambda _: None) if inspect.isasyncgen(value) else _of(value))
 
 
 def _whole(value: Any, scope: Scope, name: str) -> Any:
@@ -128,7 +136,7 @@ class _Teller:
         self.count += 1
 
 
-def _collected(items: Generator[Any, Any, Any], scope: Scope, name: str) -> list[Any]:
+def _collected(items: Generator[Any, Any, Any] | PoolStream, scope: Scope, name: str) -> list[Any]:
     tell, found = _Teller(scope, name), []
     try:
         for item in items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Container
 from concurrent.futures import CancelledError
@@ -13,7 +14,7 @@ from dspex_nb.events import StepEnded, StepStarted
 from dspex_nb.pipelines.records import FieldRef, Step
 from dspex_nb.runs.outcomes import KEPT_TIER, STEP_TIER, StepResult, Written
 from dspex_nb.runs.performing import perform
-from dspex_nb.runs.surroundings import Surroundings, values_of
+from dspex_nb.runs.surroundings import Blank, Surroundings, values_of
 from dspex_nb.runs.wording import explain, inputs_text
 from dspex_nb.scopes import Scope
 
@@ -106,7 +107,7 @@ class Fates:
         if isinstance(error, Cancelled | CancelledError):
             self.end(step, "cancelled", elapsed_s)
             raise Cancelled("stopped") from error
-        message, hint = explain(error)
+        message, hint = explain(error, retried=step.retry > 0)
         self.end(step, "failed", elapsed_s, message)
         self._keep(step, StepResult("failed", elapsed_s, message, route=around.route(step), started_s=started - self.started))
         if step.on_error == "skip":
@@ -130,9 +131,9 @@ class Fates:
         self.done(step, written, started, around)
         return written
 
-    def _blank(self, step: Step) -> _Blank:
+    def _blank(self, step: Step) -> Blank:
         self.blanks = True
-        return _Blank(dict.fromkeys((*step.writes, *step.hidden)))
+        return Blank(dict.fromkeys((*step.writes, *step.hidden)))
 
     def _keep(self, step: Step, fate: StepResult) -> None:
         (self.top if step.name in self.names else self.inner)[self.prefix + step.name] = fate
@@ -154,18 +155,29 @@ class Fates:
         return StepError(f"step {name!r}{where}: {message}", hint=hint, step=name, line=step.line, cause=cause)
 
 
-class _Blank(dict[str, Any]):
-    """The fields of a step that did not run or failed: all None. Its class tells it from a step that gave None."""
-
-
 def _unmet(step: Step, around: Surroundings) -> str | None:
-    """Return why a step cannot run: a step it reads from was skipped or failed."""
-    for value in step.bindings.values():
-        if isinstance(value, FieldRef) and value.step and around.results.get(value.step) is not None:
-            written = around.results[value.step]
-            if isinstance(written, _Blank):
-                return f"needs {value}, but step {value.step!r} gave none"
+    """Return why a step cannot run: a step it needs a field of was skipped or failed."""
+    for name, value in step.bindings.items():
+        blank = isinstance(value, FieldRef) and value.step and isinstance(around.results.get(value.step), Blank)
+        if blank and not _has_default(step, name):
+            return f"needs {value}, but step {value.step!r} gave none"
     return None
+
+
+def _has_default(step: Step, name: str) -> bool:
+    """Say whether a step can do without a parameter, as what joins two branches can, of which one was skipped."""
+    if step.signature is not None:
+        return name in step.signature.inputs and not step.signature.inputs[name].required
+    if step.kind == "pipeline":
+        spec = getattr(step.callable, "spec", step.callable)
+        return any(one.name == name and not one.required for one in spec.inputs)
+    if step.kind not in ("function", "reduce") or name in step.positional:
+        return False
+    try:
+        known = inspect.signature(step.callable).parameters
+    except (TypeError, ValueError):  # a builtin that does not say
+        return False
+    return name in known and known[name].default is not inspect.Parameter.empty
 
 
 def told_inputs(step: Step, around: Surroundings) -> str:

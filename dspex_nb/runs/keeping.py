@@ -106,6 +106,33 @@ def read_item(folder: Path, *, classes: Iterable[type] = (), max_age_s: float | 
         raise KeyError(folder.name) from error
 
 
+def pack_item(folder: Path) -> bytes:
+    """Return an item's folder as bytes: one line of JSON, the names and lengths, then the files. Raises OSError if it is gone."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    content = [path.read_bytes() for path in files]
+    head = json.dumps([[path.name, len(raw)] for path, raw in zip(files, content, strict=True)], separators=(",", ":"))
+    return b"".join([head.encode(), b"\n", *content])
+
+
+def unpack_item(folder: Path, packed: bytes) -> None:
+    """Write an item's folder from bytes that `pack_item` made and whose origin is certain.
+
+    Raises:
+        ValueError: They are no such bytes.
+        OSError: The disk refuses.
+    """
+    head, _, body = packed.partition(b"\n")
+    content, start = {}, 0
+    try:
+        for name, length in json.loads(head):
+            content[Path(name).name], start = body[start : start + length], start + length
+    except TypeError as error:
+        raise ValueError("no list of files") from error
+    if start != len(body) or "value.json" not in content:
+        raise ValueError("not a whole item")
+    _write(folder, content)
+
+
 def _checked(path: Path, digest: str) -> bytes:
     raw = path.read_bytes()
     if hashlib.sha256(raw).hexdigest() != digest:

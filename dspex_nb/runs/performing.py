@@ -35,7 +35,8 @@ def perform(step: Step, around: Surroundings, scope: Scope) -> Written:
         Cancelled: The run was stopped.
     """
     if step.name in around.cached:
-        return around.session.steps.through(step, values_of(step, around.results), partial(_tried, step, around, scope))  # type: ignore[no-any-return]
+        run = partial(_tried, step, around, scope)
+        return around.session.steps.through(step, values_of(step, around.results), run, around.session.cache)  # type: ignore[no-any-return]
     if not step.retry and step.timeout_s is None and not step.over:  # most steps, without the cost of what they do not ask for
         return once(step, around, scope, 0, values_of(step, around.results))
     return _tried(step, around, scope)
@@ -53,7 +54,11 @@ def _tried(step: Step, around: Surroundings, scope: Scope) -> Written:
                 raise
             scope.cancel.check()
             _pause(wait_s(step, attempt, error), scope)
-    return replace(_limited(step, around, scope, step.retry), attempts=step.retry + 1)
+    try:
+        return replace(_limited(step, around, scope, step.retry), attempts=step.retry + 1)
+    except Exception as error:
+        error.add_note(f"the last of {step.retry + 1} attempts")
+        raise
 
 
 def wait_s(step: Step, attempt: int, error: Exception) -> float:

@@ -7,6 +7,7 @@ because its key or its result cannot be written down, runs, and the run says why
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
@@ -23,9 +24,11 @@ from dspex_nb.runs.code_keys import key_of
 from dspex_nb.runs.contents import Unkeyable
 from dspex_nb.runs.keeping import Unkeepable
 from dspex_nb.runs.outcomes import STEP_TIER, Written
+from dspex_nb.runs.sharing import fetch, publish
 from dspex_nb.signatures.types import leaves
 
 if TYPE_CHECKING:
+    from dspex_nb.cache import Cache
     from dspex_nb.runs.items import StepItems
 
 KEY_VERSION = 1  # raise it when a change of meaning must not find old results
@@ -34,7 +37,7 @@ _KINDS = frozenset({"function", "reduce", "retriever", "rerank"})
 
 
 class StepCache:
-    """Results of steps on disk, shared by kernels.
+    """Results of steps on disk, shared by kernels, and signed on the server of the session's cache if that has one.
 
     Args:
         directory: Made at the first write; readable by its owner only.
@@ -64,20 +67,18 @@ class StepCache:
         """Forget every result."""
         self.items.clear()
 
-    def through(self, step: Step, values: dict[str, Any], run: Callable[[], Written]) -> Written:
-        """Return a step's kept fields if there are any, else run it and keep what it writes."""
+    def through(self, step: Step, values: dict[str, Any], run: Callable[[], Written], shared: Cache | None = None) -> Written:
+        """Return a step's kept fields, from here or the server of `shared`; without any run it and keep what it writes."""
         try:
             key = step_key(step, values)
         except Unkeyable as why:
             return replace(run(), note=f"not cached: {why}")
         classes = classes_of(step)
-        try:
-            fields = self.items.read([key], classes, step.ttl_s)
-        except KeyError:
-            self.misses += 1
-        else:
+        fields = self._kept(key, classes, step.ttl_s, shared)
+        if fields is not None:
             self.hits += 1
             return Written(fields, cached=STEP_TIER)
+        self.misses += 1
         written = run()
         try:
             self.items.write([key], written.fields, classes)
@@ -86,7 +87,16 @@ class StepCache:
         except OSError as error:
             self.faults.append(f"the step cache {self.directory} does not take results: {error}")
             return replace(written, note=f"not cached: {error.strerror or error}")
+        publish(shared, key, self.items.folder([key]), step.ttl_s)
         return written
+
+    def _kept(self, key: str, classes: list[type], ttl_s: float | None, shared: Cache | None) -> dict[str, Any] | None:
+        with contextlib.suppress(KeyError):
+            return dict(self.items.read([key], classes, ttl_s))
+        with contextlib.suppress(KeyError):
+            if fetch(shared, key, self.items.folder([key])):
+                return dict(self.items.read([key], classes, ttl_s))
+        return None
 
     def __repr__(self) -> str:
         return f"StepCache({str(self.directory)!r}, {self.hits} hits, {self.misses} misses)"

@@ -172,8 +172,9 @@ class Launch:
 
 def _launch(launch: Launch, client: Any, session: Session, store: Store) -> ChildProcess:
     state, folder = client.dump_state(), launch.folder
+    kept_in = None if session.cache is None else session.cache.dump_state()
     task = StudyTask(
-        launch.run_id, launch.plan, type(client), state, _cache_options(session.cache), str(store.path), launch.budget,
+        launch.run_id, launch.plan, type(client), state, kept_in, str(store.path), launch.budget,
         launch.resumed,
     )  # fmt: skip
     write_task(folder, task)
@@ -187,7 +188,8 @@ def _launch(launch: Launch, client: Any, session: Session, store: Store) -> Chil
     child = ChildProcess("dspex_nb.runs.study_worker", [str(folder)], log=folder / LOG)
     secrets = client.secrets() if hasattr(client, "secrets") else {}
     with contextlib.suppress(WorkerDiedError):  # dead already: `_on_exit` says why
-        child.send({"do": "secrets", "secrets": secrets})
+        cache_secrets = session.cache.secrets() if session.cache is not None else {}
+        child.send({"do": "secrets", "secrets": secrets, "cache": cache_secrets})
     return child
 
 
@@ -339,18 +341,6 @@ def _info(plan: StudyPlan, client: Any, folder: Path) -> dict[str, Any]:
         "adapter": str(getattr(plan.adapter, "name", plan.adapter)),
         "seed": plan.seed,
         "folder": str(folder),
-    }
-
-
-def _cache_options(cache: Any) -> dict[str, Any] | None:
-    """Return what opens the same cache elsewhere; one without a folder stays in this process, so the child gets its own."""
-    if cache is None:
-        return None
-    return {
-        "memory_entries": cache.memory_entries,
-        "directory": None if cache.directory is None else str(cache.directory),
-        "size_bytes": cache.size_bytes,
-        "ttl_s": cache.ttl_s,
     }
 
 

@@ -62,6 +62,7 @@ class _Worker:
         self.folder = folder
         self.began = time.monotonic()
         self.secrets: dict[str, Any] = {}
+        self.cache_secrets: dict[str, Any] = {}
         self.has_secrets, self.over = threading.Event(), threading.Event()
         self.stop_at: float | None = None
         self.paused = False
@@ -77,7 +78,7 @@ class _Worker:
         """Do what the kernel asks."""
         match command.get("do"):
             case "secrets":
-                self.secrets = command.get("secrets") or {}
+                self.secrets, self.cache_secrets = command.get("secrets") or {}, command.get("cache") or {}
                 self.has_secrets.set()
             case "stop":
                 self.stop_at = time.monotonic() + _GRACE_S
@@ -155,7 +156,7 @@ class _Worker:
 
     def _compile(self, task: StudyTask, scope: Scope) -> None:
         try:
-            client, cache = _client_and_cache(task, self.folder, self.secrets)
+            client, cache = _client_and_cache(task, self.folder, self.secrets, self.cache_secrets)
             self.run = StudyRun(
                 task.plan, client=client, scope=scope, cache=cache, on_best=_keeper(self.folder), folder=self.folder
             )
@@ -174,7 +175,9 @@ class _Worker:
             (self.run.watch.pause if self.paused else self.run.watch.resume)()
 
 
-def _client_and_cache(task: StudyTask, folder: Path, secrets: Mapping[str, Any]) -> tuple[Any, Cache]:
+def _client_and_cache(
+    task: StudyTask, folder: Path, secrets: Mapping[str, Any], cache_secrets: Mapping[str, Any]
+) -> tuple[Any, Cache]:
     """Return the client and a cache on disk: the session's, or one of the study's own where that keeps nothing.
 
     Without one, what was received before a crash would be paid again.
@@ -186,7 +189,7 @@ def _client_and_cache(task: StudyTask, folder: Path, secrets: Mapping[str, Any])
         options["directory"] = None
     if not options.get("directory"):
         options |= {"directory": str(folder / "cache"), "ttl_s": None}
-    return task.client_class.from_state(state, secrets or None), Cache(**options)
+    return task.client_class.from_state(state, secrets or None), Cache(**options, **cache_secrets)
 
 
 def _keeper(folder: Path) -> Callable[[Best], None]:

@@ -51,9 +51,18 @@ class Surroundings:
         return routes[self.prefix + step.name]
 
 
+class Blank(dict[str, Any]):
+    """The fields of a step that did not run or failed: all None. Its class tells it from a step that gave None."""
+
+
 def values_of(step: Step, results: Results) -> dict[str, Any]:
-    """Return the value of each parameter that is given one."""
-    values = {name: value.read(results) if isinstance(value, FieldRef) else value for name, value in step.bindings.items()}
+    """Return the value of each parameter that is given one; what a blank step left out takes its default."""
+    values = {}
+    for name, value in step.bindings.items():
+        if not isinstance(value, FieldRef):
+            values[name] = value
+        elif not isinstance(results.get(value.step or ""), Blank):
+            values[name] = value.read(results)
     for name in step.texts:
         if name in values:
             values[name] = as_texts(values[name])

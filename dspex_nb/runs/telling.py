@@ -1,24 +1,19 @@
-"""An LM step's text as it comes: the same call, its pieces told as `TokenReceived` events by output field.
-
-Only where the run wants tokens and the step has one answer; where a server refuses to stream, it is asked plainly.
-"""
+"""An LM step's text as it comes: the same call, its pieces told as `TokenReceived` events by output field."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from dspex_nb.ambient import Session
-from dspex_nb.errors import LMError, LMInvalidRequestError
 from dspex_nb.events import TokenReceived
 from dspex_nb.messages import Delta, Request, Response
 from dspex_nb.modules import Predict
-from dspex_nb.modules.streaming import stream, wants_several
+from dspex_nb.modules.streaming import told
 from dspex_nb.pipelines.records import Step
 from dspex_nb.predictions import FieldEvent, Prediction
 from dspex_nb.scopes import Scope
-
-_Last = TypeVar("_Last", Prediction, Response)
 
 
 def predicted(
@@ -29,14 +24,10 @@ def predicted(
     Raises:
         DSPexError: As the call does.
     """
-    if _tells(step, scope) and not wants_several(program, session, options):
-        told = _Told(scope)
-        try:
-            return told.last(stream(program, values, session=session, scope=scope, **options))
-        except LMError as error:
-            if not told.worth_asking_plainly(error):
-                raise
-    return program.call(values, session=session, scope=scope, **options)
+    if not _tells(step, scope):
+        return program.call(values, session=session, scope=scope, **options)
+    with _telling(scope) as teller:
+        return told(program, values, session=session, scope=scope, tell=teller.tell, **options)
 
 
 def completed(step: Step, request: Request, *, session: Session, scope: Scope, cache: Any) -> Response:
@@ -46,71 +37,64 @@ def completed(step: Step, request: Request, *, session: Session, scope: Scope, c
         LMError: The call failed.
     """
     client = session.require_lm()
-    if _tells(step, scope) and int(request.options.get("n") or client.options.get("n") or 1) == 1:
-        told = _Told(scope)
-        try:
-            return told.last(_as_fields(client.deltas(request, scope=scope, cache=cache), step.writes[0]))
-        except LMError as error:
-            if not told.worth_asking_plainly(error):
-                raise
-    response: Response = client.complete(request, scope=scope, cache=cache)
-    return response
+    if not _tells(step, scope):
+        response: Response = client.complete(request, scope=scope, cache=cache)
+        return response
+    with _telling(scope) as teller:
+        response = client.complete(request, scope=scope, cache=cache, hearer=_Text(step.writes[0], teller))
+        if not teller.shown and response.text:  # from the cache, or not streamed: it comes whole
+            teller.tell(FieldEvent("delta", step.writes[0], response.text))
+        return response
 
 
 def _tells(step: Step, scope: Scope) -> bool:
     return scope.tokens and not step.over  # under `over=`, items come side by side: their texts would be told as one
 
 
-class _Told:
-    """What was told of one answer."""
+class _Teller:
+    """Publishes what comes of one step's fields, and knows what stands."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._shown: set[str] = set()
-        self._begun = False
+        self.shown: set[str] = set()
 
-    def last(self, events: Iterable[FieldEvent | _Last]) -> _Last:
-        """Publish the pieces; returns what comes last. What was told of an answer that failed is withdrawn."""
-        last: _Last | None = None
-        try:
-            for event in events:
-                if not isinstance(event, FieldEvent):
-                    last = event
-                elif event.kind == "delta":
-                    self._begun = True
-                    self._shown.add(event.field)
-                    self._publish(event.field, event.text)
-                elif event.kind == "withdrawn":
-                    self._withdraw(event.field)
-        except BaseException:
-            for name in tuple(self._shown):
-                self._withdraw(name)
-            raise
-        assert last is not None  # noqa: S101 - a stream that ends without an error ends with the whole answer
-        return last
+    def tell(self, event: FieldEvent) -> None:
+        if event.kind == "delta":
+            self.shown.add(event.field)
+            self._publish(event.field, event.text)
+        elif event.kind == "withdrawn" and event.field in self.shown:
+            self.shown.discard(event.field)
+            self._publish(event.field, "", withdrawn=True)
 
-    def worth_asking_plainly(self, error: LMError) -> bool:
-        """Say whether the same request without a stream may succeed: a stream is not asked for again once it has begun.
-
-        Some servers, and some accounts at some providers, are refused streams only.
-        """
-        return (self._begun and error.retryable) or (
-            isinstance(error, LMInvalidRequestError) and "stream" in error.message.lower()
-        )
-
-    def _withdraw(self, name: str) -> None:
-        if name in self._shown:
-            self._shown.discard(name)
-            self._publish(name, "", withdrawn=True)
+    def withdraw(self) -> None:
+        for name in tuple(self.shown):
+            self.tell(FieldEvent("withdrawn", name))
 
     def _publish(self, name: str, text: str, *, withdrawn: bool = False) -> None:
         scope = self._scope
         scope.publish(TokenReceived(run_id=scope.run_id, step=scope.step, text=text, field=name, withdrawn=withdrawn))
 
 
-def _as_fields(pieces: Iterable[Delta | Response], name: str) -> Iterator[FieldEvent | Response]:
-    for piece in pieces:
-        if isinstance(piece, Response):
-            yield piece
-        elif piece.text:
-            yield FieldEvent("delta", name, piece.text)
+@contextlib.contextmanager
+def _telling(scope: Scope) -> Iterator[_Teller]:
+    """Withdraw what was told of an answer that failed."""
+    teller = _Teller(scope)
+    try:
+        yield teller
+    except BaseException:
+        teller.withdraw()
+        raise
+
+
+class _Text:
+    """Hears an answer that is one text."""
+
+    def __init__(self, name: str, teller: _Teller) -> None:
+        self._name, self._teller = name, teller
+
+    def begin(self) -> None:
+        self._teller.withdraw()
+
+    def take(self, piece: Delta) -> None:
+        if piece.text:
+            self._teller.tell(FieldEvent("delta", self._name, piece.text))

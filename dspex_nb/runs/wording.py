@@ -69,15 +69,19 @@ def _shortened(parts: Iterable[str], limit: int) -> str:
     return ", ".join(found)
 
 
-def explain(error: BaseException) -> tuple[str, str]:
-    """Return an error's message and next act; for a user's own error, with the line of code it came from."""
+def explain(error: BaseException, *, retried: bool = False) -> tuple[str, str]:
+    """Return an error's message and next act; for a user's own error, with the line of code it came from.
+
+    `retried` says that the step was tried more than once: trying again is then no advice.
+    """
     notes = "".join(f"; {redacted(str(note))}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, DSPexError):
         return f"{error.message}{notes}", error.hint
     said = redacted(str(error), limit=2000)
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     place = _last_line(error)
-    return f"{text}{place}{notes}", "mend the step, or give it retry=1, on_error='skip' or a fallback step"
+    again = "" if retried else "retry=1, "
+    return f"{text}{place}{notes}", f"mend the step, or give it {again}on_error='skip' or a fallback step"
 
 
 def _last_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from dspex_nb.events import Event, LMCalled, RowScored, RunEnded, RunStarted, TrialEnded, TrialStarted
-from dspex_nb.store.owners import Owner
+from dspex_nb.leases.owners import Owner
 
 _AT_ONCE = 32
 _SUMS = ("calls", "cache_hits", "prompt_tokens", "completion_tokens", "errors", "cost", "unpriced", "saved_cost", "unpriced_hits")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex_nb.store.owners import Owner
+from dspex_nb.leases.owners import Owner
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from dspex_nb.errors import StoreError
 from dspex_nb.events import Bus, Event, RunEnded, from_json
-from dspex_nb.store.owners import Owner, is_alive
+from dspex_nb.leases.owners import Owner, is_alive
 from dspex_nb.store.rows import CallRow, ExampleRow, LMUsage, RunRow, TrialRow
 from dspex_nb.store.schema import connect
 from dspex_nb.store.writer import Writer, write_events

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from dspex_nb.events import Event, ItemYielded, TokenReceived, to_json
-from dspex_nb.store.owners import Owner
+from dspex_nb.leases.owners import Owner
 from dspex_nb.store.projecting import dumps, insert_many, project
 from dspex_nb.store.schema import connect
 

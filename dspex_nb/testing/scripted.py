@@ -56,6 +56,10 @@ class ScriptedLM(Client):
         )  # fmt: skip
         self.requests = wire.requests
 
+    def __reduce__(self) -> tuple[Callable[..., Client], tuple[Any, ...]]:
+        """Stay here: what answers is of this process."""
+        raise TypeError("a ScriptedLM answers in its own process only")
+
     def _body(self, call: Any) -> dict[str, Any]:
         return {**super()._body(call), _REQUEST: call.request}
 

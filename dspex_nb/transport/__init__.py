@@ -1,7 +1,7 @@
 """HTTP, and the only room that knows it: a blocking and an async way to post, with shared limits and one set of errors."""
 
 from dspex_nb.transport.blocking import close_idle, get, hang_up_all, post, stream_lines
-from dspex_nb.transport.limits import Limiter, Start, asleep, limiter_of, sleep
+from dspex_nb.transport.limits import Limiter, Slot, Start, asleep, limiter_of, sleep
 from dspex_nb.transport.nonblocking import apost, astream_lines
 from dspex_nb.transport.records import Reply
 from dspex_nb.transport.redaction import basic_auth, host_of, redact, without_userinfo
@@ -9,6 +9,7 @@ from dspex_nb.transport.redaction import basic_auth, host_of, redact, without_us
 __all__ = [
     "Limiter",
     "Reply",
+    "Slot",
     "Start",
     "apost",
     "asleep",

@@ -29,6 +29,9 @@ class CacheInfo:
         unpriced_hits: Hits on answers of unknown price, which `saved_cost` leaves out.
         saved_s: Seconds not waited, None if unknown.
         faults: Damaged or foreign entries skipped, and writes that failed.
+        hits_redis: Requests served from the shared server.
+        redis: The shared server, empty without one; `redis_entries` lie on it.
+        redis_down: Why it does not answer, empty while it does.
     """
 
     hits_memory: int = 0
@@ -44,6 +47,15 @@ class CacheInfo:
     faults: int = 0
     saved_tokens: int = 0
     unpriced_hits: int = 0
+    hits_redis: int = 0
+    redis: str = ""
+    redis_entries: int = 0
+    redis_down: str = ""
+
+    @property
+    def hits(self) -> int:
+        """Requests served, from any tier."""
+        return self.hits_memory + self.hits_disk + self.hits_redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +85,11 @@ class StatusInfo:
         cache_hits: Those served from the cache.
         prompt_tokens: Tokens in.
         completion_tokens: Tokens out.
-        cost: US dollars spent, None if any price is unknown.
+        cost: US dollars paid, as far as prices are known, workers and studies included; None if none is.
+        unknown: Calls of unknown price.
+        saved: US dollars that cache hits would have cost, as far as that is known.
+        unpriced_hits: Cache hits of which it is not.
+        budget: How the budget stands, empty without one.
         version: dspex_nb's version.
         notes: Sentences on what wants attention.
     """
@@ -90,14 +106,18 @@ class StatusInfo:
     cost: float | None = 0.0
     version: str = ""
     notes: Sequence[str] = ()
+    unknown: int = 0
+    saved: float = 0.0
+    unpriced_hits: int = 0
+    budget: str = ""
 
 
 def _cache_facts(info: CacheInfo) -> list[tuple[str, str]]:
-    hits = info.hits_memory + info.hits_disk
+    hits = info.hits
     share = f" ({hits / (hits + info.misses):.0%} of {plural(hits + info.misses, 'request')})" if hits + info.misses else ""
     limit = f" of {bytes_text(info.limit_bytes)}" if info.limit_bytes else ""
     facts = [
-        ("hits", f"{count_text(hits)}{share}: {count_text(info.hits_memory)} memory, {count_text(info.hits_disk)} disk"),
+        ("hits", f"{count_text(hits)}{share}: {_by_tier(info)}"),
         ("misses", count_text(info.misses)),
         ("in memory", plural(info.memory_entries, "response")),
         ("on disk", f"{plural(info.entries, 'response')}, {bytes_text(info.size_bytes)}{limit}" if info.directory else "off"),
@@ -105,10 +125,17 @@ def _cache_facts(info: CacheInfo) -> list[tuple[str, str]]:
     return [*facts, *_cache_rest(info)]
 
 
+def _by_tier(info: CacheInfo) -> str:
+    shared = f", {count_text(info.hits_redis)} shared" if info.redis else ""
+    return f"{count_text(info.hits_memory)} memory, {count_text(info.hits_disk)} disk{shared}"
+
+
 def _cache_rest(info: CacheInfo) -> list[tuple[str, str]]:
     """Facts that belong to no tier."""
     facts = [("directory", info.directory)] if info.directory else []
-    facts += [("saved", _saved(info))] if info.hits_memory + info.hits_disk else []
+    if info.redis:
+        facts.append(("shared", f"{info.redis}{f', does not answer: {info.redis_down}' if info.redis_down else ''}"))
+    facts += [("saved", _saved(info))] if info.hits else []
     facts += [("time saved", f"{info.saved_s:,.0f} s")] if info.saved_s else []
     return (
         [*facts, ("faults", f"{count_text(info.faults)} (entries that could not be read, writes that were refused)")]
@@ -118,7 +145,7 @@ def _cache_rest(info: CacheInfo) -> list[tuple[str, str]]:
 
 
 def _saved(info: CacheInfo) -> str:
-    hits, unknown = info.hits_memory + info.hits_disk, info.unpriced_hits
+    hits, unknown = info.hits, info.unpriced_hits
     money = "unknown" if unknown >= hits else cost_text(info.saved_cost) if info.saved_cost else "nothing to pay"
     rest = f", and {plural(unknown, 'hit')} of unknown price" if 0 < unknown < hits else ""
     tokens = f"; {plural(info.saved_tokens, 'token')}" if info.saved_tokens else ""
@@ -130,22 +157,24 @@ def _cache_columns() -> list[Column]:
 
 
 def _cache_rows(info: CacheInfo) -> list[tuple[str, ...]]:
-    asked = info.hits_memory + info.hits_disk + info.misses
+    asked = info.hits + info.misses
 
     def row(name: str, count: int, *kept: str) -> tuple[str, ...]:
         return (name, count_text(count), f"{count / asked:.0%}" if asked else "", *kept)
 
     disk = (count_text(info.entries), bytes_text(info.size_bytes), bytes_text(info.limit_bytes) if info.limit_bytes else "")
+    shared = "" if info.redis_down else count_text(info.redis_entries)
     return [
         row("memory", info.hits_memory, count_text(info.memory_entries), "", ""),
         row("disk", info.hits_disk, *(disk if info.directory else ("off", "", ""))),
-        row("neither", info.misses, "", "", ""),
+        *([row("shared server", info.hits_redis, shared, "", "")] if info.redis else []),
+        row("none" if info.redis else "neither", info.misses, "", "", ""),
     ]
 
 
 def cache_html(info: CacheInfo, note: str = "") -> str:
     """Draw a cache's statistics as HTML; `note` says what was just done to it."""
-    hits = info.hits_memory + info.hits_disk
+    hits = info.hits
     share = bar(hits / (hits + info.misses)) if hits + info.misses else ""
     table = table_html(_cache_columns(), _cache_rows(info))
     return frame(heading("cache", muted(note) if note else ""), share, table, facts_html(_cache_rest(info)))
@@ -183,10 +212,19 @@ def _facts(info: StatusInfo) -> list[tuple[str, Any]]:
     facts += [(f"  {name}", value) for name, value in info.lm_facts]
     facts += [("adapter", info.adapter)] if info.adapter else []
     tokens = f"{count_text(info.prompt_tokens)} tokens in, {count_text(info.completion_tokens)} out"
-    spent = (
-        f"{plural(info.calls, 'LM call')}, {count_text(info.cache_hits)} more from cache; {tokens}; cost {cost_text(info.cost)}"
-    )
-    return [*facts, ("spent", spent)]
+    facts += [("calls", f"{plural(info.calls, 'LM call')}, {count_text(info.cache_hits)} more from cache; {tokens}")]
+    facts += [("spent", _spent(info))]
+    return [*facts, ("budget", info.budget)] if info.budget else facts
+
+
+def _spent(info: StatusInfo) -> str:
+    """Paid, saved and unknown, apart."""
+    priced, hits = info.calls - info.unknown, info.cache_hits - info.unpriced_hits
+    parts = [f"{cost_text(info.cost)} paid" if info.cost else "nothing paid" if priced or not info.calls else ""]
+    parts += [f"{cost_text(info.saved)} saved by the cache" if info.saved else "nothing saved"] if hits else []
+    parts += [f"{plural(info.unknown, 'call')} of unknown price"] if info.unknown else []
+    parts += [f"{plural(info.unpriced_hits, 'hit')} of unknown price"] if info.unpriced_hits else []
+    return ", ".join(filter(None, parts))
 
 
 def status_html(info: StatusInfo) -> str:

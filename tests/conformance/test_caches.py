@@ -25,3 +25,25 @@ class TestDisk(CacheSuite):
 class TestMemoryOverDisk(TestDisk):
     def make_cache(self, **options):
         return Cache(memory_entries=3, directory=self.folder, **options)
+
+
+class TestRedis(CacheSuite):
+    """The shared server alone: with neither memory nor files, every answer comes from it."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, shared_redis_server, tmp_path):
+        shared_redis_server.ask("FLUSHALL")
+        self.url, self.folder = shared_redis_server.url, tmp_path / "cache"
+
+    def make_cache(self, **options):
+        return Cache(memory_entries=0, redis_url=self.url, **options)
+
+
+class TestMemoryOverRedis(TestRedis):
+    def make_cache(self, **options):
+        return Cache(memory_entries=3, redis_url=self.url, **options)
+
+
+class TestAllTiers(TestRedis):
+    def make_cache(self, **options):
+        return Cache(memory_entries=3, directory=self.folder, redis_url=self.url, **options)

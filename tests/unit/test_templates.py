@@ -49,3 +49,15 @@ def test_templates_are_values_that_pickle():
     template = Template("{{ a }}")
     assert pickle.loads(pickle.dumps(template)) == template
     assert hash(template) == hash(Template("{{ a }}"))
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ 'x' * 10**10 }}", "{{ a * 10**9 }}", "{{ 10**10 * a }}", "{{ 7 ** (10 ** 9) }}", "{{ [0] * 10**9 }}"]
+)
+def test_arithmetic_that_would_hold_up_the_notebook_is_refused(text):
+    with pytest.raises((PipelineError, PipelineSyntaxError), match="more than 10,000,000"):
+        Template(text).render({"a": "abc"})
+
+
+def test_small_arithmetic_works():
+    assert Template("{{ '=' * 3 }}{{ n * 2 ** 3 }}{{ 2 * n }}").render({"n": 5}) == "===4010"

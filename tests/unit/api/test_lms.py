@@ -122,3 +122,25 @@ def test_its_address(lm, server):
     assert lm.api_base == f"http://127.0.0.1:{server.server_port}/v1"
     assert lm.model == "openai/m"
     assert dx.LM("openai/m").api_base == ""
+
+
+def test_an_lm_and_a_predictor_of_the_notebook_cross_to_a_worker_and_into_no_file(fresh, model_server):
+    import copy
+    import pickle
+
+    server = model_server(lambda body: "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]")
+    lm = dx.LM("openai/m", api_base=server.url, api_key="sk-very-secret", rpm=1000)
+    predict = dx.Predict("question -> answer", adapter="chat", lm=lm)
+
+    def ask(question):
+        return predict(question=question).answer, lm.client.settings.rpm
+
+    pool = dx.pool("apart", 1, "loky")
+    assert pool.call(ask, "Capital of France?") == ("Paris", 1000)
+    assert dx.session().ledger.calls == 1  # of a task in no run
+    with pytest.raises(TypeError, match="holds a key") as refused:
+        pickle.dumps(lm.client)
+    assert "very-secret" not in str(refused.value)
+    assert copy.deepcopy(predict).lm is lm.client
+    plain = dx.LM("openai/m", api_base=server.url, temperature=0.5)
+    assert pickle.loads(pickle.dumps(plain.client)).options == {"temperature": 0.5}

@@ -1,6 +1,7 @@
 """A run tells the texts of its LM steps while they are written, by step and field, over real HTTP."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -63,14 +64,32 @@ def test_a_call_and_a_run_share_their_answers_and_a_quiet_run_tells_nothing(pipe
     assert told(quiet.events) == {}
 
 
-def test_a_stream_that_breaks_is_withdrawn_and_the_answer_asked_for_plainly(fresh, bad):
-    whole = bad.http(200, {"choices": [{"message": {"role": "assistant", "content": "".join(PARTS)}}], "usage": {}})
-    with bad.BadServer(bad.cut_stream(PARTS[0]), whole) as server:
+def test_a_stream_that_breaks_is_withdrawn_and_asked_for_again(fresh, bad, monkeypatch):
+    monkeypatch.setattr("dspex_nb.clients.retries.BASE_S", 0.01)
+    with bad.BadServer(bad.cut_stream(PARTS[0]), bad.whole_stream("".join(PARTS))) as server:
         dx.configure(lm=dx.LM("openai/stub", api_base=server.url, api_key="sk-x"), adapter="chat")
         run = dx.Pipeline("one", ask=dx.predict("question -> answer")).run(question="q")
         assert run.result().answer == "Paris it is"
-        assert [event.withdrawn for event in run.events if isinstance(event, TokenReceived)][-1]
+        assert told(run.events) == {("ask", "answer"): "Paris it is"}
+        assert any(event.withdrawn for event in run.events if isinstance(event, TokenReceived))
         assert len(server.requests) == 2
+
+
+def test_identical_steps_at_once_are_sent_once_and_each_tells_its_answer(fresh, chat_server):
+    answered = chat_server.answer
+
+    def slowly(body):
+        time.sleep(0.3)
+        return answered(body)
+
+    chat_server.answer = slowly
+    dx.configure(lm=dx.LM("openai/stub", api_base=chat_server.url, api_key="sk-x"), adapter="chat")
+    run = dx.Pipeline("two", a=dx.predict("question -> x"), b=dx.parallel(dx.predict("question -> x"))).run(question="q")
+    result = run.result()
+    assert len(chat_server.bodies) == 1
+    texts = told(run.events)
+    assert len(texts) == 2
+    assert set(texts.values()) == {result.x}
 
 
 def test_a_server_that_refuses_streams_is_asked_plainly(fresh, bad):

@@ -275,6 +275,36 @@ def test_async_cells_scripts_and_threads(fresh):
     assert len({event.run_id for event in told}) == 1
 
 
+@pytest.mark.parametrize("kind", ["thread", "loky"])
+def test_items_of_a_generator_in_a_pool_come_as_they_are_yielded(kind, tmp_path):
+    go = tmp_path / "go"
+
+    def numbers(n, go):
+        import time
+
+        yield 0
+        while not go.exists():  # the first item is told before the second is made
+            time.sleep(0.01)
+        yield from range(1, n)
+
+    async def slowly(n, go):
+        for at in range(n):
+            yield -at
+
+    pools = Pools()
+    pools.create("side", 1, kind)
+    scope = Scope("run", Bus(keep=1000))
+    scope.bus.subscribe(lambda event: go.touch() if event.kind == "item" else None)
+    try:
+        body = "n: int\ngo: Any\na = native(f, n=n, go=go, pool='side')\nb = native(g, n=n, go=go, pool='side')"
+        done = run(body, {"f": numbers, "g": slowly}, Session(pools=pools), scope, n=600, go=go)
+        assert done.outputs == {"a": list(range(600)), "b": [-at for at in range(600)]}
+        items = [event for event in scope.bus.recent if event.kind == "item" and event.step == "a"]
+        assert [event.index for event in items][-3:] == [597, 598, 599]
+    finally:
+        pools.close()
+
+
 def test_steps_of_every_kind_run_in_the_pool_they_name():
     at_once, most, lock = 0, 0, threading.Lock()
 
@@ -312,6 +342,111 @@ d = predict("b -> y", pool="side", timeout_s=0.001, on_error="skip")
         assert side.stats().done >= 6
     finally:
         pools.close()
+
+
+def test_a_stopped_generator_in_a_process_ends_with_it():
+    def endless(x):
+        import time
+
+        while True:
+            time.sleep(0.01)
+            yield x
+
+    pools = Pools()
+    pool = pools.create("apart", 1, "loky")
+    pool.warm()
+    scope = Scope("run", Bus(keep=10))
+    scope.bus.subscribe(lambda event: scope.cancel.cancel() if event.kind == "item" and event.index == 3 else None)
+    try:
+        with pytest.raises(Cancelled):
+            run("x: int\na = native(f, x=x, pool='apart')", {"f": endless}, Session(pools=pools), scope, x=1)
+        assert pool.stats().broken_off == 1
+    finally:
+        pools.close()
+
+
+def test_a_generator_that_fails_in_a_process_fails_its_step():
+    def bad(x):
+        yield x
+        raise ValueError("no luck")
+
+    pools = Pools()
+    pools.create("apart", 1, "loky")
+    scope = Scope("run", Bus(keep=100))
+    try:
+        with pytest.raises(StepError, match="no luck"):
+            run("x: int\na = native(f, x=x, pool='apart')", {"f": bad}, Session(pools=pools), scope, x=7)
+        assert [event.item for event in scope.bus.recent if event.kind == "item"] == [7]
+    finally:
+        pools.close()
+
+
+# What a function step asks of a model
+
+
+def asks(question):
+    import dspex_nb as dx
+
+    return dx.Predict("question -> answer", adapter="chat")(question=question).answer
+
+
+ANSWER = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
+
+
+@pytest.mark.parametrize("options", [{}, {"pool": "side"}, {"pool": "modules"}, {"timeout_s": 30}], ids=str)
+def test_what_a_function_asks_lands_in_its_run_and_follows_the_context(fresh, model_server, options):
+    """`modules` is a pool of processes made at first use: nobody called `dx.pool` for it."""
+    import dspex_nb as dx
+
+    server, other = model_server(lambda body: "wrong"), model_server(lambda body: ANSWER)
+    dx.configure(lm=dx.LM("openai/m", api_base=server.url, api_key="sk-x"))
+    if options.get("pool") == "side":
+        dx.pool("side", 1, "thread")
+    pipe = dx.Pipeline("p", a=dx.native(asks, **options))
+    told = []
+    with dx.context(lm=dx.LM("openai/m", api_base=other.url, api_key="sk-y")):
+        assert pipe(question="Capital of France?", on_progress=told.append).a == "Paris"
+    called = [event for event in told if event.kind == "lm_called"]
+    assert [(event.step, event.run_id) for event in called] == [("a", told[0].run_id)]
+    assert not server.bodies
+    assert dx.session().ledger.calls == 1
+
+
+def test_a_stop_reaches_what_a_function_in_a_thread_asks(fresh, model_server):
+    import dspex_nb as dx
+
+    began, left = threading.Event(), []
+    server = model_server(lambda body: began.set() or time.sleep(5) or ANSWER)
+    dx.configure(lm=dx.LM("openai/m", api_base=server.url, api_key="sk-x", num_retries=0))
+
+    def asking(question):
+        try:
+            return asks(question)
+        except BaseException as error:
+            left.append(type(error))
+            raise
+
+    dx.pool("side", 1, "thread")
+    pipe = dx.Pipeline("p", a=dx.native(asking, pool="side"))
+    started = pipe.run(question="Capital of France?")
+    assert began.wait(20)
+    started.cancel()
+    with pytest.raises(Cancelled):
+        started.result()
+    deadline = time.monotonic() + 3
+    while not left and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == [Cancelled]
+
+
+def test_a_pipeline_called_in_a_step_has_a_run_of_its_own_and_the_same_stop(fresh):
+    import dspex_nb as dx
+
+    inner = dx.Pipeline("inner", a=lambda x: x + 1)
+    told = []
+    outer = dx.Pipeline("outer", a=lambda x: inner(x=x).a)
+    assert outer(x=1, on_progress=told.append).a == 2
+    assert len([event for event in told if event.kind == "step_started" and event.run_id == told[0].run_id]) == 1
 
 
 def test_a_time_limit_in_a_pool_names_the_function():

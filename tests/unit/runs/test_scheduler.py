@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import dspex_nb as dx
 from dspex_nb.ambient import Session
 from dspex_nb.cache import Cache
 from dspex_nb.errors import (
@@ -130,6 +131,41 @@ def test_when_skips():
     assert skipped.step_results["y"].status == "skipped"
     assert [e.status for e in within.bus.recent] == ["skipped", "skipped"]
     assert run(body, {"add": add}, x=6).outputs == {"z": 8}
+
+
+BRANCHES = "x: int\nlow = native(add, a=x, when=x < 5)\nhigh = native(add, a=x, b=100, when=x >= 5)\n"
+
+
+@pytest.mark.parametrize(("x", "expected"), [(1, "2/-"), (7, "-/107")])
+def test_branches_are_joined_by_a_step_whose_parameters_have_defaults(x, expected):
+    def join(low="-", high="-"):
+        return f"{low}/{high}"
+
+    assert run(f"{BRANCHES}z = native(join)", {"add": add, "join": join}, x=x).outputs == {"z": expected}
+    needs_one = f"{BRANCHES}z = native(lambda low, high=0: low)"
+    assert run(needs_one, {"add": add}, x=x).outputs["z"] == (2 if x == 1 else None)
+
+
+def test_an_optional_input_of_a_signature_takes_its_default_where_a_branch_was_skipped():
+    class Sign(dx.Signature):
+        low: int = dx.InputField()
+        high: int = dx.InputField(default=-3)
+        answer: str = dx.OutputField()
+
+    lm = ScriptedLM(lambda request: "[[ ## answer ## ]]\nfine\n\n[[ ## completed ## ]]")
+    session = Session(lm=lm, adapter="chat")
+    assert run(f"{BRANCHES}z = predict(Sign)", {"add": add, "Sign": Sign}, session, x=1).outputs["answer"] == "fine"
+    assert "[[ ## high ## ]]\n-3" in lm.requests[0].messages[-1]["content"]
+    assert run(f"{BRANCHES}z = predict(Sign)", {"add": add, "Sign": Sign}, session, x=7).outputs["answer"] is None
+
+
+def test_a_failed_step_that_was_tried_again_says_so_and_is_not_told_to_try_again():
+    with pytest.raises(StepError, match=r"no luck.*the last of 3 attempts") as caught:
+        run("x: int\ny = native(fail, a=x, retry=2, backoff=0.001)", {"fail": fail}, x=1)
+    assert "retry=" not in caught.value.hint
+    with pytest.raises(StepError) as caught:
+        run("x: int\ny = native(fail, a=x)", {"fail": fail}, x=1)
+    assert "retry=1" in caught.value.hint
 
 
 def test_over_maps_a_list_field():

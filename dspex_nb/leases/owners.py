@@ -1,4 +1,4 @@
-"""Who runs a run: a process named by its id and its start time, so that a recycled id is not taken for it."""
+"""Who holds something: a process named by its id and its start time, so that a recycled id is not taken for it."""
 
 from __future__ import annotations
 
