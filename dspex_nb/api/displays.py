@@ -80,7 +80,7 @@ class Watch:
         on_progress: Called with each event of the run.
         actions: Names of the view's buttons to what they do.
         figure: A second display below: a figure's mime bundle, or None while there is nothing to draw.
-        inputs: Names of the view's fields and rows to what takes their value.
+        choose: Takes what a reader chose, as an action and its value.
         still: Draws the view for the saved notebook, where that is another one.
     """
 
@@ -95,7 +95,7 @@ class Watch:
         on_progress: Callable[[Event], None] | None = None,
         actions: Mapping[str, Callable[[], object]] | None = None,
         figure: Figure | None = None,
-        inputs: Mapping[str, Callable[[str], object]] | None = None,
+        choose: Callable[[str, str], object] | None = None,
         still: Callable[[], str] | None = None,
     ) -> None:
         self._scope, self._state, self._on_progress = scope, state, on_progress
@@ -104,7 +104,7 @@ class Watch:
         if live and in_notebook():
             from dspex_nb.widgets import LiveView
 
-            self._view = LiveView(html, text, actions=actions, figure=figure, inputs=inputs, still=still)
+            self._view = LiveView(html, text, actions=actions, figure=figure, choose=choose, still=still)
 
     @property
     def live(self) -> bool:

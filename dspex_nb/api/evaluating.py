@@ -314,7 +314,7 @@ class _Live:
         self._state = ProgressState(run_id=scope.run_id, title=job.name, total=self._total)
         self.watch = Watch(
             scope, self._state, self._html, self._text, on_progress=job.on_progress, actions={"cancel": scope.cancel.cancel},
-            figure=lambda: labels_bundle(self.evaluation.info()) if self.evaluation else None, inputs=self.table.inputs,
+            figure=lambda: labels_bundle(self.evaluation.info()) if self.evaluation else None, choose=self.table.choose,
             still=lambda: evaluation_html(self.evaluation.info()) if self.evaluation else progress_html(self._progress()),
         )  # fmt: skip
 

@@ -239,7 +239,7 @@ class Evaluation(ShownOnce):
         table = ExampleTable([metric.name for metric in info.metrics], info.examples)
         with Watch(
             Scope(self.id, Bus(keep=0)), None, lambda: evaluation_live_html(info, table), lambda: evaluation_text(info),
-            figure=lambda: labels_bundle(info), inputs=table.inputs, still=lambda: evaluation_html(info),
+            figure=lambda: labels_bundle(info), choose=table.choose, still=lambda: evaluation_html(info),
         ):  # fmt: skip
             pass
 

@@ -45,10 +45,11 @@ class StudyPlan:
     """What to optimize, with what, on what. Rows are dicts or `dspy.Example`s.
 
     Attributes:
-        program: A `ProgramRecipe` or a `dspy.Module`.
+        program: A `ProgramRecipe`, a `dspy.Module`, or a list of them for an optimizer that takes several.
         inputs: Names of the input columns; read from the program if empty.
         adapter: An adapter's name or adapter, None for the client's default.
         n_jobs: Threads of each evaluation.
+        accelerate: Serve its predictors natively where that gives the same.
     """
 
     program: Any
@@ -61,6 +62,7 @@ class StudyPlan:
     adapter: Any = None
     seed: int = 0
     n_jobs: int = 4
+    accelerate: bool = False
 
 
 def recipe_of(program: Any) -> ProgramRecipe:

@@ -50,6 +50,12 @@ class MemoryTier:
                 self._saved_cost += cost
         return hit
 
+    def peek(self, key: str) -> Mapping[str, Any] | None:
+        """Return the value, or None if absent or expired; counts nothing and changes no order."""
+        with self._lock:
+            found = self._entries.get(key)
+        return None if found is None or (found[1] is not None and found[1] <= time.time()) else found[0].value
+
     def put(self, key: str, value: Mapping[str, Any], expires: float | None) -> None:
         """Keep a value until `expires` (seconds since the epoch, None for ever)."""
         if self.limit <= 0:

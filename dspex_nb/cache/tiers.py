@@ -123,6 +123,14 @@ class Cache:
             self._saved += Savings.of(value)
         return Hit(value, "redis")
 
+    def peek(self, key: str) -> Mapping[str, Any] | None:
+        """Return the value kept under `key`, or None; for looking at it: no use is counted, nothing is said to be saved."""
+        kept = self._memory.peek(key)
+        if kept is not None:
+            return kept
+        found = self._on_disk(lambda store: store.load(key), "read")
+        return found[0] if found is not None and isinstance(found[0], dict) else None
+
     def put(self, key: str, value: Mapping[str, Any], ttl_s: float | None = None) -> None:
         """Keep a JSON-able value; it is on disk and on the shared server when this returns, unless they refused."""
         ttl_s = self.ttl_s if ttl_s is None else ttl_s

@@ -8,7 +8,7 @@ from typing import Any
 
 from dspex_nb.cache import Hit
 from dspex_nb.clients.dialects import RAW
-from dspex_nb.messages import Delta, Output, Response, Usage
+from dspex_nb.messages import Delta, Message, Output, Response, Usage
 
 Price = Callable[[Usage, Mapping[str, Any]], float | None]
 """What an answer cost, by what it used and the rest of what it says; None if unknown."""
@@ -57,9 +57,14 @@ def _output(choice: Mapping[str, Any]) -> Output:
     )
 
 
-def to_record(response: Response) -> dict[str, Any]:
-    """Return what the cache keeps of a response: no request, no headers, nothing secret."""
+def to_record(response: Response, messages: Sequence[Message] = ()) -> dict[str, Any]:
+    """Return what the cache keeps of a response: no headers, nothing secret; of the request only `messages`, if given.
+
+    A study's dashboard shows them. Pictures and sounds are left out: they are large, and it does not show them.
+    """
+    kept = [message for message in messages if isinstance(message.get("content"), str)]
     return {
+        **({"messages": kept} if kept else {}),
         "outputs": [
             {"text": o.text, "tool_calls": list(o.tool_calls), "finish_reason": o.finish_reason, "reasoning": o.reasoning}
             for o in response.outputs
@@ -151,7 +156,8 @@ class Gathered:
 
 def as_shared(response: Response) -> Response:
     """Return the same answer for one who waited for another's request: nothing was sent for it."""
-    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={}, elapsed_s=0.0, saved=response.cost)
+    saved = response.cost if response.cached is None else response.saved
+    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={}, elapsed_s=0.0, saved=saved)
 
 
 def merged(responses: Sequence[Response]) -> Response:

@@ -31,6 +31,7 @@ from dspex_nb.errors import (
     LMInvalidResponseError,
     LMNotConfiguredError,
     LMRateLimitError,
+    NotSent,
 )
 from dspex_nb.events import LMCalled
 from dspex_nb.leases import Account, account_of, book_at
@@ -59,13 +60,17 @@ class Hearer(Protocol):
 
 @dataclass(slots=True)  # not frozen: that would triple what making one costs, at every call
 class _Call:
-    """One request on its way: merged with the client's options, with its key, and the cache if it may be used."""
+    """One request on its way: merged with the client's options, with its key, and the cache if it may be used.
+
+    A study's call keeps its prompt beside the answer, for its dashboard to show.
+    """
 
     request: Request
     key: str
     cache: Cache | None
     ttl_s: float | None
     started: float
+    keeps_prompt: bool = False
 
 
 class Client:
@@ -133,7 +138,7 @@ class Client:
         """
         if self._must_split(request):
             return merged([self.complete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
-        call = self._call(request, cache, ttl_s)
+        call = self._call(request, cache, ttl_s, scope)
         try:
             scope.cancel.check()
             response = self._from_cache(call) or self._through_flight(call, scope, hearer)
@@ -148,7 +153,7 @@ class Client:
         """Ask on the running loop; otherwise as `complete`."""
         if self._must_split(request):
             return merged([await self.acomplete(one, scope=scope, cache=cache, ttl_s=ttl_s) for one in self._split(request)])
-        call = self._call(request, cache, ttl_s)
+        call = self._call(request, cache, ttl_s, scope)
         try:
             scope.cancel.check()
             response = self._from_cache(call, local=True) or await self._athrough_flight(call, scope)
@@ -172,7 +177,7 @@ class Client:
 
     def deltas(self, request: Request, *, scope: Scope, cache: Cache | None = None) -> Generator[Delta | Response, None, None]:
         """Ask and yield text and reasoning as they come, last the whole response. Leaving the iterator closes the socket."""
-        call = self._call(request, cache, None)
+        call = self._call(request, cache, None, scope)
         try:
             scope.cancel.check()
             response = self._from_cache(call)
@@ -204,7 +209,7 @@ class Client:
         self, request: Request, *, scope: Scope, cache: Cache | None = None
     ) -> AsyncGenerator[Delta | Response, None]:
         """Ask and yield on the running loop; otherwise as `deltas`."""
-        call = self._call(request, cache, None)
+        call = self._call(request, cache, None, scope)
         try:
             scope.cancel.check()
             response = self._from_cache(call)
@@ -290,14 +295,14 @@ class Client:
 
     # One call, step by step
 
-    def _call(self, request: Request, cache: Cache | None, ttl_s: float | None) -> _Call:
+    def _call(self, request: Request, cache: Cache | None, ttl_s: float | None, scope: Scope) -> _Call:
         started = time.perf_counter()
         wanted, own_ttl_s = request.options.get("cache"), request.options.get("ttl_s")
         request = self._merged(request)
         usable = cache if (self.settings.cache if wanted is None else wanted) else None
         ttl_s = _checked_ttl(own_ttl_s) if own_ttl_s is not None else ttl_s
         key = request_key(self.identity, request) if usable is not None else ""  # kept nowhere, found nowhere
-        return _Call(request, key, usable, self.settings.ttl_s if ttl_s is None else ttl_s, started)
+        return _Call(request, key, usable, self.settings.ttl_s if ttl_s is None else ttl_s, started, scope.trial is not None)
 
     def _merged(self, request: Request) -> Request:
         if not self.options and not request.options:
@@ -400,6 +405,8 @@ class Client:
         raise AssertionError("unreachable")
 
     def _ask(self, call: _Call, scope: Scope, hearer: Hearer | None = None) -> Response:
+        if scope.admit is not None:
+            scope.admit()
         body = self._body(call)
         for attempt in itertools.count():
             try:
@@ -427,6 +434,8 @@ class Client:
             return self._answered(start, self._gathered(gathered))
 
     async def _aask(self, call: _Call, scope: Scope) -> Response:
+        if scope.admit is not None:
+            scope.admit()
         body = self._body(call)
         for attempt in itertools.count():
             try:
@@ -529,7 +538,7 @@ class Client:
 
     def _keep(self, call: _Call, response: Response) -> Response:
         if call.cache is not None:
-            call.cache.put(call.key, to_record(response), call.ttl_s)
+            call.cache.put(call.key, to_record(response, call.request.messages if call.keeps_prompt else ()), call.ttl_s)
         return response
 
     def _land(self, call: _Call, flight: Flight, response: Response | None, error: BaseException | None = None) -> None:
@@ -542,6 +551,8 @@ class Client:
         return self._flights
 
     def _publish(self, call: _Call, scope: Scope, response: Response | None, error: BaseException | None = None) -> Response:
+        if isinstance(error, NotSent):  # no call, so none is counted
+            return Response(())
         elapsed_s = time.perf_counter() - call.started
         usage = response.usage if response else Usage()
         said = f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None
@@ -552,8 +563,7 @@ class Client:
                 run_id=scope.run_id, model=self.model, key=call.key, step=scope.step, trial=scope.trial,
                 cached=response.cached if response else None, prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens, cost=response.cost if response else None, elapsed_s=elapsed_s,
-                saved=response.saved if response else 0.0,
-                error=said,
+                saved=response.saved if response else 0.0, index=scope.index, error=said,
             )
         )  # fmt: skip
         if response is None:
@@ -561,7 +571,14 @@ class Client:
         if response.elapsed_s:  # from the cache, made a moment ago
             return response
         return Response(
-            response.outputs, response.usage, response.model, response.cost, response.cached, response.raw, elapsed_s
+            response.outputs,
+            response.usage,
+            response.model,
+            response.cost,
+            response.cached,
+            response.raw,
+            elapsed_s,
+            response.saved,
         )  # not `replace`, which takes three times as long
 
     def _must_split(self, request: Request) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 from dspex_nb.events.records import Event, LMCalled
 
@@ -50,15 +49,3 @@ class Ledger:
     def __repr__(self) -> str:
         unknown = f", {self.unknown} calls of unknown price" if self.unknown else ""
         return f"<Ledger {self.calls} calls paid ${self.cost:.4g}{unknown}; {self.cache_hits} hits saved ${self.saved:.4g}>"
-
-
-def watch_budget(limit: float, stop: Callable[[], object]) -> Callable[[Event], None]:
-    """Return a subscriber that calls `stop` once the known cost of the calls it sees passes `limit` US dollars."""
-    ledger = Ledger()
-
-    def take(event: Event) -> None:
-        ledger.take(event)
-        if ledger.cost > limit:
-            stop()
-
-    return take

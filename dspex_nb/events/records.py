@@ -93,7 +93,11 @@ class ItemYielded(Event):
 class LMCalled(Event):
     """An LM call ended. `key` is the cache key; the response itself is stored once, in the cache.
 
-    `saved` is what a hit would have cost, None where that is unknown.
+    Attributes:
+        trial: The study's trial that it served, None outside every trial; `index` the example, as in `RowScored`.
+        cached: The tier that answered, None if a request was sent.
+        cost: US dollars, None where the price is unknown.
+        saved: US dollars that a hit would have cost, None where that is unknown.
     """
 
     kind: ClassVar[str] = "lm_called"
@@ -101,6 +105,7 @@ class LMCalled(Event):
     key: str = ""
     step: str = ""
     trial: int | None = None
+    index: int | None = None
     cached: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -146,7 +151,10 @@ class LogWritten(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialStarted(Event):
-    """An optimizer began to score candidate `trial` (counted from 0)."""
+    """An optimizer began to score candidate `trial` (counted from 0).
+
+    `info` says what it is: `kind`, `parent`, `examples`, `label`, `demos`, `instructions`, `predictors`, `params`.
+    """
 
     kind: ClassVar[str] = "trial_started"
     trial: int
@@ -155,26 +163,31 @@ class TrialStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialEnded(Event):
-    """Candidate `trial` was scored. `score` is in 0 to 1; `info` holds its demos, instructions and counts."""
+    """Candidate `trial` was scored, or its scoring failed. `score` is in 0 to 1; `info` adds to what `TrialStarted` said."""
 
     kind: ClassVar[str] = "trial_ended"
     trial: int
-    score: float
-    best: float
+    score: float | None
+    best: float | None
     examples: int = 0
     elapsed_s: float = 0.0
+    status: str = "done"
     info: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowScored(Event):
-    """Example `index` of an evaluation was scored; `scores` maps each metric's name to its value."""
+    """Example `index` of an evaluation or of a study's trial was scored; `scores` maps each metric's name to its value.
+
+    In a study the examples of the validation set come first, then those of the training set that are not in it.
+    """
 
     kind: ClassVar[str] = "row_scored"
     index: int
     scores: dict[str, float]
     error: str | None = None
     elapsed_s: float = 0.0
+    trial: int | None = None
 
 
 _KINDS: dict[str, type[Event]] = {

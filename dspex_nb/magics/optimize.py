@@ -19,10 +19,11 @@ USAGE = Usage(
         Option("metric", "a name (f1, exact_match:field) or your function", "METRIC"),
         Option("trainset", "a variable or a file", "DATA"),
         Option("valset", "a variable or a file", "DATA"),
-        Option("budget", "stop after this cost in US dollars", "'$0.50'"),
+        Option("budget", "stop before it is passed: dollars, calls, tokens or minutes", "'500 calls'"),
         Option("seed", "random seed, 0 if not given", "N"),
         Option("n-jobs", "LM calls in flight", "N"),
         Option("name", "title of the study", "TEXT"),
+        Option("accelerate", "serve its predictors natively where that gives the same"),
         Option("wait", "return when the study has ended"),
     ),
     "study = %optimize triage --optimizer BootstrapFewShotWithRandomSearch --metric exact_match:desk"
@@ -38,13 +39,13 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
         print(USAGE.help_text())  # noqa: T201 - help is asked for
         return None
     given, metric = merged(USAGE, given, cell, shell)
-    if given.get("trainset") is None:
-        raise MagicUsageError("%optimize needs --trainset", hint=f"write e.g. {USAGE.example}")
     optimizer = given.get("optimizer", "MIPROv2")
+    if given.get("trainset") is None and optimizer != "Ensemble":
+        raise MagicUsageError("%optimize needs --trainset", hint=f"write e.g. {USAGE.example}")
     options = {name: literal(value) if isinstance(value, str) else value for name, value in given.extra.items()}
     known = api.optimizer_options(optimizer)
     for name in options:
-        if name not in known:
+        if name not in known and optimizer != "BetterTogether":  # which takes any name for an optimizer that it chains
             raise unknown_option(
                 "%optimize", name.replace("_", "-"), [*(o.name for o in USAGE.options), *(k.replace("_", "-") for k in known)]
             )
@@ -54,12 +55,13 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
         lookup(given.words[0], shell.user_ns, "the program"),
         optimizer=optimizer,
         metric=metric,
-        trainset=lookup_data(given.get("trainset"), shell.user_ns, "--trainset"),
+        trainset=lookup_data(given.get("trainset"), shell.user_ns, "--trainset") if given.get("trainset") is not None else None,
         valset=lookup_data(given.get("valset"), shell.user_ns, "--valset") if given.get("valset") is not None else None,
         budget=given.get("budget"),
         seed=given.number("seed") or 0,
         n_jobs=given.number("n_jobs") or None,
         name=given.get("name") or given.words[0],
+        accelerate=bool(given.get("accelerate")),
         **options,
     )
     study.show_once()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from dspex_nb.bridge import StudyPlan
 from dspex_nb.errors import StudyError, WorkerDiedError
-from dspex_nb.events import Bus, Event, RunEnded
+from dspex_nb.events import Bus, Event, RunEnded, RunStarted
 from dspex_nb.pools.child import ChildProcess, describe_exit
 from dspex_nb.runs.study_task import LOG, TASK, read_best
-from dspex_nb.store import RunRow, Store
+from dspex_nb.store import CallRow, ExampleRow, LMUsage, RunRow, Store, TrialRow
 
 _POLL_S = 0.25
 _STOP_GRACE_S = 5.0
@@ -29,6 +31,7 @@ class StudyResult:
         trials: Candidates whose scoring ended.
         lm_calls: Requests sent; `cache_hits` were served without one.
         error: What failed and the next act, None otherwise.
+        reason: Why it was stopped, where no one asked for it: what of its budget is used up.
     """
 
     status: str
@@ -41,24 +44,73 @@ class StudyResult:
     completion_tokens: int
     elapsed_s: float
     error: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What a study took of the LM so far, over all its resumptions.
+
+    Attributes:
+        paid: US dollars of the calls whose price is known; `unknown_calls` is how many have none.
+        saved: US dollars that cache hits would have cost, as far as that is known; `unknown_hits` are the others.
+        calls: Requests sent, failed ones among them; `cache_hits` were served without one.
+    """
+
+    paid: float
+    unknown_calls: int
+    saved: float
+    unknown_hits: int
+    calls: int
+    cache_hits: int
+    prompt_tokens: int
+    completion_tokens: int
+
+    @classmethod
+    def of(cls, usage: LMUsage) -> Self:
+        """Return a run's usage as what was paid, saved, and unknown."""
+        return cls(
+            usage.cost or 0.0, usage.unpriced, usage.saved_cost, usage.unpriced_hits, usage.calls + usage.errors,
+            usage.cache_hits, usage.prompt_tokens, usage.completion_tokens,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        paid = f"paid ${self.paid:.4g} for {self.calls:,} calls"
+        saved = f"saved ${self.saved:.4g} by {self.cache_hits:,} cache hits"
+        unknown = f"price unknown of {self.unknown_calls:,} calls and {self.unknown_hits:,} hits"
+        return ", ".join([paid, saved, *([unknown] if self.unknown_calls or self.unknown_hits else [])])
 
 
 class Study:
     """A study by its id. Made by `start_study` and `load_study`.
+
+    Attributes:
+        plan: What it does, where it was started or resumed by this kernel.
+        fault: What keeps its records from the disk, empty if nothing does.
 
     Its events are those of run `id` in the store; they are republished on `bus` a quarter of a second after they happen.
     """
 
     def __init__(self, run_id: str, *, store: Store, bus: Bus | None = None, child: ChildProcess | None = None) -> None:
         self.id = run_id
+        self.plan: StudyPlan | None = None
+        self.fault = ""
         self._store, self._bus, self._child = store, bus or Bus(keep=0), child
         self._paused = self._stopping = False
         self._over = threading.Event()
+        self._seen = 0
         store.written_elsewhere(run_id)
+        self._watch_over(child)
+
+    def _watch_over(self, child: ChildProcess | None) -> None:
+        self._child = child
+        self._paused = self._stopping = False
         if child is not None:
             child.on_exit(self._on_exit)
+            child.on_message(self._on_message)
         if self._row().status == "running":
-            threading.Thread(target=self._follow, name=f"dspex-study-{run_id}", daemon=True).start()
+            self._over.clear()
+            threading.Thread(target=self._follow, name=f"dspex-study-{self.id}", daemon=True).start()
         else:
             self._over.set()
 
@@ -69,6 +121,11 @@ class Study:
     def name(self) -> str:
         """Optimizer and program."""
         return self._row().name
+
+    @property
+    def store(self) -> Store:
+        """Where its rows are."""
+        return self._store
 
     @property
     def info(self) -> dict[str, Any]:
@@ -104,26 +161,47 @@ class Study:
         return score
 
     @property
+    def best_trial(self) -> int | None:
+        """The number of the best program's trial."""
+        trial: int | None = read_best(self.folder)["trial"]
+        return trial
+
+    @property
     def trials(self) -> Any:
-        """A DataFrame, a row a scored candidate."""
+        """A DataFrame, a row a scored candidate, those under way left out."""
         import pandas as pd
 
-        columns = ["trial", "kind", "label", "score", "best", "demos", "examples", "errors", "elapsed_s", "instructions"]
+        told = ("label", "demos", "instructions", "params")
+        columns = [*_TRIAL_COLUMNS[:2], *told[:1], *_TRIAL_COLUMNS[2:], *told[1:]]
         rows = [
-            {
-                **{key: trial.info.get(key) for key in ("kind", "label", "demos", "instructions")},
-                "errors": trial.info.get("errors", 0),
-                **{key: getattr(trial, key) for key in ("trial", "score", "best", "examples", "elapsed_s")},
-            }
+            {**{key: trial.info.get(key) for key in told}, **{key: getattr(trial, key) for key in _TRIAL_COLUMNS}}
             for trial in self._store.trials(self.id)
+            if trial.status in ("done", "failed")
         ]
         return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def spend(self) -> Spend:
+        """What it paid, what the cache saved, and what of both has no known price."""
+        return Spend.of(self._store.usage(self.id))
+
+    def trial_rows(self, since: int = 0) -> list[TrialRow]:
+        """Return its trials as the store has them, those that changed after `since`."""
+        return self._store.trials(self.id, since)
+
+    def example_rows(self, since: int = 0, trial: int | None = None) -> list[ExampleRow]:
+        """Return its scored examples, those after `since`, or of one trial."""
+        return self._store.examples(self.id, since, trial)
+
+    def call_rows(self, since: int = 0, trial: int | None = None, limit: int | None = None) -> list[CallRow]:
+        """Return its LM calls, those after `since`, or of one trial."""
+        return self._store.calls(self.id, since, trial, limit)
 
     @property
     def result(self) -> StudyResult:
         """How it stands; final once `status` is."""
         row, usage = self._row(), self._store.usage(self.id)
-        trials = self._store.trials(self.id)
+        trials = [trial for trial in self._store.trials(self.id) if trial.score is not None]
         start = next((trial.score for trial in trials if trial.info.get("kind") == "start"), None)
         return StudyResult(
             status=self.status,
@@ -135,7 +213,8 @@ class Study:
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             elapsed_s=(row.ended or time.time()) - row.started,
-            error=row.error,
+            error=row.error or self.fault or None,
+            reason=str(row.result.get("reason") or "") if row.status != "running" else "",
         )
 
     def events(self, since: int = 0) -> list[tuple[int, Event]]:
@@ -158,15 +237,26 @@ class Study:
             self._paused = True
 
     def resume(self) -> None:
-        """Go on after `pause`.
+        """Go on after `pause`; `studies.resume_study` starts one that has ended again.
 
         Raises:
-            StudyError: It has ended; a new study with the same data is served from the cache as far as this one came.
+            StudyError: It has ended.
         """
         if self._row().status != "running":
-            raise StudyError(f"study {self.id} is {self.status}", hint="start it again: answers it received come from the cache")
+            raise StudyError(f"study {self.id} is {self.status}", hint="resume it with its program: study.resume(program=…)")
         self._send(self._mine("resume"), "resume")
         self._paused = False
+
+    def settle(self) -> None:
+        """Wait for the end of the process that ran it: what it still has to say must not meet its successor."""
+        child = self._child
+        if child is not None and child.wait(_STOP_GRACE_S) is None:
+            child.kill()
+
+    def begin_again(self, plan: StudyPlan, child: ChildProcess) -> None:
+        """Watch over a new process that goes on with it."""
+        self.plan = plan
+        self._watch_over(child)
 
     def wait(self, timeout_s: float | None = None) -> StudyResult:
         """Wait for its end; interrupting the wait leaves the study running.
@@ -200,22 +290,24 @@ class Study:
             child.kill()
 
     def _follow(self) -> None:
-        """Republish what the study's process writes, until its end."""
-        seen = 0
+        """Republish what the study's process writes, until its end; a resumed study's earlier events were published then."""
         while True:
             try:
-                found = self._store.events(self.id, seen)
+                found = self._store.events(self.id, self._seen)
             except Exception:  # noqa: BLE001 - a store closed or busy: the study does not depend on this
                 found = []
             for seq, event in found:
-                seen = seq
+                self._seen = seq
                 self._bus.publish(event)
-            if any(isinstance(event, RunEnded) for _, event in found):
+            if found and _has_ended(event for _, event in found):
                 self._over.set()
                 return
             if self._child is None and not found:
                 self._store.mark_interrupted()
             time.sleep(_POLL_S)
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        self.fault = str(message.get("fault", self.fault))
 
     def _on_exit(self, code: int) -> None:
         """Write the end of a process that could not do it itself."""
@@ -232,3 +324,14 @@ class Study:
         self._store.append([end])
         self._store.flush()
         (self.folder / TASK).unlink(missing_ok=True)
+
+
+_TRIAL_COLUMNS = (
+    "trial", "kind", "score", "best", "examples", "errors", "elapsed_s", "parent", "calls", "cache_hits", "cost", "status",
+)  # fmt: skip
+
+
+def _has_ended(events: Iterable[Event]) -> bool:
+    """Say whether the last that was told of starts and ends is an end: a resumed study has earlier ones."""
+    last = [event for event in events if isinstance(event, RunStarted | RunEnded)][-1:]
+    return bool(last) and isinstance(last[0], RunEnded)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dspex_nb.bridge import StudyPlan
 from dspex_nb.errors import StudyError
+from dspex_nb.runs.budgets import Budget
 
-TASK, BEST, LOG = "task.pkl", "best.json", "log.txt"
+TASK, BEST, LOG, START, KEPT = "task.pkl", "best.json", "log.txt", "start.json", "study.json"
 
 
 @dataclass(frozen=True, slots=True)
 class StudyTask:
-    """A study to run: the plan, and how to make its LM and cache there. It holds no key."""
+    """A study to run: the plan, and how to make its LM and cache there. It holds no key.
+
+    `resumed` says that it was begun before: what it found then is kept until it finds better.
+    """
 
     run_id: str
     plan: StudyPlan
@@ -25,6 +29,8 @@ class StudyTask:
     client_state: Mapping[str, Any]
     cache_options: Mapping[str, Any] | None
     store_path: str
+    budget: Budget | None = None
+    resumed: bool = False
 
 
 def write_task(folder: Path, task: StudyTask) -> None:
@@ -58,11 +64,82 @@ def take_task(folder: Path) -> StudyTask:
     return task
 
 
+def keep_plan(folder: Path, plan: StudyPlan, budget: Budget | None, metric: str | None) -> None:
+    """Keep what a later kernel needs to resume the study and JSON can say: no code, no objects.
+
+    What it cannot say is named in `brought`: the user brings it again.
+    """
+    options = {name: value for name, value in plan.options.items() if _is_plain(value)}
+    brought = [name for name in plan.options if name not in options]
+    sets = {name: _plain_rows(getattr(plan, name)) for name in ("trainset", "valset")}
+    kept = {
+        "optimizer": plan.optimizer,
+        "options": options,
+        "brought": brought + [name for name, rows in sets.items() if rows is None and getattr(plan, name)],
+        "metric": metric,
+        "inputs": list(plan.inputs),
+        "adapter": plan.adapter if isinstance(plan.adapter, str) else getattr(plan.adapter, "name", None),
+        "seed": plan.seed,
+        "n_jobs": plan.n_jobs,
+        "accelerate": plan.accelerate,
+        "budget": None if budget is None else asdict(budget),
+        **sets,
+    }
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write(folder / KEPT, json.dumps(kept, ensure_ascii=False))
+
+
+def kept_plan(folder: Path) -> dict[str, Any]:
+    """Return what `keep_plan` wrote, empty if nothing is there."""
+    try:
+        found: dict[str, Any] = json.loads((folder / KEPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def check_start(folder: Path, state: Mapping[str, Any]) -> None:
+    """Keep the state that the study starts from; where it was begun before, compare.
+
+    Raises:
+        StudyError: It is another program now: the study could not come to the same end.
+    """
+    text = json.dumps(state, sort_keys=True, default=str)
+    path = folder / START
+    if not path.exists():
+        _write(path, text)
+    elif path.read_text(encoding="utf-8") != text:
+        raise StudyError(
+            "this is not the program that the study tunes: its instructions, fields or demos differ",
+            hint="bring the program as it was when the study began, or start a new study",
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
+def _plain_rows(rows: Sequence[Any] | None) -> list[dict[str, Any]] | None:
+    """Return rows as JSON says them, None where it cannot say one exactly."""
+    if not rows:
+        return None
+    found = [dict(row.items()) for row in rows]
+    return found if _is_plain(found) else None
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with os.fdopen(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)
+
+
 def write_best(folder: Path, state: Mapping[str, Any], score: float | None, trial: int | None) -> None:
     """Keep the best program so far; a crash while writing leaves the one before."""
-    partial = folder / f".{BEST}.partial"
-    partial.write_text(json.dumps({"state": state, "score": score, "trial": trial}, default=str), encoding="utf-8")
-    partial.replace(folder / BEST)
+    _write(folder / BEST, json.dumps({"state": state, "score": score, "trial": trial}, default=str))
 
 
 def read_best(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from dspex_nb.errors import StoreError
 from dspex_nb.events import Bus, Event, RunEnded, from_json
 from dspex_nb.leases.owners import Owner, is_alive
-from dspex_nb.store.rows import LMUsage, RunRow, TrialRow
+from dspex_nb.store.rows import CallRow, ExampleRow, LMUsage, RunRow, TrialRow
 from dspex_nb.store.schema import connect
 from dspex_nb.store.writer import Writer, write_events
 
@@ -24,8 +24,27 @@ SELECT coalesce(sum(json_extract(json, '$.cached') IS NULL AND json_extract(json
        coalesce(sum(CASE WHEN json_extract(json, '$.cached') IS NULL THEN json_extract(json, '$.prompt_tokens') END), 0),
        coalesce(sum(CASE WHEN json_extract(json, '$.cached') IS NULL THEN json_extract(json, '$.completion_tokens') END), 0),
        coalesce(sum(json_extract(json, '$.error') IS NOT NULL), 0),
-       sum(json_extract(json, '$.cost'))
+       sum(CASE WHEN json_extract(json, '$.cached') IS NULL THEN json_extract(json, '$.cost') END),
+       coalesce(sum(json_extract(json, '$.saved')), 0.0),
+       coalesce(sum(json_extract(json, '$.cost') IS NULL AND json_extract(json, '$.error') IS NULL), 0),
+       coalesce(sum(json_extract(json, '$.cached') IS NOT NULL AND json_extract(json, '$.saved') IS NULL), 0)
 FROM events WHERE run_id = ? AND kind = 'lm_called'
+"""
+_STUDY_USAGE = """
+SELECT calls - errors, cache_hits, prompt_tokens, completion_tokens, errors,
+       CASE WHEN calls - errors > unpriced OR calls = 0 AND cache_hits > 0 THEN cost END, saved_cost, unpriced, unpriced_hits
+FROM study_usage WHERE run_id = ?
+"""
+_RUN = "SELECT run_id, name, of_kind, status, started, ended, owner_pid, owner_started, error, info, result FROM runs"
+_TRIALS = """
+SELECT trial, seq, kind, status, score, best, examples, errors, elapsed_s, at, parent, calls, cache_hits, prompt_tokens,
+       completion_tokens, CASE WHEN unpriced = 0 THEN cost END, CASE WHEN unpriced_hits = 0 THEN saved_cost END, info
+FROM study_trials WHERE run_id = ? AND seq > ? ORDER BY trial
+"""
+_EXAMPLES = "SELECT trial, idx, seq, score, error, elapsed_s FROM study_examples WHERE run_id = ? AND seq > ?"
+_CALLS = """
+SELECT seq, trial, idx, key, model, step, cached, prompt_tokens, completion_tokens, cost, saved_cost, elapsed_s, error
+FROM study_calls WHERE run_id = ? AND seq > ?
 """
 
 
@@ -90,26 +109,40 @@ class Store:
 
     def runs(self, of: str | None = None) -> list[RunRow]:
         """Return the runs, newest first; only those of one kind if `of` says so."""
-        query = "SELECT run_id, name, of_kind, status, started, ended, owner_pid, owner_started, error, info, result FROM runs"
-        rows = self._rows(f"{query} WHERE of_kind=coalesce(?, of_kind) ORDER BY started DESC", (of,))
+        rows = self._rows(f"{_RUN} WHERE of_kind=coalesce(?, of_kind) ORDER BY started DESC", (of,))
         return [_run_row(row) for row in rows]
 
     def run(self, run_id: str) -> RunRow | None:
         """Return one run, or None if it is unknown."""
-        return next((row for row in self.runs() if row.run_id == run_id), None)
+        rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,))
+        return _run_row(rows[0]) if rows else None
 
-    def trials(self, run_id: str) -> list[TrialRow]:
-        """Return a study's trials in order."""
-        query = "SELECT trial, score, best, examples, elapsed_s, at, info FROM trials WHERE run_id=? ORDER BY trial"
-        rows = self._rows(query, (run_id,))
-        return [
-            TrialRow(trial, score, best, examples, elapsed_s, at, json.loads(info))
-            for trial, score, best, examples, elapsed_s, at, info in rows
-        ]
+    def trials(self, run_id: str, since: int = 0) -> list[TrialRow]:
+        """Return a study's trials in order; only those that changed after sequence number `since`."""
+        return [_trial_row(row) for row in self._rows(_TRIALS, (run_id, since))]
+
+    def trial(self, run_id: str, number: int) -> TrialRow | None:
+        """Return one trial of a study, or None if it is unknown."""
+        rows = self._rows(_TRIALS.replace("ORDER BY", "AND trial = ? ORDER BY"), (run_id, -1, number))
+        return _trial_row(rows[0]) if rows else None
+
+    def examples(self, run_id: str, since: int = 0, trial: int | None = None) -> list[ExampleRow]:
+        """Return the examples scored in a study's trials, or in one, in the order they were; only those after `since`."""
+        # The plus keeps SQLite from the index on `seq`, by which it would read a whole study for one trial's rows.
+        of_trial = _EXAMPLES.replace("seq > ?", "+seq > ?") + " AND trial = ? ORDER BY seq"
+        query = _EXAMPLES + " ORDER BY seq" if trial is None else of_trial
+        return [ExampleRow(*row) for row in self._rows(query, (run_id, since) if trial is None else (run_id, since, trial))]
+
+    def calls(self, run_id: str, since: int = 0, trial: int | None = None, limit: int | None = None) -> list[CallRow]:
+        """Return a study's LM calls, or those of one trial, in the order they ended; at most the first `limit` after `since`."""
+        query = _CALLS + ("" if trial is None else " AND trial = ?") + " ORDER BY seq LIMIT ?"
+        some = -1 if limit is None else limit
+        values = (run_id, since, some) if trial is None else (run_id, since, trial, some)
+        return [CallRow(*row) for row in self._rows(query, values)]
 
     def usage(self, run_id: str) -> LMUsage:
         """Return the LM calls of a run, summed."""
-        return LMUsage(*self._rows(_USAGE, (run_id,))[0])
+        return LMUsage(*(self._rows(_STUDY_USAGE, (run_id,)) or self._rows(_USAGE, (run_id,)))[0])
 
     def mark_interrupted(self) -> list[str]:
         """End the runs whose process is gone as `"interrupted"`; returns their ids."""
@@ -169,6 +202,11 @@ class Store:
 def _run_row(row: Any) -> RunRow:
     run_id, name, of, status, started, ended, pid, ticks, error, info, result = row
     return RunRow(run_id, name, of, status, started, ended, Owner(pid, ticks), error, json.loads(info), json.loads(result))
+
+
+def _trial_row(row: Any) -> TrialRow:
+    values: tuple[Any, ...] = (*row[:-1], json.loads(row[-1]))
+    return TrialRow(*values)
 
 
 def _close_at_exit(reference: weakref.ref[Store]) -> None:

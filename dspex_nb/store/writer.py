@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 
-from dspex_nb.events import Event, ItemYielded, RunEnded, RunStarted, TokenReceived, TrialEnded, to_json
+from dspex_nb.events import Event, ItemYielded, TokenReceived, to_json
 from dspex_nb.leases.owners import Owner
+from dspex_nb.store.projecting import dumps, insert_many, project
 from dspex_nb.store.schema import connect
 
 GROUP_S = 0.05
 _RETRY_S = 1.0
-_AT_ONCE = 64
-_ROW = "(?, ?, ?, ?)"
 _INSERT = "INSERT INTO events (run_id, kind, at, json) VALUES "
-_INSERT_MANY = _INSERT + ", ".join([_ROW] * _AT_ONCE)
 _KEEP = 20_000  # events held while the disk refuses them; older ones are given up first
 
 
@@ -127,41 +124,14 @@ class Writer:
             self._faults.append(fault)
 
 
-def write_events(connection: sqlite3.Connection, events: Iterable[Event], owner: Owner) -> None:
+def write_events(connection: sqlite3.Connection, events: Sequence[Event], owner: Owner) -> None:
     """Put events into the log and its projections, inside the caller's transaction."""
-    batch = list(events)
-    rows = [(event.run_id, event.kind, event.at, _line(event)) for event in batch]
-    whole = len(rows) - len(rows) % _AT_ONCE
-    for start in range(0, whole, _AT_ONCE):  # many rows a statement cost less than half of one a statement
-        connection.execute(_INSERT_MANY, [value for row in rows[start : start + _AT_ONCE] for value in row])
-    connection.executemany(_INSERT + _ROW, rows[whole:])
-    for event in batch:
-        _project(connection, event, owner)
-
-
-def _project(connection: sqlite3.Connection, event: Event, owner: Owner) -> None:
-    if isinstance(event, RunStarted):
-        connection.execute(
-            "INSERT INTO runs (run_id, name, of_kind, status, started, owner_pid, owner_started, info)"
-            " VALUES (?, ?, ?, 'running', ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET"
-            " status='running', ended=NULL, owner_pid=excluded.owner_pid, owner_started=excluded.owner_started",
-            (event.run_id, _column(event.name), event.of, event.at, owner.pid, owner.started, dumps(event.info)),
-        )
-    elif isinstance(event, RunEnded):
-        connection.execute(
-            "UPDATE runs SET status=?, ended=?, error=?, result=? WHERE run_id=?",
-            (event.status, event.at, None if event.error is None else _column(event.error), dumps(event.info), event.run_id),
-        )
-    elif isinstance(event, TrialEnded):
-        connection.execute(
-            "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (event.run_id, event.trial, event.score, event.best, event.examples, event.elapsed_s, event.at, dumps(event.info)),
-        )
-
-
-def _column(text: str) -> str:
-    """Return a text as SQLite takes it: a lone surrogate, as in the name of a file that is no UTF-8, written as its code."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    if not events:
+        return
+    rows = [(event.run_id, event.kind, event.at, _line(event)) for event in events]
+    insert_many(connection, _INSERT, rows)
+    last = connection.execute("SELECT last_insert_rowid()").fetchone()[0]  # of one transaction, so they follow each other
+    project(connection, list(enumerate(events, last - len(rows) + 1)), owner)
 
 
 def _line(event: Event) -> str:
@@ -171,11 +141,3 @@ def _line(event: Event) -> str:
     except TypeError:  # a lone surrogate, a number of more than 64 bits
         return dumps(to_json(event))
     return f'{{"kind":"{event.kind}",{fields[1:].decode()}'
-
-
-def dumps(value: object) -> str:
-    """Return compact JSON; what JSON does not know is written as its text, for a log must not refuse an event."""
-    try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # a lone surrogate, a number of more than 64 bits
-        return json.dumps(value, default=str, separators=(",", ":"))

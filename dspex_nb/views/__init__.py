@@ -1,4 +1,7 @@
-"""Events in, snapshots out, drawn as HTML that survives a saved notebook, as text, and as plotly figures. Pure."""
+"""Events in, snapshots out, drawn as HTML that survives a saved notebook, as text, and as plotly figures. Pure.
+
+Studies have a room of their own, `views.studies`, which imports numpy.
+"""
 
 from dspex_nb.views.comparison_views import (
     ChangeInfo,
@@ -43,16 +46,6 @@ from dspex_nb.views.status_views import (
     status_text,
 )
 from dspex_nb.views.stream_views import StreamInfo, StreamState, stream_html, stream_text
-from dspex_nb.views.study_states import StudyInfo, StudyState, TrialInfo
-from dspex_nb.views.study_views import (
-    HistoryInfo,
-    history_bundle,
-    history_info,
-    history_svg,
-    plot_history,
-    study_html,
-    study_text,
-)
 from dspex_nb.views.synthesis_views import SynthesisInfo, synthesis_html, synthesis_text
 from dspex_nb.views.tables import Column, facts_html, facts_text, number, table_html, table_text
 from dspex_nb.views.trace_views import trace_html, trace_text
@@ -66,7 +59,6 @@ __all__ = [
     "ExampleInfo",
     "ExampleTable",
     "FieldInfo",
-    "HistoryInfo",
     "Html",
     "LabelsInfo",
     "MetricInfo",
@@ -85,10 +77,7 @@ __all__ = [
     "StepMark",
     "StreamInfo",
     "StreamState",
-    "StudyInfo",
-    "StudyState",
     "SynthesisInfo",
-    "TrialInfo",
     "cache_html",
     "cache_text",
     "comparison_html",
@@ -105,9 +94,6 @@ __all__ = [
     "facts_text",
     "figure_bundle",
     "frame",
-    "history_bundle",
-    "history_info",
-    "history_svg",
     "labels_bundle",
     "labels_info",
     "labels_svg",
@@ -121,7 +107,6 @@ __all__ = [
     "pipeline_text",
     "plan_html",
     "plan_text",
-    "plot_history",
     "plot_labels",
     "pools_html",
     "pools_text",
@@ -140,8 +125,6 @@ __all__ = [
     "status_text",
     "stream_html",
     "stream_text",
-    "study_html",
-    "study_text",
     "synthesis_html",
     "synthesis_text",
     "table_html",

@@ -119,10 +119,11 @@ class ExampleTable:
         with self._lock:
             return self._sum / len(self._examples) if self._examples else None
 
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """What each of its fields and rows does with its value."""
-        return {"find": self.find, "show": self.show, "order": self.order, "page": self.turn, "open": self.open}
+    def choose(self, action: str, value: str) -> None:
+        """Do what one of its fields or rows says with its value."""
+        acts = {"find": self.find, "show": self.show, "order": self.order, "page": self.turn, "open": self.open}
+        if action in acts:
+            acts[action](value)
 
     def find(self, text: str) -> None:
         """Keep the examples in which the text occurs, in whatever case: in inputs, answers, labels or the error."""

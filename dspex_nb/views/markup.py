@@ -186,6 +186,25 @@ def choice_box(action: str, choices: Sequence[tuple[str, str]], chosen: str, lab
     return tag("select", *options, aria_label=label, style=_FIELD, data_dspex_action=action)
 
 
+def press(action: str, value: object, *children: object, style: str = "", **attributes: Any) -> Html:
+    """Return a button that says a value with its action, in the look of the text around it: a tab, a heading, a number."""
+    look = (
+        "font: inherit; line-height: inherit; padding: 0; margin: 0; border: none; background: none; cursor: pointer;"
+        f" text-align: inherit; color: {TEXT}; {style}"
+    )
+    return tag("button", *children, type="button", style=look, data_dspex_action=action, data_dspex_value=value, **attributes)
+
+
+def text_input(action: str, value: str, placeholder: str, label: str) -> Html:
+    """Return a line to write in; what is written comes as the action's value. Static copies leave it out."""
+    look = (
+        f"font-family: {FONT}; font-size: 12px; line-height: 20px; padding: 1px 8px; border-radius: 4px; background: none;"
+        f" width: 300px; max-width: 60%; color: {TEXT}; border: 1px solid {LINE};"
+    )
+    said = {"data_dspex_action": action, "aria_label": label, "spellcheck": "false"}
+    return tag("input", type="text", value=value, placeholder=placeholder, style=look, **said)
+
+
 def static(view: str) -> str:
     """Return the view without its buttons: what a saved notebook keeps, where nothing would answer them."""
     return _BUTTON.sub("", view)

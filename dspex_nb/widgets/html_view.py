@@ -17,36 +17,29 @@ _HERE = files("dspex_nb.widgets")
 
 
 class HtmlView(anywidget.AnyWidget):
-    """Shows `html`; a click on an element with `data-dspex-action="x"` calls `on_action("x")`.
+    """Shows `html`; a click on an element with `data-dspex-action="x"` calls `on_action("x", value)`.
 
-    Where the element has a `data-dspex-value`, or is an input or a select, `on_input("x", value)` is called in its place.
-    `html` must come from `dspex_nb.views`, which escapes what models and users wrote.
+    The value is that of `data-dspex-value`, what was written into an input, or None. `html` must come from `dspex_nb.views`,
+    which escapes what models and users wrote. `plot` is a plotly figure as JSON for the element with `data-dspex-figure`; a front
+    end without plotly says so by the action `still`, and wants a picture in the HTML instead.
     """
 
     _esm = _HERE.joinpath("html_view.js").read_text("utf-8")
     _css = _HERE.joinpath("html_view.css").read_text("utf-8")
     html = traitlets.Unicode("").tag(sync=True)
+    plot = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(
-        self,
-        html: str = "",
-        on_action: Callable[[str], None] | None = None,
-        on_input: Callable[[str, str], None] | None = None,
-    ) -> None:
+    def __init__(self, html: str = "", on_action: Callable[[str, str | None], None] | None = None) -> None:
         super().__init__(html=html)
-        self._on_action, self._on_input = on_action, on_input
+        self._on_action = on_action
         self.on_msg(self._received)
         answer_while_busy(self.comm)
 
     def _received(self, _widget: object, content: Any, _buffers: object) -> None:
-        action, value = (content.get("action"), content.get("value")) if isinstance(content, dict) else (None, None)
-        if not isinstance(action, str):
-            return
-        if isinstance(value, str):
-            if self._on_input:
-                self._on_input(action, value)
-        elif self._on_action:
-            self._on_action(action)
+        said = content if isinstance(content, dict) else {}
+        action, value = said.get("action"), said.get("value")
+        if self._on_action and isinstance(action, str):
+            self._on_action(action, value if isinstance(value, str) else None)
 
 
 def answer_while_busy(comm: Any) -> bool:

@@ -16,13 +16,14 @@ from dspex_nb.views.markup import error_notice, escape
 from dspex_nb.widgets.bundles import bundle
 
 _FRAME_S = 0.05
+_REST = 3.0
 _FIGURE_S = 0.5
 _TICK_S = 0.5
 _FINISH_S = 5.0
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 Action = Callable[[], object]
-Input = Callable[[str], object]
+Choose = Callable[[str, str], object]
 Figure = Callable[[], Mapping[str, Any] | None]
 
 
@@ -38,9 +39,9 @@ class LiveView:
         actions: What each `data-dspex-action` does. It runs in a short-lived thread; an error it raises is shown in the view.
         figure: Returns a second display's mime bundle (see `views.figure_bundle`), or None while there is nothing to draw.
         extra: Returns more mime types for the saved notebook.
-        inputs: What each element with an action and a value does (a filter's text, the row that was clicked): it takes the
-            value, is quick, and changes what `render` draws.
-        still: Returns the HTML of the saved notebook, where nothing can be clicked; by default `render` without its buttons.
+        choose: Takes what a reader chose, as an action and its value (a tab, an order, a filter); it must return at once.
+        plot: Returns the plot for the view's `data-dspex-figure` as JSON (see `views.charts.chart_json`), empty for none.
+        still: Returns the HTML that the notebook keeps, where that is more than `render` without its buttons.
         tick_s: Seconds after which the view is drawn again although nobody called `touch`, so that clocks go on; None for never.
     """
 
@@ -52,12 +53,13 @@ class LiveView:
         actions: Mapping[str, Action] | None = None,
         figure: Figure | None = None,
         extra: Callable[[], Mapping[str, Any]] | None = None,
-        inputs: Mapping[str, Input] | None = None,
+        choose: Choose | None = None,
+        plot: Callable[[], str] | None = None,
         still: Callable[[], str] | None = None,
         tick_s: float | None = _TICK_S,
     ) -> None:
         self._render, self._text, self._figure, self._extra = render, text, figure, extra
-        self._inputs, self._still = dict(inputs or {}), still
+        self._choose, self._plot, self._still = choose, plot, still
         self._actions = dict(actions or {})
         self._tick_s = tick_s
         self._wake = threading.Event()
@@ -68,7 +70,7 @@ class LiveView:
         self._widget: Any = None
         self._display_id, self._figure_id = uuid.uuid4().hex, uuid.uuid4().hex
         self._thread: threading.Thread | None = None
-        self._figure_at, self._figure_due = 0.0, True
+        self._figure_at, self._figure_due, self._keep_due = 0.0, True, False
         self._terminal = False
 
     def show(self) -> Self:
@@ -81,19 +83,36 @@ class LiveView:
         from dspex_nb.widgets.html_view import HtmlView
 
         html = self._html()
-        self._widget = HtmlView(html, self._act, self._take)
+        self._widget = HtmlView(html, self._take)
+        self._set(html)
         _publish(self._bundle(html), self._display_id, update=False)
         if self._figure:
             # Its place in the cell must be taken now: later, from another thread, it would land in another cell.
             _publish({"text/html": "", "text/plain": ""}, self._figure_id, update=False)
+        self._start()
+        return self
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self._pump, name="dspex-live-view", daemon=True)
         self._thread.start()
-        return self
 
     def touch(self) -> None:
         """Say that there is something new to draw."""
         self._figure_due = True
         self._wake.set()
+
+    def keep(self) -> None:
+        """Say that the notebook should keep what is shown now, not only at the end: the work was paused, say."""
+        self._keep_due = True
+        self.touch()
+
+    def go_on(self) -> None:
+        """Follow again after `finish`: what had ended was resumed."""
+        if self._thread is None or not self._ending.is_set():
+            return
+        self._thread.join(_FINISH_S)
+        self._ending.clear()
+        self._start()
 
     def finish(self) -> None:
         """Draw the last state into widget, HTML and text, and stop following. A second call does nothing.
@@ -128,16 +147,20 @@ class LiveView:
             self._wake.clear()
             if self._ending.is_set():
                 break
+            started = time.monotonic()
             self._draw(figure=woken)
-            time.sleep(_FRAME_S)
+            # A view that takes long to draw is drawn less often: cells need the interpreter too.
+            time.sleep(max(_FRAME_S, _REST * (time.monotonic() - started)))
         self._last()
 
     def _draw(self, *, figure: bool) -> None:
         # A front end that went away must not end the thread: the work goes on and may be shown again.
         with contextlib.suppress(Exception):
             html = self._html()
-            if html != self._widget.html:
-                self._widget.html = html
+            self._set(html)
+            if self._keep_due:
+                self._keep_due = False
+                _publish(self._bundle(html), self._display_id, update=True)
             now = time.monotonic()
             if self._figure and (figure or self._figure_due) and now - self._figure_at >= _FIGURE_S:
                 self._figure_at, self._figure_due = now, False
@@ -151,9 +174,17 @@ class LiveView:
     def _last(self) -> None:
         with self._drawing, contextlib.suppress(Exception):
             html = self._html()
-            self._widget.html = html
+            self._set(html)
             _publish(self._bundle(html), self._display_id, update=True)
             self._draw_figure()
+
+    def _set(self, html: str) -> None:
+        """Send what changed; the plot before the HTML that has its place, so that the place is filled at once."""
+        plot = self._safely(self._plot) if self._plot else ""
+        if plot != self._widget.plot:
+            self._widget.plot = plot
+        if html != self._widget.html:
+            self._widget.html = html
 
     def _html(self) -> str:
         html = self._safely(self._render, as_html=True)
@@ -172,9 +203,26 @@ class LiveView:
 
     def _bundle(self, html: str) -> dict[str, Any]:
         extra = dict(self._extra()) if self._extra else {}
-        if self._widget is not None:
+        if self._widget is not None and _has_reader():
             extra[WIDGET_MIME] = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
-        return bundle(self._safely(self._still, as_html=True) if self._still else html, self._safely(self._text), extra)
+        kept = self._safely(self._still, as_html=True) if self._still else html
+        return bundle(kept, self._safely(self._text), extra)
+
+    def _take(self, action: str, value: str | None) -> None:
+        """Do what a click or a written line asks for."""
+        if value is None:
+            self._act(action)
+            return
+        if self._choose is None:
+            return
+        try:
+            self._choose(action, value)
+        except Exception as error:  # noqa: BLE001 - as an action's
+            self._fault = f"{action}: {_words(error)}"
+        self.touch()
+        if self._ending.is_set():  # nobody else draws any more
+            with self._drawing, contextlib.suppress(Exception):
+                self._set(self._html())
 
     def _act(self, name: str) -> None:
         """Start the action of that name in a thread of its own; a second click while it runs does nothing."""
@@ -184,21 +232,6 @@ class LiveView:
                 return
             self._pending[name] = 1
         threading.Thread(target=self._run_action, args=(name, action), name=f"dspex-action-{name}", daemon=True).start()
-
-    def _take(self, name: str, value: str) -> None:
-        """Hand a value to its input and draw what came of it: in the widget alone, a display made anew would lose the cursor."""
-        work = self._inputs.get(name)
-        if work is None:
-            return
-        try:
-            work(value)
-        except Exception as error:  # noqa: BLE001 - as an action's
-            self._fault = f"{name}: {_words(error)}"
-        if not self._ending.is_set():
-            self.touch()
-            return
-        with self._drawing, contextlib.suppress(Exception):
-            self._widget.html = self._html()
 
     def _run_action(self, name: str, action: Action) -> None:
         try:
@@ -226,6 +259,16 @@ def _in_kernel() -> bool:
     from IPython.core.getipython import get_ipython
 
     return getattr(get_ipython(), "kernel", None) is not None
+
+
+def _has_reader() -> bool:
+    """Return whether someone may sit before the notebook: who runs it unattended (nbclient, papermill) takes no input.
+
+    What they store is exported as it is, and an exporter would prefer a widget that nobody serves to the view itself.
+    """
+    from IPython.core.getipython import get_ipython
+
+    return bool(getattr(get_ipython().kernel, "_allow_stdin", True))
 
 
 def _publish(data: Mapping[str, Any], display_id: str, *, update: bool) -> None:

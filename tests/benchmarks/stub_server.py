@@ -38,32 +38,36 @@ class Answering(asyncio.Protocol):
             length = int(head[at + len(MARK) :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(self.waiting) < end + 4 + length:
                 return
-            self.waiting = self.waiting[end + 4 + length :]
+            body, self.waiting = self.waiting[end + 4 : end + 4 + length], self.waiting[end + 4 + length :]
             if self.delay_s:
-                asyncio.get_running_loop().call_later(self.delay_s, self.answer)
+                asyncio.get_running_loop().call_later(self.delay_s, self.answer, body)
             else:
-                self.answer()
+                self.answer(body)
 
-    def answer(self):
+    def answer(self, body):
         if not self.transport.is_closing():
-            self.transport.write(REPLY)
+            self.transport.write(self.reply(body))
+
+    def reply(self, body):
+        """Return the whole reply to a request's body."""
+        return REPLY
 
 
-async def serve(port):
+async def serve(port, protocol=Answering):
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(ended.set)), daemon=True).start()
-    server = await loop.create_server(Answering, "127.0.0.1", port, backlog=4096)
+    server = await loop.create_server(protocol, "127.0.0.1", port, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await ended.wait()
     server.close()
 
 
 @contextlib.contextmanager
-def running(delay_ms=0):
-    """Run the server in a process of its own; gives its base URL."""
+def running(delay_ms=0, file=__file__):
+    """Run the server (or another's file) in a process of its own; gives its base URL."""
     server = subprocess.Popen(
-        [sys.executable, __file__, "0", str(delay_ms)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, file, "0", str(delay_ms)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
@@ -72,12 +76,17 @@ def running(delay_ms=0):
         server.wait(10)
 
 
-if __name__ == "__main__":
-    Answering.delay_s = float(sys.argv[2]) / 1000 if len(sys.argv) > 2 else 0.0
+def main(protocol=Answering):
+    """Serve until standard input closes."""
+    protocol.delay_s = float(sys.argv[2]) / 1000 if len(sys.argv) > 2 else 0.0
     try:
         import uvloop
 
         uvloop.install()
     except ImportError:
         pass
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), protocol))
+
+
+if __name__ == "__main__":
+    main()

@@ -19,9 +19,10 @@ html, text = view_samples.all_views()[{name!r}]
 view = LiveView(lambda: html, lambda: text, tick_s=None).show()
 """
 FIGURES = """
-from IPython.display import publish_display_data
+from IPython.display import display, publish_display_data
 from dspex_nb import views as v
-publish_display_data(v.history_bundle(view_samples.study()))
+from dspex_nb.views.studies import plot_history
+display(plot_history(view_samples.study()))
 publish_display_data(v.labels_bundle(view_samples.evaluation()))
 """
 LIVE = """
@@ -165,7 +166,7 @@ def test_an_untrusted_notebook_shows_the_still_view(notebook, shots, tmp_path):
 
     cells = []
     for name, (html, text) in view_samples.all_views().items():
-        if name in ("run_failed", "evaluation", "study", "signature"):
+        if name in ("run_failed", "evaluation", "study_done", "signature"):
             data = bundle(
                 html,
                 text,

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterator
 
 from dspex_nb import views as v
-from dspex_nb.events import LMCalled, Progress, RunEnded, RunStarted, StepEnded, StepStarted, TrialEnded, TrialStarted
+from dspex_nb.events import LMCalled, Progress, RunEnded, RunStarted, StepEnded, StepStarted
 from dspex_nb.messages import Usage
 from dspex_nb.predictions import Facts, Prediction, Route
+from dspex_nb.store.rows import ExampleRow, TrialRow
+from dspex_nb.views.studies import (
+    PLOTS,
+    Reading,
+    StudyColumns,
+    StudyFacts,
+    StudySnapshot,
+    dashboard_html,
+    dashboard_still,
+    dashboard_text,
+)
 
 T0 = 1_800_000_000.0
 DESKS = ("billing", "tech", "sales")
@@ -204,35 +214,34 @@ def evaluation() -> v.EvaluationInfo:
     )
 
 
-def study_events() -> Iterator:
-    scores = [0.55, 0.525, 0.6, 0.575, 0.7, 0.65, 0.7]
-    options = {"max_bootstrapped_demos": 4, "num_candidate_programs": 6, "seed": 0}
-    info = {"optimizer": "BootstrapFewShotWithRandomSearch", "metric": "exact_match", "start_score": 0.55, "options": options}
-    yield RunStarted(run_id="s", at=T0, name="Triage", of="study", total=9, info=info)
-    best, at = 0.0, T0
+def study(status: str = "running", **facts) -> StudySnapshot:
+    """Return a study of seven trials and one that runs."""
+    columns = StudyColumns()
+    scores = [0.55, 0.525, 0.6, 0.575, 0.7, 0.65, 0.7, None]
+    demos = [{"message": "My card was charged twice.", "desk": "billing", "urgency": 4}] * 3
     for n, score in enumerate(scores):
-        what = "zero-shot" if n == 0 else "labeled few-shot" if n == 1 else f"bootstrapped, seed {n - 2}"
-        yield TrialStarted(run_id="s", at=at, trial=n, info={"what": what})
-        for _ in range(3):
-            yield LMCalled(run_id="s", at=at + 1, model="local", trial=n, prompt_tokens=800, completion_tokens=60, cost=0.0)
-        yield LMCalled(run_id="s", at=at + 1, model="local", trial=n, cached="memory", prompt_tokens=800, completion_tokens=60)
-        best, at = max(best, score), at + 6.5
-        demos = [{"message": "My card was charged twice.", "desk": "billing", "urgency": 4}] * min(n, 4)
-        detail = {"what": what, "demos": demos, "instructions": "Route a customer message to the right desk."}
-        yield TrialEnded(run_id="s", at=at, trial=n, score=score, best=best, examples=40, elapsed_s=6.5, info=detail)
-    yield TrialStarted(run_id="s", at=at, trial=7, info={"what": "bootstrapped, seed 5"})
-    yield Progress(run_id="s", at=at + 2, done=13, total=40)
+        label = "zero-shot" if n == 0 else "labelled demos" if n == 1 else f"{min(n, 4)} bootstrapped demos"
+        told = {"instructions": "Route a customer message to the right desk.", "demos": demos[: min(n, 3)]}
+        info = {"label": label, "demos": min(n, 4), "predictors": {"triage": told}}
+        columns.take_trials([
+            TrialRow(
+                trial=n, seq=n, kind="start" if n == 0 else "candidate", status="running" if score is None else "done", score=score,
+                best=score, examples=40, errors=n == 3, elapsed_s=6.5, at=T0 + 6.5 * n, parent=None if n == 0 else max(n - 2, 0), calls=3,
+                cache_hits=1, prompt_tokens=2400 + 90 * n, completion_tokens=180, cost=0.002 + 0.0001 * n, saved_cost=0.001, info=info,
+            )
+        ])  # fmt: skip
+        columns.take_examples([ExampleRow(n, i, i, float((i * 7 + n) % 10 < 6), None, 0.4) for i in range(40 if score else 13)])
+    told = {
+        "name": "Triage", "optimizer": "BootstrapFewShotWithRandomSearch", "metric": "exact_match", "total": 9, "done_rows": 13,
+        "total_rows": 40, "calls": 24, "cache_hits": 8, "prompt_tokens": 21_000, "completion_tokens": 1440, "paid": 0.02, "saved": 0.008,
+        "elapsed_s": 48.7, "options": {"max_bootstrapped_demos": 4, "num_candidate_programs": 6, "seed": 0},
+    }  # fmt: skip
+    return columns.snapshot(StudyFacts(status=status, **(told | facts)))
 
 
-def study(status: str = "running") -> v.StudyInfo:
-    state = v.StudyState()
-    for event in study_events():
-        state.apply(event)
-    if status not in ("running", "paused"):
-        state.apply(RunEnded(run_id="s", at=T0 + 50, status=status, elapsed_s=50.0))
-    else:
-        state.set_status(status)
-    return state.snapshot(T0 + 48.7)
+def live_study(reading: Reading = Reading()) -> str:  # noqa: B008 - a frozen record
+    found = study()
+    return dashboard_html(found, reading, PLOTS[reading.plot].chart(found))
 
 
 def comparison(after: float = 0.7) -> v.ComparisonInfo:
@@ -261,10 +270,10 @@ def all_views() -> dict[str, tuple[str, str]]:
         "plan": (v.plan_html(plan()), v.plan_text(plan())),
         "progress": (v.progress_html(progress()), v.progress_text(progress())),
         "evaluation": (v.evaluation_html(evaluation()), v.evaluation_text(evaluation())),
-        "study": (v.study_html(study()), v.study_text(study())),
+        "study": (live_study(), dashboard_text(study())),
         "study_done": (
-            v.study_html(dataclasses.replace(study("done"), note=v.comparison_sentence(comparison()))),
-            v.study_text(study("done")),
+            dashboard_still(study("done", note=v.comparison_sentence(comparison())), {}),
+            dashboard_text(study("done")),
         ),
         "comparison": (v.comparison_html(comparison()), v.comparison_text(comparison())),
         "status": (v.status_html(status()), v.status_text(status())),

@@ -17,7 +17,7 @@ def execute(name: str, folder: Path, last_cell: str = "") -> Any:
     notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
     if last_cell:
         notebook.cells.append(nbformat.v4.new_code_cell(last_cell))
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
 
 

@@ -36,7 +36,7 @@ def shell(fresh):
 class ModelServer:
     """A real HTTP server that answers chat completions at `url`; `bodies` holds what it was sent, in order of arrival.
 
-    `answer(body)` gives a text, said in each of the choices asked for, or a list of texts, one a choice.
+    `answer(body)` gives a text, said in each of the choices asked for, a list of texts, one a choice, or the status of an error.
     """
 
     def __init__(self, answer):
@@ -50,10 +50,13 @@ class ModelServer:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 server.bodies.append(body)
-                whole = _completion(server.answer(body), body)
-                reply = _streamed(whole) if body.get("stream") else json.dumps(whole).encode()
-                self.send_response(200)
-                self.send_header("content-type", "text/event-stream" if body.get("stream") else "application/json")
+                said = server.answer(body)
+                status = said if isinstance(said, int) else 200
+                whole = {"error": {"message": "broken"}} if status != 200 else _completion(said, body)
+                streamed = body.get("stream") and status == 200
+                reply = _streamed(whole) if streamed else json.dumps(whole).encode()
+                self.send_response(status)
+                self.send_header("content-type", "text/event-stream" if streamed else "application/json")
                 self.send_header("content-length", str(len(reply)))
                 self.end_headers()
                 self.wfile.write(reply)

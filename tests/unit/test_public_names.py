@@ -8,6 +8,7 @@ import pytest
 import dspex_nb as dx
 
 PINNED = [
+    "Avatar",
     "Cache",
     "Cancelled",
     "Capabilities",
@@ -28,6 +29,7 @@ PINNED = [
     "Response",
     "Run",
     "Signature",
+    "StandInTrainer",
     "Study",
     "Synthesized",
     "Trace",
@@ -40,6 +42,7 @@ PINNED = [
     "code_act",
     "colbertv2",
     "compare",
+    "compare_studies",
     "configure",
     "context",
     "datasets",

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import threading
+from dataclasses import replace
 
 import cloudpickle
 import dspy
@@ -118,7 +119,7 @@ def test_callbacks_history_and_usage_are_dspys(stub, lm):
 
 
 def test_events_carry_the_trial(client, bus):
-    lm = BridgeLM(client, scope=Scope(run_id="r", bus=bus), trial_of=lambda: 4)
+    lm = BridgeLM(client, scope=Scope(run_id="r", bus=bus), where=lambda scope: replace(scope, trial=4))
     lm("hi")
     called = [event for event in bus.recent if isinstance(event, LMCalled)]
     assert [(event.run_id, event.trial, event.prompt_tokens) for event in called] == [("r", 4, 3)]

@@ -8,6 +8,7 @@ import pytest
 
 from dspex_nb.bridge import find_optimizer, make_optimizer, optimizers, option_names, program_for
 from dspex_nb.bridge.catalog import FACTS
+from dspex_nb.bridge.optimizing import Setting
 from dspex_nb.errors import MissingDependencyError, OptimizerError
 from dspex_nb.modules import ChainOfThought, Predict
 from dspex_nb.signatures import Signature
@@ -21,19 +22,16 @@ def test_the_table_names_every_optimizer_dspy_has():
     table = optimizers()
     assert set(table.index) == set(FACTS)
     assert table.loc["LabeledFewShot", "metric"] == "no"
+    assert table.loc["Ensemble", "takes"] == "programs"
     public = {name for name, value in vars(dspy.teleprompt).items() if isinstance(value, type) and hasattr(value, "compile")}
     assert public - {"Teleprompter", "BootstrapRS", "Reanchor"} <= set(FACTS)
 
 
-@pytest.mark.parametrize("name", [n for n, f in FACTS.items() if f.study and n not in {"KNNFewShot", "BetterTogether"}])
-def test_each_can_be_made_by_name(name):
-    try:
-        find_optimizer(name)
-    except MissingDependencyError as error:
-        assert error.hint.startswith("pip install")  # noqa: PT017
-        return
-    made = make_optimizer(name, metric, lm=dspy.utils.DummyLM([{"a": "b"}]))
-    assert type(made.teleprompter).__name__ == name
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr("dspex_nb.bridge.catalog._is_installed", lambda module: module != "optuna")
+    with pytest.raises(MissingDependencyError, match="MIPROv2 needs the package 'optuna'") as caught:
+        find_optimizer("MIPROv2")
+    assert caught.value.hint == "pip install 'dspex_nb[optimizers]'"
 
 
 def test_misspelt_names_and_options_are_met_with_the_right_one():
@@ -46,14 +44,23 @@ def test_misspelt_names_and_options_are_met_with_the_right_one():
     with pytest.raises(OptimizerError, match="needs a metric"):
         make_optimizer("COPRO")
     with pytest.raises(OptimizerError, match="cannot run as a study"):
-        make_optimizer("Ensemble", metric)
+        make_optimizer("GRPO", metric)
+    with pytest.raises(OptimizerError, match="max_bootstrapped_demo") as caught:
+        make_optimizer("KNNFewShot", metric, {"max_bootstrapped_demo": 2})
+    assert "did you mean 'max_bootstrapped_demos'" in caught.value.hint
+    with pytest.raises(OptimizerError, match="BetterTogether takes no option 'stratgy'") as caught:
+        make_optimizer("BetterTogether", metric, {"stratgy": "p"})
+    assert "did you mean 'strategy'" in caught.value.hint
 
 
 def test_options_go_where_they_belong():
     assert {"num_candidate_programs", "labeled_sample"} < set(option_names("BootstrapFewShotWithRandomSearch"))
     assert not {"metric", "student", "kwargs"} & set(option_names("COPRO"))
     made = make_optimizer(
-        "BootstrapFewShotWithRandomSearch", metric, {"num_candidate_programs": 2, "labeled_sample": False}, n_jobs=3
+        "BootstrapFewShotWithRandomSearch",
+        metric,
+        {"num_candidate_programs": 2, "labeled_sample": False},
+        setting=Setting(n_jobs=3),
     )
     assert made.teleprompter.num_candidate_sets == 2
     assert made.teleprompter.num_threads == 3

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dspy
 import pytest
 
-from dspex_nb.bridge.watching import StudyWatch, WatchedMetric
+from dspex_nb.bridge.watched_metric import WatchedMetric
+from dspex_nb.bridge.watching import StudyWatch
 from dspex_nb.metrics import resolve_metric
 from dspex_nb.scopes import Scope
 

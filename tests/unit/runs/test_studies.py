@@ -105,7 +105,7 @@ def same(example, prediction, trace=None):
     return example.answer == prediction.answer
 
 
-def until(condition, timeout_s=30.0):
+def until(condition, timeout_s=90.0):  # a study's process starts within 3 s, on a busy machine within 40
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -246,7 +246,7 @@ def test_a_metric_that_raises_now_and_then_is_counted_and_shown(begin):
     result = study.wait(60)
     assert result.status == "done"
     assert study.trials["errors"][0] == 1
-    rows = [event for _, event in study.events() if isinstance(event, RowScored)]
+    rows = [event for _, event in study.events() if isinstance(event, RowScored) and event.error]
     assert rows[0].index == 3
     assert "ValueError: three" in rows[0].error
 
@@ -348,5 +348,5 @@ def test_a_killed_kernel_takes_its_study_along_and_leaves_its_trials(stub, tmp_p
     assert json.loads(json.dumps(study.best))["signature"]
     assert list(studies(store)["status"]) == ["interrupted"]
     with pytest.raises(StudyError, match="interrupted"):
-        study.resume()
+        study.resume()  # tests/unit/runs/test_study_resuming.py goes on with one
     store.close()

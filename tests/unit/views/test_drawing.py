@@ -176,18 +176,10 @@ def test_labels_are_counted():
 
 
 def test_figures_hold_the_columns_and_no_background():
-    info = v.HistoryInfo("t", (0, 1, 2), (0.5, 0.4, 0.6), (0.5, 0.5, 0.6), ("a", "<b>x</b>", "c"), 0.45, "f1")
-    figure = v.plot_history(info)
-    assert list(figure.data[0].y) == [0.5, 0.5, 0.6]
-    assert figure.data[0].line.shape == "hv"
-    assert figure.data[2].line.dash == "dash"
-    assert figure.data[1].customdata[1] == "&lt;b>x&lt;/b>"
     labels = v.plot_labels(evaluation())
     assert [list(row) for row in labels.data[1].z] == [[20, 20, 0], [0, 20, 20]]
     assert labels.layout.paper_bgcolor == "rgba(0,0,0,0)"
-    bundle = v.history_bundle(info)
-    assert set(bundle) == {"application/vnd.plotly.v1+json", "text/html", "text/plain"}
-    assert v.history_bundle(v.StudyInfo()) is None
+    assert set(v.labels_bundle(evaluation())) == {"application/vnd.plotly.v1+json", "text/html", "text/plain"}
     with pytest.raises(ValueError, match="label"):
         v.plot_labels(v.EvaluationInfo("p", []))
 

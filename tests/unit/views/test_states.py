@@ -12,8 +12,6 @@ from dspex_nb.events import (
     StepEnded,
     StepStarted,
     TokenReceived,
-    TrialEnded,
-    TrialStarted,
 )
 
 PIPE = {
@@ -144,79 +142,18 @@ def test_progress_shows_the_mean_so_far():
     assert "f1" in v.progress_text(state)
 
 
-def study(*more):
-    start = RunStarted(
-        run_id="s", at=0, name="Triage", of="study", total=3, info={"optimizer": "MIPROv2", "metric": "f1", "start_score": 0.4}
-    )
-    return feed(
-        v.StudyState(),
-        start,
-        TrialStarted(run_id="s", at=1, trial=0, info={"what": "zero-shot"}),
-        LMCalled(run_id="s", trial=0, model="m", cost=0.0),
-        TrialEnded(run_id="s", at=4, trial=0, score=0.5, best=0.5, info={"demos": [{"q": 1}], "instructions": "Be brief."}),
-        TrialEnded(run_id="s", at=6, trial=2, score=0.7, best=0.7),
-        TrialEnded(run_id="s", at=7, trial=1, score=0.7, best=0.7, elapsed_s=2.0),
-        *more,
-    )
-
-
-def test_a_study_keeps_trials_by_number_and_the_earliest_best():
-    info = study().snapshot(8)
-    assert [t.number for t in info.trials] == [0, 1, 2]
-    first = info.trials[0]
-    assert (first.what, first.demos, first.instructions, first.calls, first.elapsed_s) == (
-        "zero-shot",
-        1,
-        {"": "Be brief."},
-        1,
-        3,
-    )
-    assert info.best.number == 1
-    assert info.start == 0.4
-    assert v.history_info(info).best == (0.5, 0.7, 0.7)
-
-
-def test_a_study_shows_the_buttons_of_its_state():
-    state = study()
-    buttons = {"running": {"pause", "stop"}, "paused": {"resume", "stop"}, "stopping": set(), "interrupted": set()}
-    for status, expected in buttons.items():
-        state.set_status(status)
-        html = v.study_html(state)
-        assert {a for a in ("pause", "resume", "stop") if f'data-dspex-action="{a}"' in html} == expected, status
-    assert "kernel that ran it ended" in v.study_html(state)
-    state.set_status("running")
-    assert state.snapshot().status == "interrupted"
-
-
-def test_a_stopped_study_says_so_and_leaves_no_trial_running():
-    state = study(TrialStarted(run_id="s", at=8, trial=3), RunEnded(run_id="s", at=9, status="cancelled"))
-    assert state.snapshot().trials[-1].state == "cancelled"
-    assert "stopped" in v.study_html(state)
-
-
-def test_the_best_of_an_ended_study_can_be_adopted_once():
-    adopt = 'data-dspex-action="adopt"'
-    assert adopt not in v.study_html(study())
-    state = study(RunEnded(run_id="s", at=9, status="done"))
-    assert adopt in v.study_html(state)
-    state.set_adoptable(False)
-    assert "<button" not in v.study_html(state)
-    unscored = feed(v.StudyState("s"), RunEnded(run_id="s", at=9, status="failed"))
-    assert "<button" not in v.study_html(unscored)
-
-
 def test_snapshots_are_whole_while_many_threads_apply():
-    state, faults = v.StudyState("s"), []
+    state, faults = v.RunState("r"), []
 
     def write(offset):
         for i in range(100):
-            state.apply(TrialEnded(run_id="s", trial=offset * 100 + i, score=0.5, best=0.5))
-            state.apply(LMCalled(run_id="s", model="m"))
+            state.apply(StepEnded(run_id="r", step=f"s{offset * 100 + i}", status="done"))
+            state.apply(LMCalled(run_id="r", model="m"))
 
     def look():
         try:
             for _ in range(20):
-                v.study_text(state)
+                v.run_text(state)
         except Exception as error:
             faults.append(error)
 
@@ -226,29 +163,4 @@ def test_snapshots_are_whole_while_many_threads_apply():
     for thread in threads:
         thread.join()
     info = state.snapshot()
-    assert (len(info.trials), info.calls, faults) == (400, 400, [])
-
-
-def test_a_start_is_known_by_its_kind_and_a_score_on_a_part_is_no_rival():
-    state = v.StudyState()
-    demos = {"predict": {"demos": [{"q": "1"}, {"q": "2"}], "signature": {}}}
-    start = {"kind": "start", "label": "zero-shot", "demos": 0}
-    feed(
-        state,
-        TrialEnded(run_id="s", trial=0, score=0.5, best=0.5, info=start),
-        TrialEnded(
-            run_id="s",
-            trial=1,
-            score=0.9,
-            best=0.5,
-            info={"kind": "minibatch", "label": "2 labelled demos", "demos": 2, "state": demos},
-        ),
-        TrialEnded(run_id="s", trial=2, score=0.6, best=0.6, info={"kind": "candidate", "errors": 3}),
-    )
-    info = state.snapshot()
-    assert (info.start, info.best.number) == (0.5, 2)
-    assert info.trials[1].demo_list == ({"q": "1"}, {"q": "2"})
-    assert v.history_info(info).best == (0.5, 0.5, 0.6)
-    html = v.study_html(info)
-    assert "as it was: zero-shot" in html
-    assert "3 examples ended in an error" in html
+    assert (len(info.steps), info.calls, faults) == (400, 400, [])

@@ -26,9 +26,17 @@ def execute(*cells):
     return notebook
 
 
+def widget_htmls(notebook):
+    """Return which `n=…` the notebook's widgets show."""
+    states = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"].values()
+    return [f"n={html.split('n=')[1].split('<')[0]}" for one in states if "n=" in (html := one["state"].get("html", ""))]
+
+
 def test_a_bundle_has_no_buttons_and_keeps_its_text():
     made = bundle(
-        '<p>x</p><button type="button" data-dspex-action="stop">Stop</button>', "x", {"text/plain": "no", "text/vnd.mermaid": "m"}
+        '<p>x</p><input type="text" data-dspex-action="filter"><button type="button" data-dspex-action="stop">Stop</button>',
+        "x",
+        {"text/plain": "no", "text/vnd.mermaid": "m"},
     )
     assert made == {"text/html": "<p>x</p>", "text/plain": "x", "text/vnd.mermaid": "m"}
 
@@ -84,9 +92,7 @@ def test_a_button_works_after_the_end_and_what_came_of_it_is_drawn():
     )
     shown = notebook.cells[1].outputs[0]
     assert "n=42" in shown.data["text/html"]
-    state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
-    model = shown.data["application/vnd.jupyter.widget-view+json"]["model_id"]
-    assert "n=42" in state[model]["state"]["html"]
+    assert widget_htmls(notebook) == ["n=42"]
 
 
 def test_a_view_that_cannot_be_drawn_says_so():
@@ -117,12 +123,41 @@ def test_the_private_route_is_replaced_where_it_is_the_known_one():
 
 def test_a_click_reaches_its_action():
     heard = []
-    widget = HtmlView("<p></p>", heard.append)
+    widget = HtmlView("<p></p>", lambda action, value: heard.append((action, value)))
     widget._handle_custom_msg({"action": "stop"}, [])
+    widget._handle_custom_msg({"action": "plot", "value": "cost"}, [])
+    widget._handle_custom_msg({"action": "page", "value": 3}, [])
     widget._handle_custom_msg({"action": 3}, [])
     widget._handle_custom_msg("junk", [])
-    assert heard == ["stop"]
+    assert heard == [("stop", None), ("plot", "cost"), ("page", None)]
     assert "eval(" not in widget._esm
+
+
+def test_what_is_chosen_is_no_action_and_an_action_no_choice():
+    chosen, done = [], []
+    view = LiveView(lambda: "", lambda: "", actions={"stop": lambda: done.append(1)}, choose=lambda *said: chosen.append(said))
+    view._take("plot", "cost")
+    view._take("stop", "now")
+    assert chosen == [("plot", "cost"), ("stop", "now")]
+    assert done == []
+    view._take("stop", None)
+    wait_for(lambda: done == [1])
+    LiveView(lambda: "", lambda: "")._take("plot", "cost")
+
+
+@pytest.mark.notebook
+def test_a_view_has_a_plot_keeps_what_it_is_told_to_and_goes_on_after_its_end():
+    notebook = execute(
+        SETUP,
+        "chosen = []\nview = make(choose=lambda *said: chosen.append(said), plot=lambda: f'[{n[0]}]', still=lambda: f'kept {n[0]}')\n_ = view.show()",
+        "n[0] = 5; view.keep(); time.sleep(0.4)\nprint(view.widget.plot)",
+        "n[0] = 6; view.finish(); n[0] = 7\nview.widget._handle_custom_msg({'action': 'plot', 'value': 'x'}, [])\nprint(view.widget.plot, 'n=7' in view.widget.html, chosen)",
+        "view.go_on(); n[0] = 8; view.touch(); time.sleep(0.4)\nprint(view.widget.plot, 'n=8' in view.widget.html); view.finish()",
+    )
+    assert notebook.cells[2].outputs[0].text.strip() == "[5]"
+    assert notebook.cells[3].outputs[0].text.strip() == "[7] True [('plot', 'x')]"
+    assert notebook.cells[4].outputs[0].text.strip() == "[8] True"
+    assert notebook.cells[1].outputs[0].data["text/html"] == "kept 8"
 
 
 @pytest.mark.notebook
@@ -138,9 +173,8 @@ def test_in_a_saved_notebook_the_last_state_stays():
     assert "n=42" in shown.data["text/html"]
     assert shown.data["text/plain"] == "n=42"
     assert "<button" not in shown.data["text/html"]
-    model = shown.data["application/vnd.jupyter.widget-view+json"]["model_id"]
-    state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
-    assert "n=42" in state[model]["state"]["html"]
+    assert set(shown.data) == {"text/html", "text/plain"}, "an exporter would show a widget that nobody serves"
+    assert "n=42" in widget_htmls(notebook)
     updated, figure = notebook.cells[2].outputs[:2]
     assert "n=7" in updated.data["text/html"]
     assert figure.data["text/html"] == "figure 7"
@@ -148,27 +182,13 @@ def test_in_a_saved_notebook_the_last_state_stays():
     assert "could not be drawn" in notebook.cells[4].outputs[0].data["text/plain"]
 
 
-def test_values_go_to_their_inputs_and_buttons_to_their_actions():
-    acted, typed = [], []
-    widget = HtmlView("<p></p>", acted.append, lambda *given: typed.append(given))
-    for content in (
-        {"action": "stop"},
-        {"action": "find", "value": "x<b>"},
-        {"action": "find", "value": 3},
-        {"value": "x"},
-        "find",
-    ):
-        widget._received(widget, content, [])
-    assert (acted, typed) == (["stop", "find"], [("find", "x<b>")])
+def test_an_error_of_a_choice_is_shown_and_an_unknown_message_does_nothing():
+    def fail(action, value):
+        raise DSPexError(f"no {action} {value}", hint="there are 3")
 
-
-def test_an_inputs_error_is_shown_and_an_unknown_one_does_nothing():
-    def fail(value):
-        raise DSPexError(f"no page {value}", hint="there are 3")
-
-    view = LiveView(lambda: "<p></p>", lambda: "", inputs={"page": fail})
-    view._take("nothing", "1")
-    assert "no page" not in view._html()
+    view = LiveView(lambda: "<p></p>", lambda: "", choose=fail)
+    view._take("nothing", None)
+    assert "no nothing" not in view._html()
     view._take("page", "9")
     assert "no page 9" in view._html()
 

@@ -1,0 +1,166 @@
+"""The same study in plain DSPy and in dspex_nb, on a stub server that takes 50 ms an answer: prints one JSON object with ratios.
+
+    python tests/benchmarks/bench_studies.py [ROUNDS] [THREADS]
+
+Each part runs in a fresh process with empty caches, and the parts take turns in every round. The time is that of the study
+itself, without the start of a process. Quote the ratios: the times are this machine's.
+"""
+
+import contextlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import stub_server
+
+DELAY_MS = 50
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+STUDIES = {
+    "random_search": ("BootstrapFewShotWithRandomSearch", {"num_candidate_programs": 12, "max_labeled_demos": 4}, {}),
+    "mipro": (
+        "MIPROv2",
+        {"auto": None, "num_candidates": 5},
+        {"num_trials": 12, "minibatch_size": 40, "minibatch_full_eval_steps": 4},
+    ),
+}
+ROWS = [{"question": f"question {number}", "answer": "Paris"} for number in range(120)]
+SEED = 7
+
+
+def correct(example, prediction, trace=None):
+    return float(example.answer == prediction.answer)
+
+
+def count(base):
+    with urllib.request.urlopen(base + "/count") as reply:
+        return json.load(reply)["count"]
+
+
+def measured(base, work):
+    """Return seconds, those of the processor, requests and the best program's state."""
+    before = count(base)
+    started, cpu = time.perf_counter(), time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        state = work()
+    took, used = time.perf_counter() - started, time.process_time() - cpu
+    return {"s": took, "cpu_s": used, "requests": count(base) - before, "state": state}
+
+
+def plain(base, study, threads):
+    """DSPy alone, its own cache on."""
+    import dspy
+
+    name, built, compiled = STUDIES[study]
+    dspy.configure(lm=dspy.LM("openai/m", api_base=base, api_key="x", temperature=0), disable_history=True)
+    examples = [dspy.Example(**row).with_inputs("question") for row in ROWS]
+    seeds = {"seed": SEED} if name == "MIPROv2" else {}
+    optimizer = getattr(dspy, name)(metric=correct, num_threads=threads, **built, **seeds)
+    student = dspy.Predict("question -> answer")
+    student(question="warm")
+    train, val = examples[:40], examples[40:]
+    return measured(base, lambda: optimizer.compile(student, trainset=train, valset=val, **compiled, **seeds).dump_state())
+
+
+def ours(base, study, threads, *, record=True, accelerate=False):
+    """The same as a study's process runs it."""
+    from dspex_nb.bridge import StudyPlan, StudyRun
+    from dspex_nb.cache import Cache
+    from dspex_nb.clients import connect
+    from dspex_nb.events import Bus, RunStarted
+    from dspex_nb.modules import Predict
+    from dspex_nb.scopes import Scope
+    from dspex_nb.signatures import Signature
+    from dspex_nb.store import Store
+
+    name, built, compiled = STUDIES[study]
+    client = connect("openai/m", api_base=base, api_key="x", temperature=0)
+    bus = Bus(keep=0)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "runs.db")
+        if record:
+            store.append([RunStarted(run_id="s", name="bench", of="study")])
+            store.attach(bus)
+        plan = StudyPlan(
+            program=Predict(Signature("question -> answer")), optimizer=name, metric=correct, trainset=ROWS[:40], valset=ROWS[40:],
+            options={**built, **compiled}, adapter="chat", seed=SEED, n_jobs=threads, accelerate=accelerate,
+        )  # fmt: skip
+        run = StudyRun(plan, client=client, scope=Scope("s", bus), cache=Cache(directory=Path(folder) / "cache"))
+
+        def work():
+            outcome = run.run()
+            if outcome.status != "done":
+                raise SystemExit(outcome.error)
+            store.flush()
+            return outcome.best.state
+
+        found = measured(base, work)
+        store.close()
+    return found
+
+
+PARTS = {
+    "plain": plain,
+    "ours": ours,
+    "unrecorded": lambda *where: ours(*where, record=False),
+    "accelerated": lambda *where: ours(*where, accelerate=True),
+}
+
+
+def run_part(part, base, study, threads, home):
+    env = {**os.environ, "DSPEX_HOME": str(home / "dspex"), "DSPY_CACHEDIR": str(home / "dspy")}
+    command = [sys.executable, __file__, "--part", part, base, study, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise SystemExit(f"{part} of {study} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def same(first, second):
+    """Whether two best programs ask alike: the same instructions and demos."""
+
+    def told(state):
+        return state["signature"], [{key: value for key, value in demo.items() if key != "augmented"} for demo in state["demos"]]
+
+    return told(first) == told(second)
+
+
+def main():
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    threads = int(sys.argv[2]) if len(sys.argv) > 2 else 64
+    seen = {study: {part: [] for part in PARTS} for study in STUDIES}
+    server = str(Path(__file__).with_name("study_server.py"))
+    with stub_server.running(DELAY_MS, server) as base:
+        for _ in range(rounds):
+            for study in STUDIES:
+                for part in PARTS:
+                    with tempfile.TemporaryDirectory() as home:  # an empty cache each time
+                        seen[study][part].append(run_part(part, base, study, threads, Path(home)))
+    found = {}
+    for study, parts in seen.items():
+        s = {part: statistics.median(one["s"] for one in runs) for part, runs in parts.items()}
+        last = {part: runs[-1] for part, runs in parts.items()}
+        found[study] = {
+            "ours_over_dspy (<= 0.65)": round(s["ours"] / s["plain"], 3),
+            "accelerated_over_dspy (<= 0.4)": round(s["accelerated"] / s["plain"], 3),
+            "recorded_over_unrecorded (<= 1.02)": round(s["ours"] / s["unrecorded"], 3),
+            "same_best_program": all(same(last["plain"]["state"], one["state"]) for one in last.values()),
+            "requests": {part: one["requests"] for part, one in last.items()},
+            "cpu_seconds": {part: round(statistics.median(one["cpu_s"] for one in runs), 2) for part, runs in parts.items()},
+            "seconds": {part: [round(one["s"], 2) for one in runs] for part, runs in parts.items()},
+        }
+    print(json.dumps({**found, "delay_ms": DELAY_MS, "threads": threads, "rounds": rounds}, indent=2))
+
+
+if __name__ == "__main__":
+    if "--part" in sys.argv:
+        at = sys.argv.index("--part") + 1
+        print(json.dumps(PARTS[sys.argv[at]](*sys.argv[at + 1 : at + 3], int(sys.argv[at + 3]))))
+    else:
+        main()
