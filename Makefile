@@ -1,4 +1,4 @@
-# What each target does: `make help`. Variables worth setting: PYTHONS, VENV.
+# What each target does: `make help`. Variables worth setting: PYTHONS, VENV, WORKERS (processes of the plain tests).
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -6,6 +6,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
+WORKERS := 1
 BIN := $(VENV)/bin
 PYTHONS := python3.11 python3.12 python3.13 python3
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
@@ -85,13 +86,17 @@ lint: $(TESTABLE)  ## ruff, mypy, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-# Tests of the model run one at a time: two servers on two cores starve each other (a token took up to 0.5 s).
+# Two lanes side by side, each mostly on one core. Tests of the model run one at a time, in one of them: two servers on two
+# cores starve each other (a token took up to 0.5 s). Job control gives the other lane the SIGINT that tests of ■ need.
 test: $(TESTABLE) chromium postgresql lint  ## everything that needs no server
-	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; failed=0; \
-	$(BIN)/python -m pytest -m "not services and not model" -n 2 tests/unit tests/property tests/conformance || failed=1; \
+	@set -m; home=$$(mktemp -d); mkdir $$home/plain $$home/model; failed=0; \
+	DSPEX_HOME=$$home/plain $(BIN)/python -m pytest -m "not services and not model" -n $(WORKERS) \
+		tests/unit tests/property tests/conformance >$$home/plain.log 2>&1 </dev/null & plain=$$!; \
+	trap 'kill -- -$$plain 2>/dev/null || true; rm -rf "$$home"' EXIT; trap 'exit 130' INT TERM; \
+	export DSPEX_HOME=$$home/model; \
 	$(BIN)/python -m pytest -m "model and not services" tests/unit tests/property tests/conformance || [ $$? = 5 ] || failed=1; \
 	$(BIN)/python -m pytest -m "not services" tests/notebooks tests/browser || failed=1; \
-	exit $$failed
+	wait $$plain || failed=1; cat $$home/plain.log; exit $$failed
 
 test-services: $(TESTABLE)  ## tests that need servers or heavy packages
 	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; status=0; \

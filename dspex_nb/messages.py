@@ -95,7 +95,7 @@ class Response:
         cached: The tier that served it (`"memory"`, `"disk"`, `"flight"`), or None if a request was sent.
         raw: The provider's own JSON, or an empty mapping when served from the cache.
         elapsed_s: Seconds from asking to having it.
-        saved_cost: What it cost when it was received, where a tier served it; None where that is unknown.
+        saved: US dollars that it would have cost, had it not been served from the cache; None where that is unknown.
     """
 
     outputs: tuple[Output, ...]
@@ -105,7 +105,7 @@ class Response:
     cached: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
     elapsed_s: float = 0.0
-    saved_cost: float | None = None
+    saved: float | None = 0.0
 
     @property
     def text(self) -> str:

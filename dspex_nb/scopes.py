@@ -64,6 +64,7 @@ class Scope:
 
     Attributes:
         trial: The trial of a study, `index` the example there.
+        tokens: Whether the texts that models write are wanted as they come, as `TokenReceived` events.
         admit: Called before a request is sent (never for a cache hit); raises `NotSent` where a budget has no room for it.
     """
 
@@ -73,6 +74,7 @@ class Scope:
     step: str = ""
     trial: int | None = None
     index: int | None = None
+    tokens: bool = False
     admit: Callable[[], None] | None = None
 
     def publish(self, event: Event) -> None:

@@ -95,9 +95,20 @@ class Pipeline:
 
         return call, None if now.lm is None else row_runner(self.spec, planned, now)
 
-    def run(self, *, on_progress: Any = None, **inputs: Any) -> Run:
-        """Start in the background and return its handle; showing the handle shows the run live."""
-        return Run(self, self.checked(inputs), session(), on_progress=on_progress)
+    def run(self, *, on_progress: Any = None, stream: bool = True, **inputs: Any) -> Run:
+        """Start in the background and return its handle; showing the handle shows the run live.
+
+        Args:
+            on_progress: Called with each event.
+            stream: Whether native LM steps tell their texts while the model writes them, by output field, as
+                `TokenReceived` events: `async for event in pipe.run(…)`, `run.events`, and in the live view. Steps served by
+                DSPy, steps with several samples and those under `over=` tell nothing before they end.
+            **inputs: The pipeline's inputs.
+
+        Raises:
+            MissingInputError: One is missing, or one is given that the pipeline does not take.
+        """
+        return Run(self, self.checked(inputs), session(), on_progress=on_progress, stream=stream)
 
     async def acall(self, **inputs: Any) -> Prediction:
         """Run on one row without blocking the running event loop; cancelling the task cancels the run."""
@@ -297,17 +308,22 @@ class Pipeline:
         as source. A `.py` file holds the same text as `to_python()`.
 
         Raises:
-            DataError: The path ends in neither.
+            DataError: The path ends in neither, or cannot be written.
             PipelineError: The pipeline holds something that cannot be written, or a password.
         """
         target = Path(path)
-        if target.suffix == ".py":
-            target.write_text(self.to_python(), encoding="utf-8")
-        elif target.suffix == ".json":
-            write_saved(target, to_saved(self.spec, _recipe))
-        else:
+        if target.suffix not in (".json", ".py"):
             hint = f"save to {target.with_suffix('.json').name!r}, or to {target.with_suffix('.py').name!r} as plain Python"
             raise DataError(f"{target.name}: a pipeline is saved as JSON or as Python", hint=hint)
+        try:
+            if target.suffix == ".json":
+                write_saved(target, to_saved(self.spec, _recipe))
+            else:
+                text = self.to_python()
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{target} cannot be written: {error.strerror or error}", hint="give another path") from error
         return target
 
     def __repr__(self) -> str:

@@ -27,7 +27,8 @@ from dspex_nb.views import RunState, run_html, run_text
 class Run:
     """A pipeline's run, started in a background thread when made.
 
-    Awaitable (gives the result) and iterable with `async for` (gives the events). Showing it shows it live.
+    Awaitable (gives the result) and iterable with `async for` (gives the events; a model's text as it comes, by step and
+    field, among them). Showing it shows it live.
 
     Args:
         pipeline: What runs.
@@ -36,6 +37,7 @@ class Run:
         on_progress: Called with each event.
         run_id: The run that it continues; a new one without.
         keep: Whether finished steps are kept on disk until it is done, so that it can be resumed.
+        stream: Whether its LM steps tell their texts as they come, as `TokenReceived` events.
     """
 
     def __init__(
@@ -47,13 +49,14 @@ class Run:
         on_progress: Any = None,
         run_id: str | None = None,
         keep: bool = True,
+        stream: bool = False,
     ) -> None:
-        self.pipeline, self.inputs = pipeline, dict(inputs)
+        self.pipeline, self.inputs, self._stream = pipeline, dict(inputs), stream
         self.id = run_id or new_run_id()
         self.status = "running"
         self.events: list[Event] = []
         self._now, self._on_progress = now, on_progress
-        self._scope = Scope(self.id, now.bus)
+        self._scope = Scope(self.id, now.bus, tokens=stream)
         self._plan = pipeline.planned(now)
         self._kept = kept_of(now, self.id) if keep else None
         self._outcome: Outcome | None = None
@@ -143,7 +146,9 @@ class Run:
             DSPexError: It still runs, or is done.
         """
         refuse_resuming(self.pipeline.name, self.id, self.status)
-        return Run(pipeline or self.pipeline, self.inputs, self._now, on_progress=self._on_progress, run_id=self.id)
+        return Run(
+            pipeline or self.pipeline, self.inputs, self._now, on_progress=self._on_progress, run_id=self.id, stream=self._stream
+        )
 
     @property
     def outputs(self) -> Mapping[str, Any]:

@@ -55,7 +55,10 @@ def _named(parameter: str, predictors: Sequence[str]) -> str:
     found = _PARAMETER.fullmatch(parameter)
     if found and int(found[1]) < len(predictors):
         return f"{predictors[int(found[1])]}: {found[2]}"
-    return f"{parameter.removeprefix('demo_index_for_')}: demo" if parameter.startswith("demo_index_for_") else parameter
+    if not parameter.startswith("demo_index_for_"):
+        return parameter
+    name = parameter.removeprefix("demo_index_for_")
+    return f"{predictors[0] if name == 'self' and len(predictors) == 1 else name}: demo"
 
 
 @contextlib.contextmanager

@@ -8,13 +8,14 @@ from typing import Any
 
 import dspy
 from dspy.primitives.prediction import Completions
+from dspy.utils.exceptions import AdapterParseError as DSPyParseError
 
 from dspex_nb.bridge.lm import BridgeLM, Stopped
 from dspex_nb.bridge.making import make_module
 from dspex_nb.bridge.plans import Inner
 from dspex_nb.bridge.programs import dspy_adapter
 from dspex_nb.bridge.sandbox import interpreter_factory
-from dspex_nb.errors import MissingInputError, PipelineError
+from dspex_nb.errors import AdapterParseError, MissingInputError, PipelineError
 from dspex_nb.messages import Usage
 from dspex_nb.scopes import Scope, stopped
 from dspex_nb.signatures import Signature
@@ -70,6 +71,7 @@ def run_module(
         Cancelled: The run was stopped.
         PlanError: An unknown kind or option, or an option that is missing.
         MissingInputError: An input of the signature is not there.
+        AdapterParseError: A model's answer does not hold the fields asked for.
     """
     if signature is not None:
         _check_inputs(signature, inputs)
@@ -88,8 +90,21 @@ def run_module(
             raise PipelineError("none of its attempts succeeded", hint="run the step inside it alone to see its error")
     except Stopped as stop:
         raise stopped() from stop
+    except DSPyParseError as error:
+        raise _unread(error) from error
     ledger = lm.ledger
     return ModuleResult(_outputs(returned, signature), ledger.usage, ledger.cost, ledger.cached, _completions(returned))
+
+
+def _unread(error: DSPyParseError) -> AdapterParseError:
+    """Return DSPy's error of an answer that cannot be read as ours, which says in a line what was asked for and what to do."""
+    if isinstance(error.__cause__, AdapterParseError):
+        return error.__cause__
+    asked = ", ".join(map(repr, error.signature.output_fields))
+    hint = "run again, raise max_tokens, or use adapter='compact' where the server takes a JSON schema"
+    return AdapterParseError(
+        f"the answer does not hold {asked}", hint=hint, adapter=error.adapter_name, answer=str(error.lm_response)
+    )
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

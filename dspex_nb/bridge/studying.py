@@ -145,6 +145,11 @@ class StudyRun:
         told: dict[str, Any] = {"scope": self._scope, "cache": self._cache, "where": self.watch.here}
         if self._trains():
             provider = provider_of(self._client.model, self._plan.options.get("provider"))
+            if not isinstance(dspy_adapter(self._plan.adapter or self._client.default_adapter), dspy.ChatAdapter):
+                raise OptimizerError(
+                    "training data is written as chats, which this adapter does not know how to",
+                    hint="choose the chat adapter for the study: dx.configure(adapter='chat')",
+                )
             return TrainableLM(self._client, provider=provider, folder=self._folder / "finetune", **told)
         return PatientLM(self._client, watch=self.watch, **told)
 

@@ -153,8 +153,8 @@ class Gathered:
 
 def as_shared(response: Response) -> Response:
     """Return the same answer for one who waited for another's request: nothing was sent for it."""
-    saved = response.cost if response.cached is None else response.saved_cost
-    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={}, elapsed_s=0.0, saved_cost=saved)
+    saved = response.cost if response.cached is None else response.saved
+    return replace(response, usage=_NOTHING_SENT, cost=0.0, cached="flight", raw={}, elapsed_s=0.0, saved=saved)
 
 
 def merged(responses: Sequence[Response]) -> Response:

@@ -424,7 +424,7 @@ class Client:
                 run_id=scope.run_id, model=self.model, key=call.key, step=scope.step, trial=scope.trial,
                 cached=response.cached if response else None, prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens, cost=response.cost if response else None,
-                saved_cost=response.saved_cost if response else None, elapsed_s=elapsed_s, index=scope.index,
+                saved=response.saved if response else 0.0, elapsed_s=elapsed_s, index=scope.index,
                 error=f"{type(error).__name__}: {getattr(error, 'message', error)}" if error is not None else None,
             )
         )  # fmt: skip
@@ -440,7 +440,7 @@ class Client:
             response.cached,
             response.raw,
             elapsed_s,
-            response.saved_cost,
+            response.saved,
         )  # not `replace`, which takes three times as long
 
     def _must_split(self, request: Request) -> bool:

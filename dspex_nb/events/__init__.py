@@ -1,7 +1,7 @@
 """Typed frozen records of what happens, and the bus that carries them."""
 
 from dspex_nb.events.bus import Bus, Subscriber
-from dspex_nb.events.ledger import Ledger, watch_budget
+from dspex_nb.events.ledger import Ledger
 from dspex_nb.events.records import (
     Event,
     ItemYielded,
@@ -39,5 +39,4 @@ __all__ = [
     "TrialStarted",
     "from_json",
     "to_json",
-    "watch_budget",
 ]

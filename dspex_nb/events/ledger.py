@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 from dspex_nb.events.records import Event, LMCalled
 
@@ -40,15 +39,3 @@ class Ledger:
             self.completion_tokens += event.completion_tokens
             self.cost += event.cost or 0.0
             self.unknown += event.cost is None
-
-
-def watch_budget(limit: float, stop: Callable[[], object]) -> Callable[[Event], None]:
-    """Return a subscriber that calls `stop` once the known cost of the calls it sees passes `limit` US dollars."""
-    ledger = Ledger()
-
-    def take(event: Event) -> None:
-        ledger.take(event)
-        if ledger.cost > limit:
-            stop()
-
-    return take

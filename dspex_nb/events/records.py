@@ -97,7 +97,7 @@ class LMCalled(Event):
         trial: The study's trial that it served, None outside every trial; `index` the example, as in `RowScored`.
         cached: The tier that answered, None if a request was sent.
         cost: US dollars, None where the price is unknown.
-        saved_cost: What the answer cost when it was received, where a tier answered; None where that is unknown.
+        saved: US dollars that a hit would have cost, None where that is unknown.
     """
 
     kind: ClassVar[str] = "lm_called"
@@ -110,18 +110,23 @@ class LMCalled(Event):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float | None = None
-    saved_cost: float | None = None
     elapsed_s: float = 0.0
     error: str | None = None
+    saved: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenReceived(Event):
-    """A piece of streamed text for `step`; shown, never stored."""
+    """A piece of the text that a model writes for output `field` of `step`; shown, never stored.
+
+    `withdrawn` says that what came of the field so far does not hold: if it is to come again, it begins anew.
+    """
 
     kind: ClassVar[str] = "token"
     step: str
     text: str
+    field: str = ""
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -76,6 +77,19 @@ class Usage:
                 f"{self.magic} takes {len(self.positional)} word(s), got {' '.join(words)!r}", hint=f"see {self.magic} --help"
             )
         return Arguments(tuple(words), values, extra)
+
+    def name_of(self, given: Arguments) -> str:
+        """Return the first word, which the cell binds.
+
+        Raises:
+            MagicUsageError: It is no name of Python's.
+        """
+        name = given.words[0]
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise MagicUsageError(
+                f"{name!r} is no Python name", hint=f"write e.g. {self.example.splitlines()[0].split(' --')[0]}"
+            )
+        return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
     options = {name: literal(value) if isinstance(value, str) else value for name, value in given.extra.items()}
     known = api.optimizer_options(optimizer)
     for name in options:
-        if name not in known:
+        if name not in known and optimizer != "BetterTogether":  # which takes any name for an optimizer that it chains
             raise unknown_option(
                 "%optimize", name.replace("_", "-"), [*(o.name for o in USAGE.options), *(k.replace("_", "-") for k in known)]
             )

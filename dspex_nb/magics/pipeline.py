@@ -45,15 +45,10 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
     if given.get("help") or cell is None:
         print(USAGE.help_text())  # noqa: T201 - help is asked for
         return None
-    name = given.words[0]
-    if not name.isidentifier():
-        raise MagicUsageError(f"{name!r} is no Python name", hint="write e.g. %%pipeline support")
+    name = USAGE.name_of(given)
     pipeline = api.Pipeline.of(read_cell(name, cell, shell.user_ns))
     shell.user_ns[name] = pipeline
-    if given.get("wait") and given.get("background"):
-        raise MagicUsageError(
-            "--wait and --background exclude each other", hint="leave one out; a cell waits unless told otherwise"
-        )
+    _check_together(given)
     if given.get("export"):
         target = typed(given.get("export"), str, shell.user_ns)
         print(f"written: {pipeline.save(Path(target))}")  # noqa: T201 - the answer to --export
@@ -65,6 +60,24 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
     if given.get("inputs"):
         return _run(pipeline, given, shell)
     return None if given.get("quiet") else pipeline
+
+
+def _check_together(given: Arguments) -> None:
+    """Refuse options of which one would be ignored."""
+    if given.get("wait") and given.get("background"):
+        raise MagicUsageError(
+            "--wait and --background exclude each other", hint="leave one out; a cell waits unless told otherwise"
+        )
+    for other in ("inputs", "background"):
+        if given.get("map") and given.get(other) and not given.get("plan"):
+            hint = (
+                "run the one, then the other" if other == "inputs" else "leave it out: ■ stops the map, and the same cell goes on"
+            )
+            raise MagicUsageError(f"--map and --{other} exclude each other", hint=hint)
+    if given.get("background") and not (given.get("inputs") or given.get("plan")):
+        raise MagicUsageError(
+            "--background needs --inputs, what to run on", hint="write e.g. --background --inputs message='Hello'"
+        )
 
 
 def _run(pipeline: Any, given: Arguments, shell: Any) -> Any:

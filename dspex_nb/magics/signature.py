@@ -27,7 +27,7 @@ def run(shell: Any, line: str, cell: str | None) -> Any:
     if given.get("help") or cell is None:
         print(USAGE.help_text())  # noqa: T201 - help is asked for
         return
-    name = given.words[0]
+    name = USAGE.name_of(given)
     signature = api.as_public(parse_cell(name, cell, shell.user_ns))
     shell.user_ns[name] = signature
     if not given.get("quiet"):

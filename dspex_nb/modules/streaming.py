@@ -52,6 +52,12 @@ def astream(
     return _aevents(program, call)
 
 
+def wants_several(program: predict.Predict, session: Session, options: Mapping[str, Any]) -> bool:
+    """Say whether a call asks for several candidates, which no stream has."""
+    asked = {**(program.lm or session.lm).options, **program.lm_options, **options.get("config", {}), **options}
+    return int(asked.get("n") or 1) > 1
+
+
 def _events(program: predict.Predict, call: Any) -> Events:
     if call.route.engine == "dspy":
         yield from _whole(program._call_dspy(call))  # noqa: SLF001

@@ -66,6 +66,9 @@ def outputs_of(signature: Signature) -> dict[str, Any]:
     return {name: Any if item.untyped else item.type for name, item in signature.outputs.items()}
 
 
+_NEW_VERSION = """for a new version of a field read it under another name: predict("text -> draft", text=draft)"""
+
+
 def read_signature(argument: Argument, types: Mapping[str, Any]) -> Signature:
     """Return the signature that an argument names or writes out.
 
@@ -80,7 +83,8 @@ def read_signature(argument: Argument, types: Mapping[str, Any]) -> Signature:
             return Signature(value, types=types)
         except DSPexError as error:
             reason = getattr(error, "reason", error.message)
-            raise place.find(_quoted(reason)).syntax_error(f"in the signature {value!r}: {reason}", error.hint) from None
+            hint = _NEW_VERSION if reason.endswith("is declared twice") else error.hint
+            raise place.find(_quoted(reason)).syntax_error(f"in the signature {value!r}: {reason}", hint) from None
     if value is MISSING and isinstance(argument.value, BareName):
         known = [name for name, found in types.items() if isinstance(found, Signature)]
         raise place.syntax_error(

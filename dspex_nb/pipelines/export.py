@@ -8,6 +8,7 @@ from typing import Any
 from dspex_nb.errors import PipelineError
 from dspex_nb.pipelines.calls import ModuleRecipe, call_of
 from dspex_nb.pipelines.records import InputSpec, PipelineSpec, Step
+from dspex_nb.pipelines.secrecy import HOW_WITHOUT, holds_secret, refuse_secrets
 from dspex_nb.pipelines.sources import Sources
 
 _WIDTH = 110
@@ -23,10 +24,11 @@ def to_python(spec: PipelineSpec, recipe: ModuleRecipe = lambda _: None) -> str:
         recipe: Says how a `dspy.Module` object that no cell wrote is made, where it can.
 
     Raises:
-        PipelineError: Something in the pipeline has no source, such as a module object made in another cell.
+        PipelineError: Something in the pipeline has no source, such as a module object made in another cell, or is a secret.
     """
     sources = _PythonSources(recipe)
     body = sources.pipeline(spec)
+    refuse_secrets(sources.definitions)
     variable = spec.name if spec.name.isidentifier() and spec.name not in ("dx", "dspex_nb") else "pipeline"
     if variable in sources.names:
         variable = f"{variable}_pipeline"
@@ -41,6 +43,11 @@ class _PythonSources(Sources):
 
     def value(self, value: Any, where: str, text: str = "") -> str:
         return self.pipeline(value) if isinstance(value, PipelineSpec) else super().value(value, where, text)
+
+    def argument(self, name: str, value: Any, where: str, text: str) -> str:
+        if holds_secret(name, value):
+            raise PipelineError(f"{where} holds a secret, which a file must not", hint=HOW_WITHOUT)
+        return super().argument(name, value, where, text)
 
     def pipeline(self, spec: PipelineSpec) -> str:
         """Return the call of `dx.Pipeline` that makes it."""

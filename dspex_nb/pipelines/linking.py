@@ -65,10 +65,10 @@ def _two_writers(fields: Fields, name: str, makers: list[Node], *, is_input: boo
         first = f"it is an input{_on(fields.declared[name].place) if name in fields.declared else ''}"
     else:
         first = f"{makers[0].name!r}{_on(makers[0].draft.place)} writes it too"
-    return second.place_of(name).plan_error(
-        f"{second.name!r} writes {name!r}, and {first}: a field has one writer",
-        f"rename one of them; a step that also reads {name!r} makes a new version of it",
-    )
+    hint = f"rename one of them; a step that also reads {name!r} makes a new version of it"
+    if second.draft.kind == "pipeline":  # its fields are named in another cell
+        hint = f"put both into one step, both = parallel(one=…, two=…), and read both.one and both.two; or {hint}"
+    return second.place_of(name).plan_error(f"{second.name!r} writes {name!r}, and {first}: a field has one writer", hint)
 
 
 def _resolve(node: Node, versions: Mapping[str, tuple[str, list[Node]]]) -> None:

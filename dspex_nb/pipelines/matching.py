@@ -14,7 +14,8 @@ _NUMBERS = (bool, int, float, complex)
 def mismatch(written: Any, read: Any) -> bool:
     """Return whether a value of type `written` clearly cannot serve where `read` is asked for.
 
-    An int serves as a float, a narrower Literal as a wider one, a list if its elements do, an Optional if what it holds does.
+    An int serves as a float, a narrower Literal as a wider one, a list or dict if its elements do, an Optional if what it
+    holds does.
     Classes of the user, of pydantic or of DSPy are never refused, nor is anything untyped: a prompt can show them.
     """
     written, read = _plain(written), _plain(read)
@@ -28,7 +29,7 @@ def mismatch(written: Any, read: Any) -> bool:
         return None not in families
     if families[0] == "number":
         return _NUMBERS.index(_base(written)) > _NUMBERS.index(_base(read))
-    return families[0] == "list" and _items_mismatch(written, read)
+    return families[0] in ("list", "map") and _items_mismatch(written, read)
 
 
 def reads_text(annotation: Any) -> bool:
@@ -51,6 +52,8 @@ def is_listable(annotation: Any) -> bool:
 
 
 def _items_mismatch(written: Any, read: Any) -> bool:
+    if _family(written) == "map":  # its keys and its values
+        return any(mismatch(one, other) for one, other in zip(get_args(written), get_args(read), strict=False))
     one, other = get_args(written), get_args(read)
     return bool(one and other) and mismatch(one[0], other[0])
 

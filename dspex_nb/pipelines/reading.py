@@ -18,7 +18,7 @@ from dspex_nb.pipelines.drafting import draft, draft_of
 from dspex_nb.pipelines.drafts import StepDraft
 from dspex_nb.pipelines.fields import InputDraft
 from dspex_nb.pipelines.linking import link
-from dspex_nb.pipelines.options import OPTIONS
+from dspex_nb.pipelines.options import NOT_CHILDREN, OPTIONS
 from dspex_nb.pipelines.places import Place
 from dspex_nb.pipelines.records import Defaults, FieldRef, PipelineSpec
 from dspex_nb.pipelines.settings import directive
@@ -260,12 +260,16 @@ class _Reader:
                 self.fail(keyword, "** is not allowed in a pipeline cell", "name each argument")
             if keyword.arg in keywords:
                 self.fail(keyword, f"{name}(...) is given {keyword.arg!r} twice", "keep one of the two")
-            keywords[keyword.arg] = self.argument(keyword.value, step=children or keyword.arg == "on_error")
+            fallback = keyword.arg == "on_error"
+            child = name == "parallel" and keyword.arg not in NOT_CHILDREN
+            keywords[keyword.arg] = self.argument(keyword.value, step=children or fallback, function=child or fallback)
         # The first argument of native, reduce and module is a function or module, lambdas among them.
         args = tuple(
             self._group(one)
             if name == "parallel" and isinstance(one, ast.List | ast.Tuple | ast.Dict)
-            else self.argument(one, step=children, function=name in ("native", "reduce", "module") and at == 0)
+            else self.argument(
+                one, step=children, function=name == "parallel" or (name in ("native", "reduce", "module") and at == 0)
+            )
             for at, one in enumerate(node.args)
         )
         return Call(name, args, keywords, self.place(node))
@@ -282,7 +286,7 @@ class _Reader:
                     "a label of parallel is a name in quotes",
                     'write e.g. {"tone": predict("message -> tone")}',
                 )
-            items.append((label, self.argument(value, step=True)))
+            items.append((label, self.argument(value, step=True, function=True)))
         return Argument(Group(tuple(items)), self.place(node))
 
     def _steps_hint(self) -> str:
@@ -308,7 +312,7 @@ class _Reader:
         if function and isinstance(node, ast.Attribute) and (found := self._look_up(node)) is not MISSING:
             return Argument(found, place)
         if function and isinstance(node, ast.Lambda):
-            return Argument(self._lambda(node), place)
+            return Argument(self.step(node) if step else self._lambda(node), place)
         if isinstance(node, ast.Attribute) and isinstance(found := self._look_up(node), types.FunctionType | type):
             return Argument(found, place)
         return Argument(self._deferred(node), place)

@@ -68,6 +68,11 @@ def _read_over(fields: Fields, node: Node) -> None:
     name = value.name if isinstance(value, BareName | FieldRef) else value
     if not isinstance(name, str):
         raise argument.place.plan_error("over= takes the name of a list field", "write e.g. over=passages")
+    if node.draft.kind == "parallel":
+        raise argument.place.plan_error(
+            "parallel(...) goes over no list: what its steps read is their own",
+            f"give over={name} to each step inside, or make a pipeline of them in a cell above and give it over={name}",
+        )
     node.over = name
     bound = [
         one for one in node.draft.parameters.names

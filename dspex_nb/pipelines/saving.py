@@ -21,14 +21,12 @@ from dspex_nb.errors import PipelineError
 from dspex_nb.examples import Example
 from dspex_nb.pipelines.calls import Made, ModuleRecipe, Reading, call_of
 from dspex_nb.pipelines.records import PipelineSpec
+from dspex_nb.pipelines.secrecy import holds_secret, refuse_secrets
 from dspex_nb.pipelines.sources import Sources, is_one_line
 from dspex_nb.signatures import MISSING, Field, Signature
 from dspex_nb.templates import Template
 
 FORMAT, VERSION = "dspex_nb pipeline", 1
-SECRETS = frozenset({"api_key", "password", "token", "secret", "dsn"})
-_SECRET_ENDS = ("_api_key", "_password", "_secret")
-_ACCESS = re.compile(r"://[^/\s:@]*:[^/\s@]+@|\bpassword\s*=")
 
 
 def to_saved(spec: PipelineSpec, recipe: ModuleRecipe = lambda _: None) -> dict[str, Any]:
@@ -59,22 +57,12 @@ def write_saved(path: Path, saved: Mapping[str, Any]) -> None:
     Raises:
         PipelineError: A variable that a function of the notebook brought along holds a secret.
     """
-    _refuse_secrets(saved.get("source", {}))
+    refuse_secrets({name: "\n".join(lines) for name, lines in saved.get("source", {}).items()})
     text = json.dumps(saved, indent=2, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(_lists_on_one_line(text) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-def _refuse_secrets(source: Mapping[str, list[str]]) -> None:
-    for name, (first, *_) in source.items():
-        low, variable = name.lower(), first.startswith((f"{name} = '", f'{name} = "'))
-        if variable and (low in SECRETS - {"dsn"} or low.endswith(_SECRET_ENDS) or _ACCESS.search(first)):
-            raise PipelineError(
-                f"a function uses the variable {name!r}, which holds a secret, and a saved pipeline must not",
-                hint="read it inside the function, e.g. from os.environ, or define the function in a module of yours",
-            )
 
 
 def digest(spec: PipelineSpec, recipe: ModuleRecipe = lambda _: None) -> str:
@@ -129,7 +117,7 @@ class _Writer:
         return {"kind": made.constructor, **({"of": args} if args else {}), **({"with": keywords} if keywords else {})}
 
     def _argument(self, name: str, value: Any, where: str, text: str) -> Any:
-        if isinstance(value, str) and (name in SECRETS - {"dsn"} or _ACCESS.search(value)):
+        if holds_secret(name, value):
             if text.isidentifier():
                 return self._given(text, value)
             raise PipelineError(

@@ -91,10 +91,14 @@ class Sources:
 
     def _arguments(self, keywords: Mapping[str, Any], where: str, texts: Mapping[str, str]) -> Iterator[str]:
         for name, value in keywords.items():
-            yield f"{name}={self.value(value, f'{where}, {name}=', texts.get(name, ''))}"
+            yield f"{name}={self.argument(name, value, f'{where}, {name}=', texts.get(name, ''))}"
+
+    def argument(self, name: str, value: Any, where: str, text: str) -> str:  # noqa: ARG002 - for those who look at names
+        """Return the expression of a keyword's value."""
+        return self.value(value, where, text)
 
     def _keywords(self, keywords: Mapping[str, Any], where: str) -> str:
-        return ", ".join(self._arguments(keywords, where, {}))
+        return ", ".join(f"{name}={self.value(value, f'{where}, {name}=')}" for name, value in keywords.items())
 
     def _container(self, value: Any, where: str) -> str:
         if isinstance(value, Mapping):

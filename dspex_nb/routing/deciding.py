@@ -11,7 +11,7 @@ from typing import Any, cast, get_args, get_origin
 
 from dspex_nb.adapters import DSPY_ADAPTERS, check_adapter, get_adapter
 from dspex_nb.ambient import Session
-from dspex_nb.errors import AdapterError, PlanError
+from dspex_nb.errors import AdapterError, PlanError, PoolError
 from dspex_nb.pipelines.options import ADVANCED, CODE_KINDS
 from dspex_nb.pipelines.records import Step
 from dspex_nb.predictions import Route
@@ -22,6 +22,7 @@ KERNEL = "kernel"
 """The pool of steps that name none: the notebook's own process."""
 
 _CHAINS = 3
+_AROUND_STEPS = ("parallel", "pipeline")
 
 
 def native_adapter(adapter: Any, session: Session) -> Any | None:
@@ -165,8 +166,8 @@ def _python_reason(step: Step, where: str, inner: list[Route]) -> str:
 _PYTHON_REASONS = {
     "function": "a Python function runs {where}",
     "reduce": "a Python function runs {where} for each element",
-    "template": "a template is filled in in the kernel",
-    "respond": "an answer is formatted in the kernel",
+    "template": "a template is filled in {where}",
+    "respond": "an answer is formatted {where}",
     "pipeline": "its steps have their own routes",
 }
 
@@ -185,14 +186,23 @@ def _pool(step: Step, session: Session) -> tuple[str, str]:
     if isinstance(found, str):
         if session.pools is None:
             raise PlanError(f"step {step.name!r}: there is no pool {found!r}", hint=f"make it first: dx.pool({found!r}, size=4)")
-        found = session.pools.get(found)
+        try:
+            found = session.pools.get(found)
+        except PoolError as error:
+            raise PlanError(f"step {step.name!r}: {error.message}", hint=error.hint) from None
+    if step.kind in _AROUND_STEPS:
+        raise PlanError(
+            f"step {step.name!r}: pool= has no meaning for a {step.kind} step, whose steps run where they say",
+            hint="give pool= to the steps inside it",
+        )
     if found.separate and step.kind != "function":
         raise PlanError(
             f"step {step.name!r}: pool {found.name!r} is made of processes, and only Python functions run in those",
             hint="LM steps wait on the network, not on the processor: leave out pool=, or use a pool with backend='thread'",
         )
-    what = "processes" if found.separate else "threads"
-    return str(found.name), f"in pool {found.name!r} ({found.size} {what})"
+    what = "process" if found.separate else "thread"
+    many = "" if found.size == 1 else "es" if found.separate else "s"
+    return str(found.name), f"in pool {found.name!r} ({found.size} {what}{many})"
 
 
 def _name_only_dspy(adapter: Any, session: Session) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from dspex_nb.ambient import Session
 from dspex_nb.events import ItemYielded
 from dspex_nb.pipelines.records import Step
-from dspex_nb.pools import Task, crew
+from dspex_nb.pools import Pool, Task, crew
 from dspex_nb.pools.loop import loop_thread
 from dspex_nb.scopes import CancelToken, Scope
 
@@ -46,13 +46,29 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
     args = [values.pop(name) for name in step.positional if name in values] if step.positional else []
     if step.pool is None:
         return _whole(step.callable(*args, **values), scope, name)
-    pool = session.pools.get(step.pool) if isinstance(step.pool, str) else step.pool
     function = step.callable
     if is_async(function) or _is(function, inspect.isgeneratorfunction):
         # What comes of the call must be made whole where it runs: a generator or a coroutine cannot leave its process.
-        function = functools.partial(_whole_apart, function) if pool.separate else functools.partial(_here, function, scope, name)
-    future = pool.run(Task(function, tuple(args), values, timeout_s=step.timeout_s, scope=scope.at_step(name)))
-    forget = scope.cancel.on_cancel(future.cancel)
+        whole = _whole_apart if pool_of(step, session).separate else functools.partial(_here, scope, name)
+        function = _Named(whole, function)
+    return call_in_pool(step, session, scope, name, Task(function, tuple(args), values, timeout_s=step.timeout_s))
+
+
+def pool_of(step: Step, session: Session) -> Pool:
+    """Return the pool that a step names."""
+    found: Pool = session.pools.get(step.pool) if isinstance(step.pool, str) else step.pool
+    return found
+
+
+def call_in_pool(step: Step, session: Session, scope: Scope, name: str, task: Task) -> Any:
+    """Run a task in a step's pool and return its value; a stop of the run ends it there."""
+    task.scope = scope.at_step(name)
+    future = pool_of(step, session).run(task)
+
+    def stop() -> None:
+        future.cancel()
+
+    forget = scope.cancel.on_cancel(stop)
     try:
         return future.result()
     except BaseException:
@@ -63,7 +79,18 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
         forget()
 
 
-def _here(function: Callable[..., Any], scope: Scope, name: str, /, *args: Any, **values: Any) -> Any:
+class _Named:
+    """A call made in a way of ours, under the name of the user's function; it may travel to another process."""
+
+    def __init__(self, whole: Callable[..., Any], function: Callable[..., Any]) -> None:
+        self.whole, self.function = whole, function
+        self.__qualname__ = getattr(function, "__qualname__", None) or type(function).__qualname__
+
+    def __call__(self, *args: Any, **values: Any) -> Any:
+        return self.whole(self.function, *args, **values)
+
+
+def _here(scope: Scope, name: str, function: Callable[..., Any], /, *args: Any, **values: Any) -> Any:
     return _whole(function(*args, **values), scope, name)
 
 

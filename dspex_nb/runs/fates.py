@@ -25,15 +25,19 @@ class Fates:
     Attributes:
         names: The steps of the graph, whose fates go into `top`; those of children and fallbacks go into `inner`.
         prefix: `"outer/"` for an inner pipeline.
+        pipeline: The name of an inner pipeline, whose cell is another than the one that runs.
         started: When the run began, on the clock of `time.perf_counter`.
+        blanks: Whether a step was skipped or failed: as long as none was, none can lack what it reads.
     """
 
     names: Container[str]
     scope: Scope
     prefix: str
+    pipeline: str = ""
     started: float = field(default_factory=time.perf_counter)
     top: dict[str, StepResult] = field(default_factory=dict)
     inner: dict[str, StepResult] = field(default_factory=dict)
+    blanks: bool = False
 
     @property
     def elapsed_s(self) -> float:
@@ -82,12 +86,14 @@ class Fates:
         Raises:
             StepError: Its `when=` failed.
         """
+        if not self.blanks and step.when is None:
+            return None
         reason = _unmet(step, around) or self._condition(step, around)
         if reason is None:
             return None
         self._keep(step, StepResult("skipped", error=reason, route=around.route(step), started_s=self.elapsed_s))
         self.end(step, "skipped", 0.0, reason)
-        return _blank(step)
+        return self._blank(step)
 
     def failed(self, step: Step, error: Exception, started: float, around: Surroundings) -> dict[str, Any]:
         """Do what the step says of errors: go on with blank fields or its fallback's, which are returned, or stop the run.
@@ -104,7 +110,7 @@ class Fates:
         self.end(step, "failed", elapsed_s, message)
         self._keep(step, StepResult("failed", elapsed_s, message, route=around.route(step), started_s=started - self.started))
         if step.on_error == "skip":
-            return _blank(step)
+            return self._blank(step)
         if isinstance(step.on_error, Step):
             return self.child(step.on_error, around, self.scope).fields
         if isinstance(error, StepError):  # of an inner pipeline: it names the inner step already
@@ -124,6 +130,10 @@ class Fates:
         self.done(step, written, started, around)
         return written
 
+    def _blank(self, step: Step) -> _Blank:
+        self.blanks = True
+        return _Blank(dict.fromkeys((*step.writes, *step.hidden)))
+
     def _keep(self, step: Step, fate: StepResult) -> None:
         (self.top if step.name in self.names else self.inner)[self.prefix + step.name] = fate
 
@@ -139,16 +149,13 @@ class Fates:
 
     def _step_error(self, step: Step, message: str, hint: str, cause: Exception) -> StepError:
         name = self.prefix + step.name
-        where = f" (cell line {step.line})" if step.line else ""
+        cell = f" of {self.pipeline!r}" if self.pipeline else ""
+        where = f" (cell line {step.line}{cell})" if step.line else ""
         return StepError(f"step {name!r}{where}: {message}", hint=hint, step=name, line=step.line, cause=cause)
 
 
 class _Blank(dict[str, Any]):
     """The fields of a step that did not run or failed: all None. Its class tells it from a step that gave None."""
-
-
-def _blank(step: Step) -> _Blank:
-    return _Blank(dict.fromkeys((*step.writes, *step.hidden)))
 
 
 def _unmet(step: Step, around: Surroundings) -> str | None:

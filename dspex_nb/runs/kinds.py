@@ -13,14 +13,15 @@ from dspex_nb.messages import Request, Usage
 from dspex_nb.modules import ChainOfThought, Predict
 from dspex_nb.pipelines.options import ADVANCED
 from dspex_nb.pipelines.records import Step
-from dspex_nb.pools import crew
+from dspex_nb.pools import Task, crew
 from dspex_nb.routing.capabilities import advanced, votes
-from dspex_nb.runs.calling import call_function
+from dspex_nb.runs.calling import call_function, call_in_pool
 from dspex_nb.runs.chains import CHAINS, TEMPERATURE, vote, voting_program
 from dspex_nb.runs.outcomes import Written
 from dspex_nb.runs.retrieving import folded, merged, reranked, responded, searched
 from dspex_nb.runs.spreading import spread, spread_outputs
 from dspex_nb.runs.surroundings import Surroundings
+from dspex_nb.runs.telling import completed, predicted
 from dspex_nb.runs.together import checked, gathered, grouped, several
 from dspex_nb.scopes import Scope
 
@@ -28,10 +29,19 @@ _NOTHING = Usage()
 
 
 def once(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
-    """Make one call of a step with these values."""
+    """Make one call of a step with these values, in its pool if it names one."""
+    name = around.prefix + step.name
+    if step.kind == "function":
+        return Written(spread(step, call_function(step, around.session, scope, name, values)))
+    if step.pool is None:
+        return _once(step, around, scope, attempt, values)
+    task = Task(partial(_once, step, around, scope, attempt, values))  # its time limit is kept outside, which closes its sockets
+    written: Written = call_in_pool(step, around.session, scope, name, task)
+    return written
+
+
+def _once(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
     kind = step.kind
-    if kind == "function":
-        return Written(spread(step, call_function(step, around.session, scope, around.prefix + step.name, values)))
     if kind in _PLAIN:
         return Written(spread(step, _PLAIN[kind](step, values)))
     if (kind == "chain_of_thought" and advanced(step)) or (kind == "multi_chain_comparison" and not votes(step)):
@@ -51,12 +61,14 @@ def _asked(step: Step, around: Surroundings, scope: Scope, attempt: int, text: s
     """Send a filled template as the prompt."""
     apart = ("call", "system", "rollout_id", "config", "demos")
     options = {name: value for name, value in step.options.items() if name not in apart}
+    if step.ttl_s is not None:
+        options.setdefault("ttl_s", step.ttl_s)
     system = [{"role": "system", "content": step.options["system"]}] if "system" in step.options else []
     rollout = (step.options.get("rollout_id") or 0) + attempt or None
     request = Request([*system, {"role": "user", "content": text}], {**options, **step.options.get("config", {})}, rollout)
     session = around.session
     cache = None if step.cache is False else session.cache
-    response = session.require_lm().complete(request, scope=scope, cache=cache, ttl_s=step.ttl_s)
+    response = completed(step, request, session=session, scope=scope, cache=cache)
     return Written(spread(step, response.text), response.usage, response.cost, response.cached)
 
 
@@ -89,7 +101,7 @@ def _voted(step: Step, around: Surroundings, scope: Scope, attempt: int, values:
 
 def _program(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
     program, options = lm_call(step, around, attempt)
-    prediction = program.call(values, session=around.session, scope=scope, **options)
+    prediction = predicted(step, program, values, session=around.session, scope=scope, options=options)
     fields = spread_outputs(step, prediction)
     return Written(fields, prediction.usage, prediction.cost, prediction.cached)
 

@@ -31,7 +31,7 @@ class Written:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would triple what making one costs, at every step
 class StepResult:
     """One step's fate.
 

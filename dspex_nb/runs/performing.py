@@ -36,6 +36,8 @@ def perform(step: Step, around: Surroundings, scope: Scope) -> Written:
     """
     if step.name in around.cached:
         return around.session.steps.through(step, values_of(step, around.results), partial(_tried, step, around, scope))  # type: ignore[no-any-return]
+    if not step.retry and step.timeout_s is None and not step.over:  # most steps, without the cost of what they do not ask for
+        return once(step, around, scope, 0, values_of(step, around.results))
     return _tried(step, around, scope)
 
 
@@ -123,8 +125,19 @@ def _attempt(step: Step, around: Surroundings, scope: Scope, attempt: int) -> Wr
         raise PipelineError(f"over= goes through lists of different lengths: {lengths}", hint="give lists of one length")
     rows = [dict(zip(lists, items, strict=True)) for items in zip(*lists.values(), strict=True)]
     with grouped(scope) as group:
-        calls = [partial(once, step, around, group, attempt, {**values, **row}) for row in rows]
+        calls = [partial(_element, number, step, around, group, attempt, {**values, **row}) for number, row in enumerate(rows)]
         return gathered(step, several(step, around, group, calls))
+
+
+def _element(number: int, step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
+    """Make the call of one element of a list; an error says which it was."""
+    try:
+        return once(step, around, scope, attempt, values)
+    except Exception as error:
+        note = f"at element {number} of over={', '.join(step.over)}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise
 
 
 def _listed(step: Step, name: str, value: Any) -> list[Any]:

@@ -25,6 +25,7 @@ from dspex_nb.runs.code_keys import key_of
 from dspex_nb.runs.contents import Unkeyable
 from dspex_nb.runs.keeping import Unkeepable, read_item, write_item
 from dspex_nb.runs.step_cache import classes_in, classes_of
+from dspex_nb.runs.wording import is_secret
 from dspex_nb.scopes import new_run_id
 
 _STALE_S = 30 * 86400.0
@@ -74,8 +75,17 @@ class Kept:
         return self._save(step.name, dict(fields), about, classes_of(step))
 
     def save_inputs(self, spec: PipelineSpec, inputs: Mapping[str, Any]) -> str:
-        """Keep the run's inputs; returns why that is impossible, or an empty text."""
-        return self._save(_INPUTS, dict(inputs), {}, classes_in(one.type for one in spec.inputs), apart="?")
+        """Keep the run's inputs, but none that is a secret; returns why one is not kept, or an empty text."""
+        defaults = {one.name: one.default for one in spec.inputs}
+        held = [
+            name for name, value in inputs.items()
+            if is_secret(name) and isinstance(value, str) and value and value != defaults.get(name)
+        ]  # fmt: skip
+        kept = {name: value for name, value in inputs.items() if name not in held}
+        why = self._save(_INPUTS, kept, {}, classes_in(one.type for one in spec.inputs), apart="?")
+        if why or not held:
+            return why
+        return f"{' and '.join(held)} {'look' if len(held) > 1 else 'looks'} like a secret, and none is written to disk"
 
     def inputs(self, spec: PipelineSpec) -> dict[str, Any] | None:
         """Return the run's inputs; None if they were not kept."""

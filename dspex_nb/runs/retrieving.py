@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
+from dspex_nb.errors import PipelineError
 from dspex_nb.passages import Passage
 from dspex_nb.pipelines.records import Step
 
@@ -52,6 +53,13 @@ def merged(step: Step, value: Mapping[str, Any]) -> Any:
 def folded(step: Step, values: dict[str, Any]) -> Any:
     """Return what the function of a `reduce` step makes of the list, element by element."""
     items = values.pop("over")
+    if not hasattr(items, "__iter__"):
+        raise PipelineError(
+            f"reduce goes through a list, found {type(items).__name__}", hint="let the step before it give a list"
+        )
+    items = list(items)
+    if not items and "initial" not in step.options:
+        raise PipelineError("the list is empty, and there is no initial= to start from", hint="add initial=, e.g. initial=0")
     start = (step.options["initial"],) if "initial" in step.options else ()
     return reduce(lambda so_far, item: step.callable(so_far, item, **values), items, *start)
 

@@ -48,11 +48,11 @@ def row_runner(spec: PipelineSpec, plan: Plan, session: Session) -> RowCall | No
 
 
 def _fits(step: Step, engine: str) -> bool:
-    if step.timeout_s is not None or isinstance(step.on_error, Step):
+    if step.timeout_s is not None or step.pool is not None or isinstance(step.on_error, Step):
         return False
     if step.kind in _LM:
         return engine == "native" and not step.over
-    return step.kind in _HERE and step.pool is None and not step.options.get("call")
+    return step.kind in _HERE and not step.options.get("call")
 
 
 class _Rows:

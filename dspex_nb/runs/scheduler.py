@@ -166,7 +166,7 @@ class _Driver:
 
     def run(self) -> Outcome:
         self.graph = _graph(self.spec, self.plan, self.prefix)
-        self.fates = fates = Fates(self.graph, self.scope, self.prefix)
+        self.fates = fates = Fates(self.graph, self.scope, self.prefix, self.spec.name if self.prefix else "")
         self.results[""] = self.inputs
         self.around = around = Surroundings(
             self.plan, self.session, self.scope, self.prefix, self.threads, self.results, fates.inner, execute, fates.child,

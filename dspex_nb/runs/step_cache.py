@@ -183,6 +183,7 @@ def _note(step: Step, *, asked: bool, on: bool) -> str:  # noqa: PLR0911 - one r
     if step.cache is False or step.kind in _LM_KINDS or step.kind == "template":
         return ""
     if step.kind in ("function", "reduce"):
+        asked = asked or step.ttl_s is not None
         return "not cached: not known to be pure (cache=True or @dx.pure says so)" if asked else ""
     if step.cache is True:
         inner = "its steps" if step.kind in ("parallel", "pipeline") else "its LM calls"

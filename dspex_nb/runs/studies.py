@@ -256,7 +256,8 @@ def _checked_program(facts: Any, program: Any) -> Any:
 
 
 def _crossing(program: Any) -> Any:
-    return program if _is_module(program) and not hasattr(program, "base_signature") else recipe_of(program)
+    """Return what a study's process gets: a recipe, or a copy of a module, which `adopt` would change before a resumption."""
+    return program.deepcopy() if _is_module(program) and not hasattr(program, "base_signature") else recipe_of(program)
 
 
 def _adapter_of(program: Any, session: Session, client: Any) -> Any:

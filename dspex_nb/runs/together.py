@@ -42,7 +42,7 @@ def several(step: Step, around: Surroundings, scope: Scope, calls: Sequence[Call
 
 def overlaps(step: Step) -> bool:
     """Whether a step waits for something else than this thread, so that others gain by running meanwhile."""
-    if step.kind == "template":
+    if step.kind == "template" and step.pool is None:
         return bool(step.options.get("call"))
     return step.kind not in ("function", "reduce", "respond") or step.pool is not None or is_async(step.callable)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sized
+from pathlib import Path
 from typing import Any
 
 from dspex_nb.errors import DSPexError
 
 _SECRET_NAME = re.compile(r"(?i)(^|_)(pass(word|wd|phrase)?|secret|token|api_?key|credentials?|auth(orization)?)($|_)")
 _EACH, _ALL = 60, 300
+_OURS = str(Path(__file__).parents[1]) + os.sep
 
 
 def redacted(text: str, limit: int = 300) -> str:
@@ -19,13 +22,18 @@ def redacted(text: str, limit: int = 300) -> str:
     return redact(text, limit=limit)
 
 
+def is_secret(name: str) -> bool:
+    """Return whether a name says that its value is a password or a key."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def inputs_text(values: Mapping[str, Any]) -> str:
     """Return `name=value` of each input, each and all shortened, secrets as `***`."""
     return _shortened((f"{name}={_shown(name, value)}" for name, value in values.items()), _ALL)
 
 
 def _shown(name: str, value: Any, depth: int = 3) -> str:
-    if isinstance(name, str) and _SECRET_NAME.search(name):
+    if isinstance(name, str) and is_secret(name):
         return "***"
     if isinstance(value, str):
         return redacted(repr(value if len(value) <= _EACH else f"{value[:_EACH]}…"), _EACH + 20)
@@ -63,22 +71,26 @@ def _shortened(parts: Iterable[str], limit: int) -> str:
 
 def explain(error: BaseException) -> tuple[str, str]:
     """Return an error's message and next act; for a user's own error, with the line of code it came from."""
+    notes = "".join(f"; {redacted(str(note))}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, DSPexError):
-        return error.message, error.hint
+        return f"{error.message}{notes}", error.hint
     said = redacted(str(error), limit=2000)
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     place = _last_line(error)
-    return f"{text}{place}", "mend the step, or give it retry=1, on_error='skip' or a fallback step"
+    return f"{text}{place}{notes}", "mend the step, or give it retry=1, on_error='skip' or a fallback step"
 
 
 def _last_line(error: BaseException) -> str:
+    """Return the last line that ran outside this package: where the user can look."""
     import linecache
 
-    trace = error.__traceback__
-    if trace is None:
-        return ""
-    while trace.tb_next is not None:
+    trace, found = error.__traceback__, None
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
+            found = trace
         trace = trace.tb_next
-    code = trace.tb_frame.f_code
-    source = linecache.getline(code.co_filename, trace.tb_lineno).strip()
-    return f" (in {code.co_name}, line {trace.tb_lineno}{f': {source}' if source else ''})"
+    if found is None:
+        return ""
+    code = found.tb_frame.f_code
+    source = redacted(linecache.getline(code.co_filename, found.tb_lineno), limit=200)
+    return f" (in {code.co_name}, line {found.tb_lineno}{f': {source}' if source else ''})"

@@ -99,7 +99,7 @@ def _project_calls(connection: sqlite3.Connection, calls: Sequence[tuple[int, LM
         sums[event.run_id, event.trial].add(seq, event)
         rows.append((
             seq, event.run_id, event.trial, event.index, event.key, column(event.model), column(event.step), event.cached,
-            event.prompt_tokens, event.completion_tokens, event.cost, event.saved_cost, event.elapsed_s,
+            event.prompt_tokens, event.completion_tokens, event.cost, event.saved, event.elapsed_s,
             None if event.error is None else column(event.error),
         ))  # fmt: skip
     insert_many(connection, "INSERT OR REPLACE INTO study_calls VALUES ", rows)
@@ -129,8 +129,8 @@ class _Sums:
         self.seq = seq
         if event.cached is not None:
             self.cache_hits += 1
-            self.saved_cost += event.saved_cost or 0.0
-            self.unpriced_hits += event.saved_cost is None
+            self.saved_cost += event.saved or 0.0
+            self.unpriced_hits += event.saved is None
             return
         self.calls += 1
         if event.error is not None:

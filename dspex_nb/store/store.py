@@ -25,9 +25,9 @@ SELECT coalesce(sum(json_extract(json, '$.cached') IS NULL AND json_extract(json
        coalesce(sum(CASE WHEN json_extract(json, '$.cached') IS NULL THEN json_extract(json, '$.completion_tokens') END), 0),
        coalesce(sum(json_extract(json, '$.error') IS NOT NULL), 0),
        sum(CASE WHEN json_extract(json, '$.cached') IS NULL THEN json_extract(json, '$.cost') END),
-       coalesce(sum(json_extract(json, '$.saved_cost')), 0.0),
+       coalesce(sum(json_extract(json, '$.saved')), 0.0),
        coalesce(sum(json_extract(json, '$.cost') IS NULL AND json_extract(json, '$.error') IS NULL), 0),
-       coalesce(sum(json_extract(json, '$.cached') IS NOT NULL AND json_extract(json, '$.saved_cost') IS NULL), 0)
+       coalesce(sum(json_extract(json, '$.cached') IS NOT NULL AND json_extract(json, '$.saved') IS NULL), 0)
 FROM events WHERE run_id = ? AND kind = 'lm_called'
 """
 _STUDY_USAGE = """

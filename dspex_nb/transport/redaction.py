@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
 _KEY_SHAPES = re.compile(
-    r"(?i)\b(bearer\s+|api[-_]?key[\"']?\s*[:=]\s*[\"']?)([^\s\"',}]+)|\b(?:sk|pk|gsk|xai|AIza|hf)[-_][\w-]{8,}"
+    r"(?i)\b(bearer\s+|(?:api[-_]?key|access[-_]?token|password|passwd|secret)[\"']?\s*[:=]\s*[\"']?)([^\s\"',}&)]+)"
+    r"|\b(?:sk|pk|gsk|xai|AIza|hf)[-_][\w-]{8,}"
 )
+_USERINFO = re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)")
 
 
 def redact(text: str, secrets: Iterable[str] = (), *, limit: int = 300) -> str:
@@ -17,6 +19,7 @@ def redact(text: str, secrets: Iterable[str] = (), *, limit: int = 300) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
+    text = _USERINFO.sub(r"\1***", text)
     text = _KEY_SHAPES.sub(lambda match: f"{match.group(1) or ''}***", text)
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dspex_nb.events import Event, LMCalled, RunEnded, RunStarted, StepEnded, StepStarted
+from dspex_nb.events import Event, LMCalled, RunEnded, RunStarted, StepEnded, StepStarted, TokenReceived
 from dspex_nb.views.charges import charges
 
 
@@ -33,6 +33,7 @@ class StepInfo:
         cost: US dollars of its LM requests, None if any price is unknown.
         error: What went wrong, empty if nothing did.
         note: What else is to be known of how it ended: why its result was not cached.
+        written: While it runs, the end of what its model has written so far, empty if nothing was told.
     """
 
     name: str
@@ -51,6 +52,7 @@ class StepInfo:
     cost: float | None = 0.0
     error: str = ""
     note: str = ""
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class RunInfo:
         return self.status in {"waiting", "running", "stopping"}
 
 
+_TAIL = 160  # characters of a growing text that a run's table shows
 _ROUTE = ("step", "engine", "pool", "reason")
 
 
@@ -125,6 +128,7 @@ class RunState:
         self._started_at: float | None = None
         self._info = RunInfo(run_id=run_id)
         self._steps: dict[str, StepInfo] = {}
+        self._texts: dict[str, tuple[str, str]] = {}
         self._describe(described or {}, routes)
 
     def _describe(self, described: Mapping[str, Any], routes: Sequence[Any]) -> None:
@@ -160,6 +164,8 @@ class RunState:
                 self._step_ended(event)
             elif isinstance(event, LMCalled):
                 self._called(event)
+            elif isinstance(event, TokenReceived):
+                self._written(event)
             elif isinstance(event, RunEnded):
                 self._end(event)
 
@@ -212,6 +218,12 @@ class RunState:
             tokens = step.tokens + event.prompt_tokens + event.completion_tokens
             self._steps[event.step] = replace(step, tokens=tokens, **charges(step, event))
 
+    def _written(self, event: TokenReceived) -> None:
+        """Keep the end of what a step's model writes: the field written last, and its text."""
+        field, text = self._texts.get(event.step, ("", ""))
+        before = "" if event.withdrawn or field != event.field else text
+        self._texts[event.step] = (event.field, (before + event.text)[-_TAIL:])
+
     def _end(self, event: RunEnded) -> None:
         elapsed = event.elapsed_s or (event.at - self._started_at if self._started_at else 0.0)
         self._info = replace(self._info, status=event.status, elapsed_s=elapsed, error=event.error or "")
@@ -225,9 +237,15 @@ class RunState:
         """Return the run as it is; `now` (seconds since the epoch) dates the steps still running."""
         at = time.time() if now is None else now
         with self._lock:
-            info, steps = self._info, tuple(self._steps.values())
-        steps = tuple(
-            replace(s, elapsed_s=max(at - s.started_at, 0.0)) if s.state == "running" and s.started_at else s for s in steps
-        )
+            info, steps, texts = self._info, tuple(self._steps.values()), dict(self._texts)
+        steps = tuple(_so_far(s, at, texts.get(s.name)) if s.state == "running" and s.started_at else s for s in steps)
         elapsed = max(at - self._started_at, 0.0) if info.live and self._started_at else info.elapsed_s
         return replace(info, steps=steps, elapsed_s=elapsed)
+
+
+def _so_far(step: StepInfo, at: float, text: tuple[str, str] | None) -> StepInfo:
+    """Return a running step as it is at a moment."""
+    written = ""
+    if text and text[1]:
+        written = f"{text[0]}: {'…' if len(text[1]) == _TAIL else ''}{' '.join(text[1].split())}"
+    return replace(step, elapsed_s=max(at - (step.started_at or at), 0.0), written=written)

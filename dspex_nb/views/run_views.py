@@ -110,7 +110,7 @@ def _steps(info: RunInfo) -> Html:
             _calls(s),
             count_text(s.tokens) if s.tokens else "",
             cost_text(s.cost) if s.calls else "",
-            _why(s.engine, "; ".join(filter(None, (s.reason, s.note))), s.error),
+            _why(s.engine, s.written or "; ".join(filter(None, (s.reason, s.note))), s.error),
         )
         for s in _nested(info.steps)
     ]

@@ -74,7 +74,7 @@ def events(
             cost = (price * tokens / 200) if price else None
             yield LMCalled(
                 run_id=run_id, at=at, model="openai/gpt-5-mini", key=f"{trial:06d}{index:04d}", trial=trial, index=index, cached=cached,
-                prompt_tokens=tokens, completion_tokens=14, cost=0.0 if cached else cost, saved_cost=cost if cached else None, elapsed_s=0.6,
+                prompt_tokens=tokens, completion_tokens=14, cost=0.0 if cached else cost, saved=cost if cached else 0.0, elapsed_s=0.6,
                 error="LMTimeoutError: no answer within 30 s" if failed else None,
             )  # fmt: skip
             error = "LMTimeoutError: no answer within 30 s" if failed else None

@@ -1,8 +1,11 @@
 """Fixtures of every room's tests: a session of its own (home, root, shell), and a real server in a model's place."""
 
 import http.server
+import importlib.util
 import json
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -49,10 +52,11 @@ class ModelServer:
                 server.bodies.append(body)
                 said = server.answer(body)
                 status = said if isinstance(said, int) else 200
-                told = {"error": {"message": "broken"}} if status != 200 else _completion(said, body)
-                reply = json.dumps(told).encode()
+                whole = {"error": {"message": "broken"}} if status != 200 else _completion(said, body)
+                streamed = body.get("stream") and status == 200
+                reply = _streamed(whole) if streamed else json.dumps(whole).encode()
                 self.send_response(status)
-                self.send_header("content-type", "application/json")
+                self.send_header("content-type", "text/event-stream" if streamed else "application/json")
                 self.send_header("content-length", str(len(reply)))
                 self.end_headers()
                 self.wfile.write(reply)
@@ -80,6 +84,14 @@ def _completion(said, body):
     return {"id": "x", "object": "chat.completion", "created": 1, "model": "stub", "choices": choices, "usage": usage}
 
 
+def _streamed(whole):
+    """A completion as server-sent events, a word a piece."""
+    words = re.findall(r"\s*\S+", whole["choices"][0]["message"]["content"])
+    pieces = [{"choices": [{"index": 0, "delta": {"content": word}}]} for word in words]
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": whole["usage"]}
+    return "".join(f"data: {json.dumps(piece)}\n\n" for piece in [*pieces, end]).encode() + b"data: [DONE]\n\n"
+
+
 @pytest.fixture
 def model_server():
     """Starts servers in a model's place, `model_server(answer)`, and ends them after the test."""
@@ -92,3 +104,13 @@ def model_server():
     yield start
     for server in started:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def bad():
+    """The misbehaving server of the transport's tests."""
+    path = Path(__file__).parent / "transport" / "misbehaving.py"
+    spec = importlib.util.spec_from_file_location("misbehaving", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -7,7 +7,7 @@ import pytest
 
 from dspex_nb import events
 from dspex_nb.errors import Cancelled
-from dspex_nb.events import Bus, Event, Ledger, LMCalled, Progress, RunStarted, from_json, to_json, watch_budget
+from dspex_nb.events import Bus, Event, Ledger, LMCalled, Progress, RunStarted, from_json, to_json
 from dspex_nb.predictions import Facts, Prediction
 from dspex_nb.scopes import CancelToken, Scope, new_run_id
 
@@ -93,14 +93,6 @@ def test_the_ledger():
         ledger.take(event)
     assert (ledger.calls, ledger.cache_hits, ledger.unknown) == (2, 1, 1)
     assert (ledger.prompt_tokens, ledger.completion_tokens, ledger.cost) == (5, 1, 0.5)
-
-
-def test_a_budget_stops_when_it_is_passed():
-    stopped = []
-    watch = watch_budget(1.0, lambda: stopped.append(1))
-    for cost, after in ((0.6, 0), (0.4, 0), (None, 0), (0.1, 1)):
-        watch(call(cost=cost))
-        assert len(stopped) == after
 
 
 def test_cancelling_calls_back_once():

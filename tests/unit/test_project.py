@@ -129,7 +129,9 @@ class TestMakefile:
         assert re.search(r"^demo lab: export DSPEX_HOME := ", makefile, re.MULTILINE)
         for folder in (path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"):
             assert f"tests/{folder}" in makefile, "a folder of tests that no target runs"
-        assert makefile.count("DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf") == 3
+        assert makefile.count("DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf") == 2  # test-services and bench
+        assert set(re.findall(r"DSPEX_HOME=\$\$home/(\w+)", makefile)) == {"plain", "model"}
+        assert re.search(r"home=\$\$\(mktemp -d\);[^@]*rm -rf \"\$\$home\"", makefile)
 
 
 class TestPackaging:

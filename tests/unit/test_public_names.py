@@ -8,6 +8,7 @@ import pytest
 import dspex_nb as dx
 
 PINNED = [
+    "Avatar",
     "Cache",
     "Cancelled",
     "Capabilities",
@@ -27,6 +28,7 @@ PINNED = [
     "Response",
     "Run",
     "Signature",
+    "StandInTrainer",
     "Study",
     "Usage",
     "__version__",

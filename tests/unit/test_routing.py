@@ -9,7 +9,7 @@ import dspex_nb as dx
 from dspex_nb.adapters import DSPY_ADAPTERS, get_adapter
 from dspex_nb.ambient import Session
 from dspex_nb.clients import connect
-from dspex_nb.errors import PlanError, PoolError
+from dspex_nb.errors import PlanError
 from dspex_nb.pipelines import OPTIONS, read_cell
 from dspex_nb.pools import Pools
 from dspex_nb.routing import plan
@@ -73,8 +73,11 @@ def test_pools_are_named_and_checked():
     assert (found["a"].pool, found["a"].reason) == ("apart", "python: a Python function runs in pool 'apart' (2 processes)")
     with pytest.raises(PlanError, match="made of processes"):
         planned('text: str\na = predict("text -> answer", pool="apart")', session)
-    with pytest.raises(PoolError, match="no pool 'sde'"):
+    with pytest.raises(PlanError, match="line 2: step 'a': there is no pool 'sde'") as caught:
         planned('text: str\na = native(clean, text=text, pool="sde")', session)
+    assert "did you mean 'side'?" in caught.value.hint
+    with pytest.raises(PlanError, match="line 2: step 'a': pool= has no meaning for a parallel step"):
+        planned('text: str\na = parallel(x=clean, y=predict("text -> y"), pool="side")', session)
     with pytest.raises(PlanError, match="no pool"):
         planned('text: str\na = native(clean, text=text, pool="side")', Session())
 

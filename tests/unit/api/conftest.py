@@ -24,3 +24,9 @@ def answer(body):
 @pytest.fixture
 def chat_server(model_server):
     return model_server(answer)
+
+
+@pytest.fixture
+def asked():
+    """What tells the fields that a prompt asks for."""
+    return fields_asked

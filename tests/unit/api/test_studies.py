@@ -28,6 +28,10 @@ def test_optimizers_are_a_table():
         ({"optimizer": "BootstrapFewShot", "metric": "f1", "trainset": ROWS, "max_round": 1}, "max_rounds"),
         ({"optimizer": "BootstrapFewShotWithRandomSearch", "trainset": ROWS}, "metric"),
         ({"optimizer": "BootstrapFewShot", "metric": "edit_distance:desk", "trainset": ROWS}, "less is better"),
+        ({"optimizer": "BootstrapFewShot", "metric": "f1", "trainset": ROWS, "budget": {"call": 3}}, "did you mean 'calls'"),
+        ({"optimizer": "BootstrapFewShot", "metric": "f1", "trainset": ROWS, "budget": "0 calls"}, "no limit above 0"),
+        ({"optimizer": "BootstrapFewShot", "metric": "f1", "trainset": ROWS, "budget": "$1"}, "price of 'openai/m' is unknown"),
+        ({"optimizer": "Ensemble", "metric": "f1", "valset": ROWS}, "takes a list of programs"),
     ],
 )
 def test_mistakes_start_nothing(predict, options, told):

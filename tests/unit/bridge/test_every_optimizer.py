@@ -1,5 +1,8 @@
 """Each of DSPy's optimizers runs as a small real study against a real HTTP server, and is better for it."""
 
+import json
+import re
+
 import dspy
 import pytest
 
@@ -99,6 +102,17 @@ def test_it_runs_as_a_study_and_tells_what_it_does(name, study, tmp_path):
         assert outcome.start_score is not None
         assert outcome.start_score < 1.0
         assert any(event.info["kind"] == "start" for event in ended)
+    # A candidate knows what it was made from, and what the optimizer chose.
+    told = [event.info for event in started]
+    if told[0]["kind"] == "start":
+        assert all(0 <= info["parent"] < number for number, info in enumerate(told) if number)
+    if name in ("MIPROv2", "MIPRO"):
+        assert {"predict: instruction", "predict: demos"} == set(told[1]["params"])
+    if name == "BootstrapFewShotWithOptuna":
+        assert set(told[0]["params"]) == {"predict: demo"}
+    if name == "GEPA":
+        assert any(re.search(r"of \w+: say yes", json.dumps(body)) for body in study.server.bodies)
+    assert all(set(info["predictors"]) and info["label"] for info in told)
     # Every example of every trial is told once, with its number; every call says which trial it served.
     rows = [(event.trial, event.index) for event in seen if isinstance(event, RowScored) and event.trial is not None]
     assert len(rows) == len(set(rows)) == sum(event.examples for event in ended)

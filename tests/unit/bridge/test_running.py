@@ -8,7 +8,7 @@ import pytest
 
 from dspex_nb.bridge import run_module
 from dspex_nb.cache import Cache
-from dspex_nb.errors import Cancelled, MissingInputError, PlanError
+from dspex_nb.errors import AdapterParseError, Cancelled, MissingInputError, PlanError
 from dspex_nb.scopes import Scope
 from dspex_nb.signatures import Signature
 
@@ -54,6 +54,16 @@ def test_lm_options_reach_the_request(stub, run):
     reply(stub, {"answer": "a"})
     run("predict", temperature=0.5, max_tokens=17)
     assert (stub.bodies[0]["temperature"], stub.bodies[0]["max_tokens"]) == (0.5, 17)
+
+
+@pytest.mark.parametrize("adapter", ["json", "compact"])
+def test_an_answer_that_cannot_be_read_is_our_error_with_the_next_act(stub, run, adapter):
+    stub.answer = lambda body: "I would rather not."
+    with pytest.raises(AdapterParseError) as caught:
+        run("react", tools=[len], adapter=adapter)
+    assert "I would rather not." in caught.value.message
+    assert len(caught.value.message) < 200
+    assert "run again" in caught.value.hint
 
 
 def test_react_calls_its_tool(stub, run):

@@ -22,16 +22,6 @@ PROVIDERS = (
 
 
 @pytest.fixture(scope="session")
-def bad():
-    """The misbehaving server of the transport's tests."""
-    path = Path(__file__).parents[1] / "transport" / "misbehaving.py"
-    spec = importlib.util.spec_from_file_location("misbehaving", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
 def providers():
     """Servers that check each provider's protocol."""
     spec = importlib.util.spec_from_file_location("provider_servers", Path(__file__).with_name("provider_servers.py"))

@@ -9,7 +9,7 @@ import pytest
 
 import dspex_nb as dx
 from dspex_nb import api
-from dspex_nb.errors import MagicUsageError
+from dspex_nb.errors import DataError, MagicUsageError
 from dspex_nb.testing import ScriptedLM
 
 ROWS = [{"message": f"message {i}", "desk": "tech" if i % 2 else "billing"} for i in range(6)]
@@ -157,6 +157,37 @@ def test_export_is_plain_python(ready, tmp_path):
     assert "get_ipython" not in text
     assert "%%" not in text
     assert dx.load(tmp_path / "p.py", trust=True)(message="x").desk == "billing"
+
+
+def test_export_makes_its_folder_and_says_where_it_cannot_write(ready, tmp_path):
+    ready.run(f"%%pipeline support --export {tmp_path}/new/support.py --quiet\n{PREDICT}")
+    assert (tmp_path / "new" / "support.py").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        ready.run(f"%%pipeline support --export {tmp_path}/file/support.py\n{PREDICT}")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--map rows --inputs message=x", "--map and --inputs exclude each other"),
+        ("--map rows --background", "--map and --background exclude each other"),
+        ("--background", "--background needs --inputs"),
+    ],
+)
+def test_options_of_which_one_would_be_ignored_are_refused(ready, lm, options, told):
+    with pytest.raises(MagicUsageError, match=told):
+        ready.run(f"%%pipeline support {options}\n{PREDICT}")
+    assert not lm.requests
+
+
+@pytest.mark.parametrize("name", ["9x", "my-name", "class"])
+@pytest.mark.parametrize("cell", ["%%signature {}\nx -> y", "%%pipeline {}\na = predict('x -> y')"])
+def test_a_name_that_no_cell_could_use_is_refused(ready, name, cell):
+    with pytest.raises(MagicUsageError, match=f"'{name}' is no Python name") as caught:
+        ready.run(cell.format(name))
+    assert caught.value.hint.startswith("write e.g. %%")
+    assert name not in ready.user_ns
 
 
 def test_quiet_shows_nothing(ready):

@@ -112,6 +112,21 @@ def test_a_version_without_a_first_writer_comes_from_an_inferred_input():
     assert spec["b"].bindings["raw"] == FieldRef("text", "a")
 
 
+def test_a_version_in_one_signature_is_refused_with_how_to_write_it():
+    refused(
+        'q: str\na = predict("q -> draft")\nb = predict("draft -> draft")', 'predict("text -> draft", text=draft)', line=3,
+        error=PipelineSyntaxError,
+    )  # fmt: skip
+    read('q: str\na = predict("q -> draft")\nb = predict("text -> draft", text=draft)')
+
+
+def test_a_pipeline_used_twice_is_refused_with_how_to_read_both():
+    inner = read('q: str\na = predict("q -> z")')
+    refused("q: str\na = inner(q=q)\nb = inner(q=q)", "both.one", line=3, inner=inner)
+    spec = read('q: str\nboth = parallel(one=inner(q=q), two=inner(q=q))\nc = predict("x -> y", x=both.one)', inner=inner)
+    assert spec["c"].bindings["x"] == FieldRef("both", "both", ("one",))
+
+
 def test_two_writers_are_refused():
     refused(
         'a = predict("q -> desk")\nb = predict("q -> desk")', "'b' writes 'desk'", "'a' (line 1)", "one writer", line=2, at="desk"
@@ -197,6 +212,8 @@ def test_a_clear_type_mismatch_is_refused():
     read(
         "q: str\na = predict(\"q -> n: Literal['a']\")\nb = predict(\"n: Literal['a', 'b'] -> x\")\nc = predict(\"n: str -> z\")"
     )
+    refused('q: str\na = predict("q -> n: dict[str, str]")\nb = predict("n: dict[str, int] -> x")', "dict[str, int]", line=3)
+    read('q: str\na = predict("q -> n: dict[str, int]")\nb = predict("n: dict[str, float] -> x")\nc = predict("n: dict -> z")')
     read('q: str\na = predict("q -> n: Optional[int]")\nb = predict("n: float -> x")')
     read('q: str\na = predict("q -> n: int")\nb = predict("n: float -> x")')
     read('q: str\na = predict("q -> n: int")\nb = predict("n -> x")')
@@ -398,6 +415,15 @@ def test_parallel_writes_one_dict_named_after_the_step():
     assert spec["end"].bindings["text"].read({"both": {"both": {"tone": "calm"}}}) == "calm"
 
 
+def test_a_lambda_is_a_child_of_parallel_as_it_is_a_step():
+    step = read("text: str\nboth = parallel(lambda text: text[:1], end=lambda text: text[-1:], merge=lambda parts: len(parts))")[
+        "both"
+    ]
+    assert [child.name for child in step.children] == ["both.function", "both.end"]
+    assert step.children[1].callable("abc") == "c"
+    assert step.options["merge"]({}) == 0
+
+
 def test_parallel_hands_shared_bindings_to_its_children():
     step = read('message: str\nboth = parallel(clean, size=count, text=message, timeout_s="1m")')["both"]
     assert [child.bindings for child in step.children] == [{"text": FieldRef("message", "")}] * 2
@@ -481,6 +507,7 @@ def test_over_maps_and_finds_the_one_free_parameter():
     assert spec["a"].types == {"label": list[int]}
     refused('doc: int\na = predict("doc: int -> x", over=doc)', "not a list")
     refused('docs: list[str]\nq: str\na = predict("q, r -> x", r=q, over=docs)', "does not read it")
+    refused('docs: list[str]\na = parallel(predict("doc -> x"), doc=docs, over=docs)', "over=docs to each step inside", at="docs")
 
 
 def test_a_fallback_step_stands_in_and_leaves_the_graph():
@@ -494,6 +521,7 @@ def test_a_fallback_step_stands_in_and_leaves_the_graph():
 
     assert read('m: str\nmain = predict("m -> desk", on_error=guess)', guess=guess)["main"].on_error.writes == ("desk",)
     assert read('m: str\nmain = predict("m -> desk", on_error=predict("m -> desk"))')["main"].on_error.kind == "predict"
+    assert read('m: str\nmain = predict("m -> desk", on_error=lambda m: m)')["main"].on_error.kind == "function"
     refused('m: str\nmain = predict("m -> desk", on_error=predict("m -> other"))', "does not write 'desk'")
     refused('m: str\nmain = predict("m -> desk", on_error="skp")', "did you mean 'skip'")
 

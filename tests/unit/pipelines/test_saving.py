@@ -436,22 +436,28 @@ def test_secrets_are_not_saved(tmp_path, monkeypatch):
     body = "q: str\nhits = retriever('postgres', dsn={}, query=q)"
     text = "'postgresql://me:hunter2@127.0.0.1:1/db'"
     spec = read_cell("p", body.format(text), {})
-    with pytest.raises(PipelineError, match="holds a secret") as caught:
-        to_saved(spec)
-    assert "hunter2" not in str(caught.value)
+    for write in (to_saved, to_python):
+        with pytest.raises(PipelineError, match="holds a secret") as caught:
+            write(spec)
+        assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("token", "sk-hunter2"), ("OPENAI_API_KEY", "sk-hunter2"), ("where", "postgresql://me:hunter2@host/db")]
-)
+    ("name", "value"),
+    [
+        ("token", "sk-hunter2"), ("OPENAI_API_KEY", "sk-hunter2"), ("where", "postgresql://me:hunter2@host/db"),
+        ("mine", "sk-proj-hunter2-0123456789"),
+    ],
+)  # fmt: skip
 def test_secrets_that_a_function_of_the_notebook_uses_are_not_saved(name, value, tmp_path, monkeypatch):
     monkeypatch.setattr(clean, "__module__", "__main__")
     monkeypatch.setitem(clean.__globals__, name, value)
     monkeypatch.setattr("dspex_nb.pipelines.sources._names_in", lambda _: [name])
     spec = read_cell("p", "text: str\na = clean", NAMES)
-    with pytest.raises(PipelineError, match=f"variable '{name}', which holds a secret") as caught:
-        dx.Pipeline.of(spec).save(tmp_path / "p.json")
-    assert "hunter2" not in str(caught.value)
+    for file in ("p.json", "p.py"):
+        with pytest.raises(PipelineError, match=f"variable '{name}', which holds a secret") as caught:
+            dx.Pipeline.of(spec).save(tmp_path / file)
+        assert "hunter2" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     assert digest(spec)  # a map still knows its rows again
     monkeypatch.setitem(clean.__globals__, name, 5)

@@ -11,13 +11,16 @@ import pytest
 from dspex_nb.ambient import Session
 from dspex_nb.errors import Cancelled, StepError
 from dspex_nb.events import Bus, ItemYielded
+from dspex_nb.passages import Passage
 from dspex_nb.pipelines import read_cell
 from dspex_nb.pools import Pools
 from dspex_nb.pools.loop import loop_thread
+from dspex_nb.retrieval import Retriever
 from dspex_nb.routing import plan
 from dspex_nb.runs.calling import is_async
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope
+from dspex_nb.testing.scripted import ScriptedLM
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -270,3 +273,55 @@ def test_async_cells_scripts_and_threads(fresh):
     assert pipe(x=2, on_progress=told.append).a == 3
     assert [event.kind for event in told].count("item") == 2
     assert len({event.run_id for event in told}) == 1
+
+
+def test_steps_of_every_kind_run_in_the_pool_they_name():
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def answer(_):
+        nonlocal at_once, most
+        with lock:
+            at_once, most = at_once + 1, max(most, at_once + 1)
+        time.sleep(0.02)
+        with lock:
+            at_once -= 1
+        return '{"z": "here"}'
+
+    class Here(Retriever):
+        name = "here"
+
+        def search(self, query, k=5, **_):
+            return [Passage(threading.current_thread().name, id="1")]
+
+    pools = Pools()
+    side = pools.create("side", 1, "thread")
+    session = Session(lm=ScriptedLM(answer), adapter="json", pools=pools)
+    body = """
+q: list[str]
+a = predict("text -> z", text=q, over=q, pool="side")
+b = template("{{ q[0] }}", pool="side")
+c = here(query=b, pool="side")
+d = predict("b -> y", pool="side", timeout_s=0.001, on_error="skip")
+"""
+    try:
+        done = run(body, {"here": Here()}, session, q=list("abcd"))
+        assert len(done.fields["z"]) == 4
+        assert most == 1  # the pool has one thread
+        assert done.fields["c"][0].text.startswith("dspex-pool-side")
+        assert done.fields["y"] is None
+        assert side.stats().done >= 6
+    finally:
+        pools.close()
+
+
+def test_a_time_limit_in_a_pool_names_the_function():
+    async def long(x):
+        await asyncio.sleep(0.3)
+
+    pools = Pools()
+    pools.create("side", 1, "thread")
+    try:
+        with pytest.raises(StepError, match=r"long: not done after 0\.05 s"):
+            run("x: int\na = native(f, x=x, pool='side', timeout_s=0.05)", {"f": long}, Session(pools=pools), x=1)
+    finally:
+        pools.close()

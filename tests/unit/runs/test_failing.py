@@ -59,6 +59,43 @@ def test_secrets_are_in_no_error_and_no_event():
         assert hidden not in said
 
 
+def test_secrets_in_the_failing_line_and_in_addresses_are_in_no_error(tmp_path):
+    written = tmp_path / "mine.py"
+    written.write_text('def connect(x):\n    raise OSError("down"); key = "sk-abcdefgh12345678"\n')
+    names: dict = {}
+    exec(compile(written.read_text(), str(written), "exec"), names)  # noqa: S102 - our own line
+
+    def unreachable(**values):
+        raise OSError("no answer of postgresql://me:hunter2@db:5432/mine, {'password': 'tok-1'}")
+
+    for body, inputs in [
+        ("x: str\ny = native(f, x=x)", {"f": names["connect"], "x": "https://me:hunter2@host/?access_token=tok-1&q=2"}),
+        ("x: str\ny = native(f, x=x)", {"f": unreachable, "x": ""}),
+    ]:
+        with pytest.raises(StepError) as caught:
+            run(body, {"f": inputs["f"]}, x=inputs["x"])
+        assert "***" in caught.value.message
+        for hidden in ("sk-abcdefgh", "hunter2", "tok-1"):
+            assert hidden not in caught.value.message
+
+
+def test_an_error_points_at_no_line_of_ours():
+    with pytest.raises(StepError, match="the list is empty") as caught:
+        run("xs: list[int]\ny = reduce(f, over=xs)", {"f": lambda so_far, x: so_far + x}, xs=[])
+    assert "initial=0" in caught.value.hint
+    with pytest.raises(StepError, match="reduce goes through a list, found int"):
+        run("xs: Any\ny = reduce(f, over=xs)", {"f": lambda so_far, x: so_far + x}, xs=3)
+    with pytest.raises(StepError) as caught:  # raised deep inside our own code
+        run("xs: Any\ny = rerank(xs, query='q')", {}, xs=3)
+    assert "(in " not in caught.value.message
+
+
+def test_an_error_in_a_list_says_at_which_element():
+    with pytest.raises(StepError, match=r"ZeroDivisionError.*; at element 2 of over=x; it was given x=list of 3") as caught:
+        run("xs: list[int]\ny = native(f, x=xs, over=xs, retry=1, backoff=0)", {"f": lambda x: 1 // x}, xs=[1, 2, 0])
+    assert caught.value.message.count("at element") == 1
+
+
 def test_strange_inputs_never_break_the_message():
     import pandas as pd
 

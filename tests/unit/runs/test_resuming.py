@@ -213,6 +213,31 @@ def test_inputs_that_cannot_be_kept_must_be_given(fresh):
     assert pipe.resume(run.id, lock=lock).result().use == 1
 
 
+def test_a_secret_among_the_inputs_is_not_written_and_must_be_given_again(fresh):
+    heard = []
+
+    def ask(q, password, token):
+        heard.append((q, password, token))
+        if len(heard) == 1:
+            raise ValueError("down")
+        return q
+
+    dx.configure(lm=ScriptedLM([]))
+    pipe = dx.Pipeline("p", inputs={"q": str, "password": str, "token": (str, "none")}, a=dx.native(ask))
+    run = pipe.run(q="x", password="hunter2", token="tok-1")
+    with pytest.raises(StepError):
+        run.result()
+    dx.session().store.flush()
+    written = b"".join(path.read_bytes() for path in fresh.rglob("*") if path.is_file())
+    assert b"hunter2" not in written
+    assert b"tok-1" not in written
+    with pytest.raises(MissingInputError, match="password and token look like a secret") as caught:
+        pipe.resume(run.id)
+    assert "password=…, token=…" in caught.value.hint
+    assert pipe.resume(run.id, password="hunter2", token="tok-1").result().a == "x"
+    assert heard[1] == heard[0]
+
+
 def test_inner_steps_and_steps_that_ended_beside_a_failure_are_kept(fresh):
     CALLS.clear()
     fine = []

@@ -194,6 +194,12 @@ def test_a_pipeline_is_a_step_and_nesting_never_deadlocks():
     assert "all.s3/p/b" in {event.step for event in within.bus.recent}
 
 
+def test_an_error_inside_names_the_cell_it_comes_from():
+    inner = read_cell("inner", "a: int\nb = native(fail, a=a)", {"fail": fail})
+    with pytest.raises(StepError, match=r"step 'p/b' \(cell line 2 of 'inner'\): ValueError"):
+        run("x: int\n\n\np = inner(a=x)", {"inner": inner}, x=1)
+
+
 def test_functions_run_in_named_pools():
     pools = Pools()
     pools.create("side", 1, "thread")

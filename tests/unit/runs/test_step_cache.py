@@ -177,6 +177,13 @@ def test_children_of_parallel_and_inner_steps_are_cached(session):
     assert {("both.a", "cached"), ("both.b/z", "cached")} <= set(events)
 
 
+def test_a_ttl_alone_caches_no_function_and_the_plan_says_so(session):
+    spec = read_cell("p", 'x: int\na = native(f, x=x, ttl="1h")\nb = native(f, x=a)', {"f": lambda x: x})
+    reasons = {route.step: route.reason for route in noted(spec, plan(spec, session).routes, on=True)}
+    assert "not known to be pure" in reasons["a"]
+    assert "cached" not in reasons["b"]
+
+
 def test_the_plan_says_what_is_cached_and_why_not(session):
     import threading
 

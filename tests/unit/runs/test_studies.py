@@ -105,7 +105,7 @@ def same(example, prediction, trace=None):
     return example.answer == prediction.answer
 
 
-def until(condition, timeout_s=30.0):
+def until(condition, timeout_s=90.0):  # a study's process starts within 3 s, on a busy machine within 40
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -58,7 +58,7 @@ def test_calls_are_kept_by_trial_and_summed_paid_saved_and_unknown_apart(store):
         return LMCalled(**{"run_id": "s", "model": "m", "prompt_tokens": 10, "completion_tokens": 2, "trial": 0, **rest})
 
     begun = TrialStarted(run_id="s", trial=0, info={"kind": "start"})
-    write(store, begun, call(cost=0.5, index=1), call(cost=None), call(cached="disk", saved_cost=0.25, cost=0.0))
+    write(store, begun, call(cost=0.5, index=1), call(cost=None), call(cached="disk", saved=0.25, cost=0.0))
     write(store, call(cost=0.25, trial=None), call(error="down", trial=None, prompt_tokens=0, completion_tokens=0))
     usage = store.usage("s")
     assert (usage.calls, usage.cache_hits, usage.errors, usage.prompt_tokens) == (3, 1, 1, 30)
