@@ -106,6 +106,10 @@ export default () => {
           again = true;
           return;
         }
+        if (!slot.offsetWidth) {
+          sizes.observe(slot); // not on the page yet: plotly would measure texts of no size
+          return;
+        }
         drawing = true;
         try {
           library = library || plotly(model);
@@ -147,8 +151,12 @@ export default () => {
       };
       const sizes = new ResizeObserver(async () => {
         const graph = root.querySelector(".dspex-plot");
+        if (!graph) {
+          drawPlot();
+          return;
+        }
         const Plotly = await library;
-        if (graph && graph.on && graph.offsetWidth) Plotly.Plots.resize(graph);
+        if (Plotly && graph.on && graph.offsetWidth) Plotly.Plots.resize(graph);
       });
       const draw = () => {
         const template = document.createElement("template");
