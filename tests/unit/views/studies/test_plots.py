@@ -142,7 +142,7 @@ def test_importances_are_optunas():
 
 def test_without_optuna_it_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    assert "pip install optuna" in choices._importances_info(snapshot(CHOICES)).why_not
+    assert "pip install 'dspex_nb[optimizers]'" in choices._importances_info(snapshot(CHOICES)).why_not
 
 
 def test_the_tree_leads_to_the_best():
