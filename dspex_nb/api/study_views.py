@@ -143,6 +143,17 @@ class StudyFeed:
         return len(self._store.examples(self.run_id, trial=running[-1].trial)), running[-1].examples
 
 
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A plot that was drawn: from which rows, and as the front end takes it."""
+
+    name: str
+    version: int
+    scored: int
+    chart: Chart
+    json: str
+
+
 class Dashboard:
     """One display of a study: what its reader chose, and what is drawn for it."""
 
@@ -150,7 +161,7 @@ class Dashboard:
         from dspex_nb.views.studies import Reading
 
         self._feed, self._reading, self._still, self._kept = feed, Reading(), False, False
-        self._chart: tuple[object, Chart, str] | None = None
+        self._drawn: _Drawn | None = None
         self._status = ""
         self.on_status: Callable[[], object] = lambda: None
 
@@ -170,7 +181,7 @@ class Dashboard:
 
     def plot(self) -> str:
         """Return the plot last drawn as JSON; empty where there is none."""
-        return "" if self._chart is None or self._still else self._chart[2]
+        return "" if self._drawn is None or self._still else self._drawn.json
 
     def still(self) -> str:
         """Draw it for a saved notebook; the first time, while cell and reader wait for it, with one plot alone."""
@@ -212,21 +223,18 @@ class Dashboard:
         self._reading = now
 
     def _charted(self, snapshot: StudySnapshot, name: str) -> Chart:
-        """Return the plot, the last one again while nothing new is known; slow ones also until a fifth more is."""
+        """Return the plot, the last one again while nothing new is known; a slow one until there is a fifth more."""
         from dspex_nb.views.charts import chart_json
         from dspex_nb.views.studies import PLOTS
 
-        plot = PLOTS[name]
-        scored = int(snapshot.trials.scored.sum())
-        key: Any = (name, self._feed.version)
-        if self._chart is not None and plot.slow and self._chart[0][:2] == (name, "slow"):  # type: ignore[index]
-            key = self._chart[0] if scored < _GROWN * self._chart[0][2] else (name, "slow", scored)  # type: ignore[index]
-        elif plot.slow:
-            key = (name, "slow", scored)
-        if self._chart is None or self._chart[0] != key:
-            made = plot.chart(snapshot)
-            self._chart = (key, made, "" if made.empty else chart_json(name, made))
-        return self._chart[1]
+        scored, old = int(snapshot.trials.scored.sum()), self._drawn
+        if old is not None and old.name == name:
+            fresh = scored < _GROWN * old.scored if PLOTS[name].slow else old.version == self._feed.version
+            if fresh:
+                return old.chart
+        made = PLOTS[name].chart(snapshot)
+        self._drawn = _Drawn(name, self._feed.version, scored, made, "" if made.empty else chart_json(name, made))
+        return made
 
 
 class StudyDisplay(ShownOnce):

@@ -128,8 +128,8 @@ class Store:
 
     def examples(self, run_id: str, since: int = 0, trial: int | None = None) -> list[ExampleRow]:
         """Return the examples scored in a study's trials, or in one, in the order they were; only those after `since`."""
-        # The plus keeps SQLite from the index on `seq`, by which it would read a whole study for one trial's rows.
-        of_trial = _EXAMPLES.replace("seq > ?", "+seq > ?") + " AND trial = ? ORDER BY seq"
+        # The plus signs keep SQLite from the index on `seq`, by which it would read a whole study for one trial's rows.
+        of_trial = _EXAMPLES.replace("seq > ?", "+seq > ?") + " AND trial = ? ORDER BY +seq"
         query = _EXAMPLES + " ORDER BY seq" if trial is None else of_trial
         return [ExampleRow(*row) for row in self._rows(query, (run_id, since) if trial is None else (run_id, since, trial))]
 

@@ -127,8 +127,7 @@ def thinned_note(shown: int, total: int, noun: str = "trials") -> str:
     """Return the sentence that a thinned figure owes its reader, empty where all is shown."""
     if shown >= total:
         return ""
-    each = max(round(2 * total / max(shown, 1)), 2)
-    return f"{shown:,} of {total:,} {noun} drawn: of every {each} neighbours the lowest and highest."
+    return f"{shown:,} of {total:,} {noun} drawn: of every few neighbours the lowest and the highest"
 
 
 def draw(made: Chart) -> Any:

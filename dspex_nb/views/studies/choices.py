@@ -170,7 +170,7 @@ def _importances_info(snapshot: StudySnapshot) -> ImportancesInfo:
     try:
         return _asked(varied, rows, trials.score)
     except ImportError:
-        return _no_importances("optuna is not installed: pip install optuna")
+        return _no_importances("optuna is not installed: pip install 'dspex_nb[optimizers]'")
 
 
 def _no_importances(why: str) -> ImportancesInfo:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dspex_nb.views.charts import Chart, chart, draw, labels, nothing, score_axis, thinned, thinned_note
+from dspex_nb.views.charts import MOST_POINTS, Chart, chart, draw, labels, nothing, score_axis, thinned, thinned_note
 from dspex_nb.views.formats import count_text, plural, score_text
 from dspex_nb.views.markup import BLUE, GREEN, GREY
 from dspex_nb.views.studies.snapshots import Counts, Numbers, StudySnapshot, Texts
@@ -43,8 +43,9 @@ class HistoryInfo:
 def _history_info(snapshot: StudySnapshot) -> HistoryInfo:
     trials = snapshot.trials
     scored = np.flatnonzero(trials.scored)
-    score = trials.score[scored]
-    shown = scored[thinned(score)]
+    # Each kind is thinned by itself: scores on parts scatter most, and would take the place of those that count.
+    groups = [np.flatnonzero(trials.whole), np.flatnonzero(trials.scored & trials.part)]
+    shown = np.sort(np.concatenate([group[thinned(trials.score[group], MOST_POINTS // 2)] for group in groups]))
     at, best = _steps(snapshot, trials.number.astype(float))
     return HistoryInfo(
         snapshot.facts.metric or "score",
@@ -80,7 +81,7 @@ def _history_chart(info: HistoryInfo) -> Chart:
         return nothing(TITLE, "no trial has been scored yet")
     traces: list[dict[str, Any]] = []
     few = 2 if info.total < _MANY else 0
-    for part, name, color, size in ((False, "trial", BLUE, 5 + few), (True, "trial on a part of the examples", GREY, 3 + few)):
+    for part, name, color, size in ((True, "trial on a part of the examples", GREY, 3 + few), (False, "trial", BLUE, 5 + few)):
         chosen = info.part == part
         if chosen.any():
             hover = list(zip(info.number[chosen].tolist(), labels(info.label[chosen].tolist()), strict=True))

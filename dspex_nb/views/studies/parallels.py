@@ -112,7 +112,7 @@ def parallel_chart(snapshot: StudySnapshot) -> Chart:
     }  # fmt: skip
     hints = ["drag along an axis to pick lines"]
     if info.shown < info.total:
-        hints.insert(0, f"{info.shown} of {info.total:,} trials drawn: the best, and the rest evenly by score")
+        hints.insert(0, f"{info.shown} of {info.total:,} trials: the best, the rest evenly by score")
     if info.total > snapshot.rivals.sum():
         hints.insert(0, "scores on parts among them")
     alt = f"{plural(info.shown, 'trial')} as lines through {', '.join(axis.name for axis in info.axes)}."

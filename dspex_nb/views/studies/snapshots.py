@@ -196,6 +196,7 @@ class StudyColumns:
         self._candidates: dict[str, int] = {}
         self._examples: list[NDArray[Any]] = []
         self._order: Counts | None = None
+        self._in_order = True
 
     def take_trials(self, rows: Iterable[TrialRow]) -> None:
         """Add trials, or replace what was known of them."""
@@ -221,11 +222,8 @@ class StudyColumns:
     def snapshot(self, facts: StudyFacts) -> StudySnapshot:
         """Return what is known now."""
         with self._lock:
-            if self._order is None:
-                self._order = np.argsort(self._columns["number"][: self._length], kind="stable")
-            order = self._order
-            trials = TrialColumns(**{name: column[order] for name, column in self._columns.items()})
-            params = {name: column[order] for name, column in self._params.items()}
+            trials = TrialColumns(**{name: self._ordered(column) for name, column in self._columns.items()})
+            params = {name: self._ordered(column) for name, column in self._params.items()}
             if len(self._examples) != 1:
                 self._examples = [np.concatenate(self._examples)] if self._examples else [np.empty((0, 4))]
             block = self._examples[0]
@@ -234,12 +232,21 @@ class StudyColumns:
             trials.status[trials.status == "running"] = "cancelled"
         return StudySnapshot(facts, trials, examples, params)
 
+    def _ordered(self, column: NDArray[Any]) -> NDArray[Any]:
+        """Return a copy of a column by number of trial; where they came in that order, which is the rule, a plain one."""
+        if self._in_order:
+            return column[: self._length].copy()
+        if self._order is None:
+            self._order = np.argsort(self._columns["number"][: self._length], kind="stable")
+        return column[self._order]
+
     def _place(self, number: int) -> int:
         at = self._at.get(number)
         if at is None:
             at = self._at[number] = self._length
             self._length += 1
             self._order = None
+            self._in_order &= at == 0 or number > self._columns["number"][at - 1]
             if at >= len(self._columns["number"]):
                 for columns in (self._columns, self._params):
                     for name, column in columns.items():

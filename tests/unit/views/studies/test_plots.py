@@ -24,7 +24,7 @@ def test_thinning_keeps_the_edge_of_the_cloud():
     groups = values.reshape(1000, 10)
     assert set(groups.max(axis=1)) <= set(values[kept])
     assert thinned(values[:50]).tolist() == list(range(50))
-    assert thinned_note(2000, 10_000) == "2,000 of 10,000 trials drawn: of every 10 neighbours the lowest and highest."
+    assert thinned_note(2000, 10_000) == "2,000 of 10,000 trials drawn: of every few neighbours the lowest and the highest"
     assert thinned_note(50, 50) == ""
 
 
@@ -45,6 +45,13 @@ def test_history_is_best_so_far_of_rivals_alone():
     assert found.best_at.tolist() == [0, 2, 3]
     assert found.best.tolist() == [0.4, 0.6, 0.6]
     assert (found.start, found.total) == (0.4, 4)
+
+
+def test_a_thinned_history_keeps_the_trials_that_count(large):
+    found = history._history_info(large)
+    assert found.total == 3000
+    assert len(found.number) < 1400
+    assert (~found.part).sum() == large.trials.whole.sum() == 300
 
 
 def test_spending_counts_every_trial_and_names_its_unit():
@@ -135,7 +142,7 @@ def test_importances_are_optunas():
 
 def test_without_optuna_it_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    assert "pip install optuna" in choices._importances_info(snapshot(CHOICES)).why_not
+    assert "pip install 'dspex_nb[optimizers]'" in choices._importances_info(snapshot(CHOICES)).why_not
 
 
 def test_the_tree_leads_to_the_best():
