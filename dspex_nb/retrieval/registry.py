@@ -9,45 +9,69 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex_nb.errors import MissingDependencyError, RetrieverError, did_you_mean
-from dspex_nb.retrieval.base import Retriever
+from dspex_nb.retrieval.base import Index
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of index: where its class is, what it needs, and what it can do."""
+    """A kind of index: where its class is, and the packages that it needs."""
 
     name: str
     module: str
     cls: str
-    features: tuple[str, ...]
     extra: str = ""
-    package: str = ""
+    packages: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> str:
+        """The first package that it needs and that is not there, or an empty string."""
+        return next((one for one in self.packages if not _found(one)), "")
 
     @property
     def installed(self) -> bool:
         """Whether what it needs is there."""
-        return not self.package or importlib.util.find_spec(self.package) is not None
+        return not self.missing
+
+
+def _stores(*rows: tuple[str, str, str]) -> tuple[Kind, ...]:
+    """Return the kinds of stores: name, class and packages; file and extra are called like the store."""
+    return tuple(
+        Kind(name, f"stores.{name.replace('-', '_')}", cls, name if packages else "", tuple(packages.split()))
+        for name, cls, packages in rows
+    )
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("bm25", "bm25", "BM25", ("words", "filters", "in memory")),
-        Kind("trigram", "trigram", "Trigram", ("word forms and typos", "filters", "in memory")),
-        Kind("postgres", "postgres", "Postgres", ("words and their stems", "filters", "kept on a server"), "postgres", "psycopg"),
+        Kind("bm25", "bm25", "BM25"),
+        Kind("trigram", "trigram", "Trigram"),
+        Kind("postgres", "postgres", "Postgres", "postgres", ("psycopg",)),
+        *_stores(
+            ("memory", "Memory", ""),
+            ("sqlite", "Sqlite", ""),
+            ("faiss", "Faiss", "faiss"),
+            ("sqlite-vec", "SqliteVec", "sqlite_vec apsw"),
+            ("chroma", "Chroma", "chromadb"),
+            ("qdrant", "Qdrant", "qdrant_client"),
+            ("milvus", "Milvus", "pymilvus"),
+            ("lancedb", "LanceDb", "lancedb"),
+            ("duckdb", "DuckDb", "duckdb"),
+            ("libsql", "LibSql", "libsql"),
+            ("turso", "Turso", "turso"),
+        ),
     )
 }
-# Stores that the retrieval issue brings: a name known elsewhere deserves a better answer than "unknown".
-LATER = frozenset({
-    "annoy", "azure", "cassandra", "chroma", "clickhouse", "colbert", "colbertv2", "dense", "duckdb", "elasticsearch",
-    "embeddings", "faiss", "falkordb", "hnswlib", "hybrid", "lancedb", "mariadb", "meilisearch", "milvus", "mongodb", "neo4j",
-    "opensearch",
-    "pgvector", "pinecone", "qdrant", "redis", "scann", "sqlite-vec", "surrealdb", "tidb", "typesense", "usearch", "valkey",
-    "vertex", "vespa", "weaviate",
-})  # fmt: skip
 
 
-def retriever(name: str, /, **config: Any) -> Retriever:
+def _found(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # the package around it is missing
+        return False
+
+
+def retriever(name: str, /, **config: Any) -> Index:
     """Return an index of the kind `name`, made with `config`.
 
     Raises:
@@ -60,7 +84,7 @@ def retriever(name: str, /, **config: Any) -> Retriever:
         if option not in known:
             near = did_you_mean(option, known)
             raise RetrieverError(f"the retriever {name!r} has no option {option!r}", hint=f"{near}it takes {', '.join(known)}")
-    made: Retriever = cls(**config)
+    made: Index = cls(**config)
     return made
 
 
@@ -83,23 +107,38 @@ def kind_of(name: Any) -> Kind:
     """
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        known = ", ".join(KINDS)
-        if isinstance(name, str) and name.lower() in LATER:
-            raise RetrieverError(
-                f"the retriever {name!r} is not in this version of dspex_nb: vector stores come later", hint=f"there are: {known}"
-            )
         near = did_you_mean(str(name), KINDS)
-        raise RetrieverError(f"there is no retriever {name!r}", hint=f"{near}there are: {known}")
+        raise RetrieverError(f"there is no retriever {name!r}", hint=f"{near}there are: {', '.join(KINDS)}")
     if not kind.installed:
         raise MissingDependencyError(
-            f"the retriever {name!r} needs the package {kind.package!r}", hint=f"pip install 'dspex_nb[{kind.extra}]'"
+            f"the retriever {name!r} needs the package {kind.missing!r}", hint=f"pip install 'dspex_nb[{kind.extra}]'"
         )
     return kind
 
 
+def features_of(kind: Kind) -> tuple[str, ...]:
+    """Return what a kind of index can do, in words."""
+    cls = getattr(importlib.import_module(f"dspex_nb.retrieval.{kind.module}"), kind.cls)
+    return (
+        *cls.modes,
+        {"native": "filters", "by ids": "filters by ids"}.get(cls.filtering, "no filters"),
+        f"kept in {cls.kept}" if cls.kept != "server" else "kept on a server",
+        *(("async",) if cls.concurrent else ()),
+        *(("batch",) if cls.batching else ()),
+    )
+
+
 def table() -> list[dict[str, Any]]:
-    """Return one row a kind: `name`, `extra`, `features`, `installed`."""
+    """Return one row a kind: `name`, `extra`, `features`, `installed`, `label`."""
+    from dspex_nb.retrieval.proofs import label_of
+
     return [
-        {"name": kind.name, "extra": kind.extra, "features": ", ".join(kind.features), "installed": kind.installed}
+        {
+            "name": kind.name,
+            "extra": kind.extra,
+            "features": ", ".join(features_of(kind)),
+            "installed": kind.installed,
+            "label": label_of(kind.name),
+        }
         for kind in KINDS.values()
     ]

@@ -138,8 +138,8 @@ class TestNames:
         from dspex_nb.pipelines.drafts import StepDraft
 
         frame = dx.retrievers()
-        assert list(frame.columns) == ["name", "extra", "features", "installed"]
-        assert list(frame["name"]) == ["bm25", "trigram", "postgres"]
+        assert list(frame.columns) == ["name", "extra", "features", "installed", "label"]
+        assert list(frame["name"])[:5] == ["bm25", "trigram", "postgres", "memory", "sqlite"]
         found = dx.retriever("bm25", index=["how to loop"], k=1)
         assert [str(one) for one in found.search("loop")] == ["how to loop"]
         assert isinstance(found.search("loop")[0], dx.Passage)
