@@ -67,6 +67,10 @@ class Dialect(ABC, Generic[Where]):
     def opposite(self, part: Where) -> Where:
         """Return the condition that this one does not hold."""
 
+    def lacks(self, tokens: list[str]) -> Where:
+        """Return the condition that a passage has none of the tokens."""
+        return self.opposite(self.holds(tokens))
+
     def order(self, asked: Compare) -> Where | None:  # noqa: ARG002 - for subclasses
         """Return an order as the store's condition; None where the store's meaning is not ours."""
         return None
@@ -77,11 +81,17 @@ class Written(Dialect[str]):
 
     Args:
         holds: Writes the condition that the list of facts holds one of these tokens.
-        joins: The words for and, or and not.
+        joins: The words for and, or and not; "NOT " with a space where the store wants one.
+        lacks: Writes the condition that it holds none of them, where the store has a word of its own for it.
     """
 
-    def __init__(self, holds: Callable[[list[str]], str], joins: Sequence[str] = ("AND", "OR", "NOT")) -> None:
-        self._holds = holds
+    def __init__(
+        self,
+        holds: Callable[[list[str]], str],
+        joins: Sequence[str] = ("AND", "OR", "NOT "),
+        lacks: Callable[[list[str]], str] | None = None,
+    ) -> None:
+        self._holds, self._lacks = holds, lacks
         self._and, self._or, self._not = joins
 
     def holds(self, tokens: list[str]) -> str:
@@ -96,9 +106,13 @@ class Written(Dialect[str]):
         """Return the parts in brackets, with the word for or between them."""
         return f"({f' {self._or} '.join(parts)})"
 
+    def lacks(self, tokens: list[str]) -> str:
+        """Return what `lacks` writes, or the opposite of what `holds` does."""
+        return super().lacks(tokens) if self._lacks is None else self._lacks(tokens)
+
     def opposite(self, part: str) -> str:
         """Return the word for not before the part in brackets."""
-        return f"({self._not} ({part}))"
+        return f"({self._not}({part}))"
 
 
 def quoted(tokens: Iterable[str], quote: str = "'") -> str:
@@ -106,34 +120,45 @@ def quoted(tokens: Iterable[str], quote: str = "'") -> str:
     return ", ".join(f"{quote}{token}{quote}" for token in tokens)
 
 
-def compiled(condition: Condition, dialect: Dialect[Where], satisfying: Satisfying | None) -> Where:
-    """Return a condition in a store's dialect.
+def compiled(condition: Condition, dialect: Dialect[Where], satisfying: Satisfying | None, *, opposite: bool = False) -> Where:
+    """Return a condition in a store's dialect. Not is brought down to the single comparisons: some stores have it only there.
 
     Args:
         condition: What the filter says.
         dialect: The store's.
         satisfying: Gives the ids of all passages that satisfy a condition, where the store's passages can be gone through.
+        opposite: Whether the condition must not hold.
 
     Raises:
         FilterError: An order that the store cannot keep and that nothing can be found by.
     """
-    if isinstance(condition, Every | Some):
-        parts = [compiled(part, dialect, satisfying) for part in condition.parts]
-        return dialect.every(parts) if isinstance(condition, Every) else dialect.some(parts)
     if isinstance(condition, Opposite):
-        return dialect.opposite(compiled(condition.part, dialect, satisfying))
-    if condition.operator == "$exists":
-        there = dialect.holds([_fact("key", condition.key)])
-        return there if condition.value else dialect.opposite(there)
-    if condition.operator in ("$eq", "$in"):
-        values = condition.value if condition.operator == "$in" else [condition.value]
-        return dialect.holds([fact(condition.key, one) for one in values] or [_fact("nothing")])
-    found = dialect.order(condition)
-    if found is not None:
-        return found
-    if satisfying is None:
-        raise FilterError(
-            f"this store cannot keep {condition.operator} of {condition.key!r}: it compares no numbers of our metadata",
-            hint='ask with {"$in": [...]}, or leave it out and filter what was found',
-        )
-    return dialect.holds([id_fact(one) for one in satisfying(condition)] or [_fact("nothing")])
+        return compiled(condition.part, dialect, satisfying, opposite=not opposite)
+    if isinstance(condition, Every | Some):
+        parts = [compiled(part, dialect, satisfying, opposite=opposite) for part in condition.parts]
+        return dialect.every(parts) if isinstance(condition, Every) is not opposite else dialect.some(parts)
+    tokens = _tokens(condition)
+    if tokens is None:
+        found = dialect.order(condition)
+        if found is not None:
+            return dialect.opposite(found) if opposite else found
+        if satisfying is None:
+            raise FilterError(
+                f"this store cannot keep {condition.operator} of {condition.key!r}: it compares no numbers of our metadata",
+                hint='ask with {"$in": [...]}, or leave it out and filter what was found',
+            )
+        tokens = [id_fact(one) for one in satisfying(condition)] or [_fact("nothing")]
+    if condition.operator == "$exists" and not condition.value:
+        opposite = not opposite
+    return dialect.lacks(tokens) if opposite else dialect.holds(tokens)
+
+
+def _tokens(asked: Compare) -> list[str] | None:
+    """Return the tokens of which a passage must have one; None for an order, which no token tells."""
+    if asked.operator == "$exists":
+        return [_fact("key", asked.key)]
+    if asked.operator == "$eq":
+        return [fact(asked.key, asked.value)]
+    if asked.operator == "$in":
+        return [fact(asked.key, one) for one in asked.value] or [_fact("nothing")]
+    return None

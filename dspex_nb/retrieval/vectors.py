@@ -40,9 +40,8 @@ class Hit(NamedTuple):
     raw: float
 
 
-# A store's own number as the cosine of two vectors of unit length.
-COSINE = "cosine"
-_COSINES: dict[str, Callable[[float], float]] = {
+# What a store's own number is, and how it gives the cosine of two vectors of unit length.
+SCALES: dict[str, Callable[[float], float]] = {
     "cosine": lambda raw: raw,
     "cosine distance": lambda raw: 1 - raw,
     "negative cosine": lambda raw: -raw,
@@ -52,13 +51,22 @@ _COSINES: dict[str, Callable[[float], float]] = {
 }
 
 
+def scaled(scale: str, raw: float) -> float:
+    """Return a store's number as (1 + cosine) / 2; not-a-number, which vectors of zeros give, as if at a right angle."""
+    return _unit(SCALES[scale](raw))
+
+
+def _unit(cosine: float) -> float:
+    return min(1.0, max(0.0, (1 + cosine) / 2)) if cosine == cosine else 0.5  # noqa: PLR0124 - not-a-number is not itself
+
+
 class VectorIndex(Index):
     """Base of indexes that find by vectors. All vectors have unit length, so a store's metric changes the number, not the order.
 
     A subclass opens its store in `_open`, whose keywords are its options.
 
     Attributes:
-        metric: What the store's number is: a key of the table above.
+        metric: What the store's number is: one of `SCALES`.
 
     Args:
         index: What it holds from the start: anything that `add` takes.
@@ -69,7 +77,7 @@ class VectorIndex(Index):
     """
 
     modes: ClassVar[tuple[str, ...]] = ("dense",)
-    metric: ClassVar[str] = COSINE
+    metric: ClassVar[str] = "cosine"
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
@@ -81,7 +89,7 @@ class VectorIndex(Index):
         self._embedder = _embedder(embedder)
         self._lock: threading.RLock = threading.RLock()
         self._dimension: int | None = None
-        self._cosine = _COSINES[self.metric]
+        self._cosine = SCALES[self.metric]
         self._secrets = [str(options[name]) for name in _SECRETS if options.get(name)]
         with self._asking("opening"):
             self._open(**options)
@@ -188,13 +196,7 @@ class VectorIndex(Index):
     def _passages(self, found: list[list[Hit]]) -> list[list[Passage]]:
         cosine = self._cosine
         return [
-            sorted(
-                (
-                    Passage(one.text, one.id, min(1.0, max(0.0, (1 + cosine(raw)) / 2)) if raw == raw else 0.5, one.metadata, raw)  # noqa: PLR0124 - not-a-number: a vector of zeros has no angle
-                    for one, raw in hits
-                ),
-                key=_by_score,
-            )
+            sorted((Passage(one.text, one.id, _unit(cosine(raw)), one.metadata, raw) for one, raw in hits), key=_by_score)
             for hits in found
         ]
 

@@ -7,6 +7,7 @@ import pytest
 
 from dspex_nb.retrieval import KINDS, retriever
 from dspex_nb.testing.embedding import HashEmbedder
+from dspex_nb.testing.retriever_suite import AnyRetrieverSuite
 from dspex_nb.testing.vector_suite import LastingVectorSuite, VectorRetrieverSuite
 
 CHEAP = {"memory": "folder", "sqlite": "file"}
@@ -21,19 +22,28 @@ HEAVY = {
     "duckdb": "file",
     "libsql": "file",
     "turso": "file",
+    "kuzu": "file",
+    "cozo": "file",
+    "zvec": "folder",
+    "qdrant-edge": "folder",
+    "surrealdb": "folder",
+    "ladybug": "file",
+    **dict.fromkeys(("hnswlib", "usearch", "annoy", "voyager", "ngt", "nmslib", "scann", "sklearn", "pynndescent"), "folder"),
 }
 
 
 class Embedded:
     """Makes an index in a new place of the test's folder each time, and closes all at its end."""
 
-    store = ""
+    store = row = ""
     place: str | None = "folder"
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path, record_property):
         if not KINDS[self.store].installed:
             pytest.skip(f"pip install 'dspex_nb[{KINDS[self.store].extra}]'")
+        record_property("row", self.row or self.store)
+        record_property("kind", self.store)
         self.folder, self.made, self.record = tmp_path, [], record_property
         yield
         for one, _ in self.made:
@@ -52,6 +62,46 @@ class Embedded:
         self.made.append((retriever(self.store, index=index, embedder=HashEmbedder(), **config), config))
         return self.made[-1][0]
 
+
+@pytest.mark.services
+class TestLangchain(AnyRetrieverSuite):
+    """LangChain's own store in memory; it embeds by itself."""
+
+    store = "langchain"
+
+    @pytest.fixture(autouse=True)
+    def _package(self, record_property):
+        pytest.importorskip("langchain_core")
+        record_property("row", "langchain, InMemoryVectorStore")
+        record_property("kind", "langchain")
+
+    def make_retriever(self, index=None):
+        from langchain_core.embeddings import Embeddings
+        from langchain_core.vectorstores import InMemoryVectorStore
+
+        class Hashed(Embeddings):
+            def embed_documents(self, texts):
+                return (HashEmbedder().embed(texts) + 1e-6).tolist()  # it refuses vectors of zeros
+
+            def embed_query(self, text):
+                return self.embed_documents([text])[0]
+
+        return retriever("langchain", index=index, store=InMemoryVectorStore(Hashed()))
+
+
+class TestLlamaindex(Embedded, VectorRetrieverSuite):
+    """LlamaIndex's own store in memory."""
+
+    store = "llamaindex"
+    row = "llamaindex, SimpleVectorStore"
+
+    def make_retriever(self, index=None):
+        from llama_index.core.vector_stores import SimpleVectorStore
+
+        return self._opened({"store": SimpleVectorStore()}, index)
+
+
+TestLlamaindex = pytest.mark.services(TestLlamaindex)
 
 for store, place in {**CHEAP, **HEAVY}.items():
     made = type(

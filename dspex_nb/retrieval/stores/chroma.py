@@ -11,31 +11,27 @@ from dspex_nb.retrieval.facts import Dialect
 
 
 class ChromaDialect(Dialect[dict[str, Any]]):
-    """Chroma's dicts; it has no not, so the opposite is pushed down to the tokens."""
+    """Chroma's dicts, which have no not but for single values."""
 
     def holds(self, tokens: list[str]) -> dict[str, Any]:
         """Return that the list contains one of them."""
-        return _joined("$or", [{"facts": {"$contains": one}} for one in tokens])
+        return self.some([{"facts": {"$contains": one}} for one in tokens])
+
+    def lacks(self, tokens: list[str]) -> dict[str, Any]:
+        """Return that the list contains none of them."""
+        return self.every([{"facts": {"$not_contains": one}} for one in tokens])
 
     def every(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
         """Return all of them."""
-        return _joined("$and", parts)
+        return parts[0] if len(parts) == 1 else {"$and": parts}
 
     def some(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
         """Return one of them."""
-        return _joined("$or", parts)
+        return parts[0] if len(parts) == 1 else {"$or": parts}
 
     def opposite(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Return De Morgan's form."""
-        ((word, inside),) = part.items()
-        if word in _OTHER:
-            return {_OTHER[word]: [self.opposite(one) for one in inside]}
-        ((test, token),) = inside.items()
-        return {word: {_OTHER_TEST[test]: token}}
-
-
-_OTHER = {"$and": "$or", "$or": "$and"}
-_OTHER_TEST = {"$contains": "$not_contains", "$not_contains": "$contains"}
+        """Never asked for: there are no orders of Chroma's own here."""
+        raise NotImplementedError
 
 
 class Chroma(Collection):
@@ -113,6 +109,3 @@ def _client(path: str | Path | None, url: str | None, token: str | None) -> Any:
         host=parts.hostname or "", port=parts.port or 8000, ssl=parts.scheme == "https", headers=headers, settings=settings
     )
 
-
-def _joined(word: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
-    return parts[0] if len(parts) == 1 else {word: parts}

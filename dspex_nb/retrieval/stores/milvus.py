@@ -27,7 +27,7 @@ class Milvus(Collection):
     name = "milvus"
     modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = Written(
-        lambda tokens: f"ARRAY_CONTAINS_ANY(facts, [{quoted(tokens, chr(34))}])", ("and", "or", "not")
+        lambda tokens: f"ARRAY_CONTAINS_ANY(facts, [{quoted(tokens, chr(34))}])", ("and", "or", "not ")
     )
 
     def _open(
