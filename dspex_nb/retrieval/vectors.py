@@ -48,6 +48,7 @@ SCALES: dict[str, Callable[[float], float]] = {
     "distance": lambda raw: 1 - raw * raw / 2,
     "squared distance": lambda raw: 1 - raw / 2,
     "unit score": lambda raw: 2 * raw - 1,
+    "inverse distance": lambda raw: 2 - 1 / raw if raw else -1.0,  # 1 / (1 + cosine distance)
 }
 
 

@@ -22,7 +22,6 @@ HEAVY = {
     "duckdb": "file",
     "libsql": "file",
     "turso": "file",
-    "kuzu": "file",
     "cozo": "file",
     "zvec": "folder",
     "qdrant-edge": "folder",
