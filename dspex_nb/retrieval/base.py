@@ -56,6 +56,7 @@ class Index(ABC):
         modes: How it finds, its usual way first: `"dense"` by vectors, `"sparse"` by words, `"hybrid"` by both.
         filtering: Who keeps filters: the store itself (`"native"`), the store over ids that we found (`"by ids"`), or `"none"`.
         kept: Where passages are: in `"memory"`, a `"folder"`, or on a `"server"`.
+        words_by: Who finds by words: the `"store"`, or our BM25 beside it (`"bm25"`).
         concurrent: Whether awaited searches wait on the network together; else each waits in a thread.
         batching: Whether the store takes many queries in one call.
 
@@ -66,10 +67,11 @@ class Index(ABC):
     """
 
     name = ""
-    modes: ClassVar[tuple[str, ...]] = ("sparse",)
+    modes: tuple[str, ...] = ("sparse",)
     filtering: ClassVar[str] = "native"
-    kept: ClassVar[str] = "memory"
-    concurrent: ClassVar[bool] = False
+    kept: str = "memory"
+    words_by: ClassVar[str] = "store"
+    concurrent: bool = False
     batching: ClassVar[bool] = False
 
     def __init__(self, index: Any = None, *, k: int = 5, text_field: str | None = None) -> None:
@@ -119,7 +121,8 @@ class Index(ABC):
         """Return the best passages, highest score first; of several queries, each is searched and the results fused by rank.
 
         Args:
-            query: What to look for: a text, a list of texts, or a vector where the index finds by vectors. An empty one finds nothing.
+            query: What to look for: a text, a list of texts, or a vector where the index finds by vectors; an empty one finds
+                nothing.
             k: At most so many; None means the retriever's own number.
             filter: Only passages whose metadata satisfies it: see `retrieval.filters`.
             mode: `"dense"`, `"sparse"` or `"hybrid"`; None means the index's usual way.
@@ -131,20 +134,32 @@ class Index(ABC):
         return self._search(query, self.k if k is None else counted(k), read_filter(filter), self._mode(mode))
 
     def batch(
-        self, queries: Iterable[Any], k: int | None = None, filter: Filter | None = None, mode: str | None = None  # noqa: A002
+        self,
+        queries: Iterable[Any],
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
     ) -> list[list[Passage]]:
         """Return for each query what `search` does; a store that takes many queries at once is asked once."""
         asked = _listed(queries)
         return self._batch(asked, self.k if k is None else counted(k), read_filter(filter), self._mode(mode))
 
     async def asearch(
-        self, query: Any, k: int | None = None, filter: Filter | None = None, mode: str | None = None  # noqa: A002
+        self,
+        query: Any,
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
     ) -> list[Passage]:
         """Return what `search` does, without blocking the event loop: from a thread, unless the index is `concurrent`."""
         return await asyncio.to_thread(self.search, query, k, filter, mode)
 
     async def abatch(
-        self, queries: Iterable[Any], k: int | None = None, filter: Filter | None = None, mode: str | None = None  # noqa: A002
+        self,
+        queries: Iterable[Any],
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
     ) -> list[list[Passage]]:
         """Return what `batch` does, without blocking the event loop."""
         return await asyncio.to_thread(self.batch, queries, k, filter, mode)
@@ -183,9 +198,11 @@ class Index(ABC):
             RetrieverError: The index is in memory alone.
         """
         if self.kept == "memory":
-            raise RetrieverError(f"the {self.name} retriever is in memory only", hint='for one that lasts use e.g. "faiss" with path=')
+            raise RetrieverError(
+                f"the {self.name} retriever is in memory only", hint='for one that lasts use e.g. "faiss" with path='
+            )
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - an index in memory has nothing to give back
         """Give back connections and files; what was kept stays."""
 
     def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
@@ -205,7 +222,11 @@ class Index(ABC):
             return self.modes[0]
         if mode not in self.modes:
             known = f"it has {', '.join(map(repr, self.modes))}"
-            hint = f'{known}; for both ways at once: parallel(…, merge="rrf")' if mode in MODES else did_you_mean(mode, MODES) + known
+            hint = (
+                f'{known}; for both ways at once: parallel(…, merge="rrf")'
+                if mode in MODES
+                else did_you_mean(mode, MODES) + known
+            )
             raise RetrieverError(f"the {self.name} retriever has no mode {mode!r}", hint=hint)
         return mode
 
@@ -215,7 +236,7 @@ class Index(ABC):
 
     @abstractmethod
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
-        """Return at most `k` passages that share words with a query that is not blank, highest score first, equal scores by id."""
+        """Return at most `k` passages by the words of a query that is not blank, highest score first, equal scores by id."""
 
     @abstractmethod
     def _drop(self, ids: list[str]) -> int:
@@ -252,5 +273,7 @@ def texts_of(query: Any) -> list[str]:
 
 def _listed(queries: Any) -> list[Any]:
     if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
-        raise RetrieverError(f"batch takes a list of queries, found a {type(queries).__name__}", hint='write e.g. ["loops", "files"]')
+        raise RetrieverError(
+            f"batch takes a list of queries, found a {type(queries).__name__}", hint='write e.g. ["loops", "files"]'
+        )
     return list(queries)

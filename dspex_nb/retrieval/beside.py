@@ -25,6 +25,14 @@ class Beside:
         if self._index is not None:
             self._index.add(passages)
 
+    def stale(self, count: int) -> bool:
+        """Return whether the store holds another number of passages than this: someone else changed it."""
+        return self._index is not None and self._index.count() != count
+
+    def forget(self) -> None:
+        """Begin anew at the next search."""
+        self._index = None
+
     def drop(self, ids: list[str]) -> None:
         """Forget what the store removed."""
         if self._index is not None:

@@ -60,7 +60,8 @@ class Collection(VectorIndex):
     """
 
     dialect: ClassVar[Dialect[Any]]
-    kept: ClassVar[str] = "folder"
+    kept: str = "folder"
+    words_by: ClassVar[str] = "bm25"
     safe: ClassVar[bool] = False
     batch_size: ClassVar[int] = 1000
     going_through: ClassVar[bool] = True
@@ -156,6 +157,8 @@ class Collection(VectorIndex):
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         with self._lock:
+            if self._words.stale(self.count()):
+                self._words.forget()
             return self._words.find(query, k, condition)
 
 
@@ -167,7 +170,10 @@ def row_of(passage: Passage, vector: list[float]) -> Row:
 
 def hits_of(rows: Iterable[tuple[str, str, str, float]]) -> list[Hit]:
     """Return what a store found as hits."""
-    return [Hit(Passage(text, name, 0.0, json.loads(metadata)), math.nan if raw is None else float(raw)) for name, text, metadata, raw in rows]
+    return [
+        Hit(Passage(text, name, 0.0, json.loads(metadata)), math.nan if raw is None else float(raw))
+        for name, text, metadata, raw in rows
+    ]
 
 
 def key_of(given_id: str) -> str:
@@ -183,6 +189,7 @@ def safe_name(given: Any, option: str = "collection") -> str:
     """
     if not isinstance(given, str) or not _NAME.fullmatch(given):
         raise RetrieverError(
-            f"{option}={given!r:.60} is not a safe name", hint=f'use small letters, digits and underscores, e.g. {option}="topics"'
+            f"{option}={given!r:.60} is not a safe name",
+            hint=f'use small letters, digits and underscores, e.g. {option}="topics"',
         )
     return given

@@ -23,6 +23,7 @@ class CypherCollection(Collection):
     making: ClassVar[tuple[str, ...]] = ()
     putting: ClassVar[str]
     finding: ClassVar[str]
+    _label: str
 
     @abstractmethod
     def _run(self, statement: str, values: dict[str, Any] | None = None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""`KeptIndex`: passages in memory, found by a library's index over their slots; filters are exact, over the slots that satisfy."""
+"""`KeptIndex`: passages in memory, found by a library's index over their slots; filters are exact."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ class KeptIndex(VectorIndex):
         growing: Whether the library's index takes more vectors later. One that does not is asked together with a list of the new.
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     filtering: ClassVar[str] = "by ids"
-    kept: ClassVar[str] = "folder"
+    kept: str = "folder"
+    words_by: ClassVar[str] = "bm25"
     batching: ClassVar[bool] = True
     growing: ClassVar[bool] = True
 
@@ -172,9 +173,8 @@ class KeptIndex(VectorIndex):
         found = []
         for row in cosines:
             best = np.argpartition(-row, k - 1)[:k] if k < len(row) else np.arange(len(row))
-            found.append([
-                Hit(passage, _raw_of(self.metric, float(row[at]))) for at in best if (passage := rows.passages[slots[at]]) is not None
-            ])  # fmt: skip
+            chosen = ((rows.passages[slots[at]], float(row[at])) for at in best)
+            found.append([Hit(passage, _raw_of(self.metric, cosine)) for passage, cosine in chosen if passage is not None])
         return found
 
 

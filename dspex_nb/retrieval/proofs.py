@@ -1,4 +1,4 @@
-"""What the conformance suite showed of each store, as `proofs.json` beside this file: written by a run, read by `dx.retrievers()`.
+"""What the conformance suite showed of each store, in `proofs.json`: written by a run of it, read by `dx.retrievers()`.
 
 Labels: `live`: the suite passed on the real store. `wire`: it passed against a fake of the store's protocol, over real HTTP.
 `import-only`: the client's class was imported and nothing else. An empty label: no run is recorded.

@@ -10,6 +10,8 @@ from typing import Any
 
 from dspex_nb.errors import MissingDependencyError, RetrieverError, did_you_mean
 from dspex_nb.retrieval.base import Index
+from dspex_nb.retrieval.stores.langchain import LangChain
+from dspex_nb.retrieval.tail import TAIL, maker_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,11 @@ class Kind:
     def installed(self) -> bool:
         """Whether what it needs is there."""
         return not self.missing
+
+
+_FILTERING = {"native": "filters", "by ids": "filters by ids", "where known": "filters where its class is known"}
+_BESIDE = "sparse (our BM25)"
+_KEPT = {"memory": "in memory", "folder": "in a folder", "server": "on a server", "store": "where the store is"}
 
 
 def _stores(*rows: tuple[str, str, str]) -> tuple[Kind, ...]:
@@ -84,6 +91,7 @@ KINDS = {
             ("langchain", "LangChain", "langchain_core"),
             ("llamaindex", "LlamaIndex", "llama_index.core"),
         ),
+        *(Kind(name, "tail", "", name, (module.partition(".")[0],)) for name, (module, _) in TAIL.items()),
     )
 }
 
@@ -105,7 +113,7 @@ def retriever(name: str, /, **config: Any) -> Index:
     cls = _class(name)
     known = options_of(name)
     for option in config:
-        if option not in known:
+        if option not in known and "options" not in known:
             near = did_you_mean(option, known)
             raise RetrieverError(f"the retriever {name!r} has no option {option!r}", hint=f"{near}it takes {', '.join(known)}")
     made: Index = cls(**config)
@@ -119,7 +127,7 @@ def options_of(name: str) -> tuple[str, ...]:
 
 def _class(name: str) -> Any:
     kind = kind_of(name)
-    return getattr(importlib.import_module(f"dspex_nb.retrieval.{kind.module}"), kind.cls)
+    return _loaded(kind) if kind.cls else maker_of(name)
 
 
 def kind_of(name: Any) -> Kind:
@@ -142,14 +150,21 @@ def kind_of(name: Any) -> Kind:
 
 def features_of(kind: Kind) -> tuple[str, ...]:
     """Return what a kind of index can do, in words."""
-    cls = getattr(importlib.import_module(f"dspex_nb.retrieval.{kind.module}"), kind.cls)
+    cls = _loaded(kind)
     return (
-        *cls.modes,
-        {"native": "filters", "by ids": "filters by ids"}.get(cls.filtering, "no filters"),
-        f"kept in {cls.kept}" if cls.kept != "server" else "kept on a server",
+        *(_BESIDE if one == "sparse" and cls.words_by == "bm25" else one for one in cls.modes),
+        _FILTERING[cls.filtering],
+        _KEPT[cls.kept],
         *(("async",) if cls.concurrent else ()),
         *(("batch",) if cls.batching else ()),
     )
+
+
+def _loaded(kind: Kind) -> Any:
+    """Return a kind's class, that of LangChain's bridge for the tail; no store's file imports its client."""
+    if not kind.cls:
+        return LangChain
+    return getattr(importlib.import_module(f"dspex_nb.retrieval.{kind.module}"), kind.cls)
 
 
 def table() -> list[dict[str, Any]]:

@@ -115,7 +115,9 @@ class Rows:
         alive = self.alive()
         lines = [json.dumps({"index": name, "dimension": self.dimension, "passages": len(alive)})]
         lines += [
-            json.dumps([one.id, one.text, dict(one.metadata)]) for one in (self.passages[slot] for slot in alive) if one is not None
+            json.dumps([one.id, one.text, dict(one.metadata)])
+            for one in (self.passages[slot] for slot in alive)
+            if one is not None
         ]
         new = folder / "new"
         new.mkdir(exist_ok=True)

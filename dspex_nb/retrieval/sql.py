@@ -122,14 +122,14 @@ class SqlCollection(Collection):
         return [row[0] for row in self._run(self._said("SELECT id FROM {table} WHERE {among}"), (self._ids(ids),))]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        return self._run(self._said("SELECT id, text, metadata FROM {table}"))  # type: ignore[return-value]
+        return self._run(self._said("SELECT id, text, metadata FROM {table}"))
 
     def _size(self) -> int:
         return int(self._run(self._said("SELECT count(*) FROM {table}"))[0][0])
 
     def _found(self, vector: list[float], k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
         condition, values = where or ("1 = 1", [])
-        return self._run(self._said(self.finding, where=condition), [self._vector(vector), *values, k])  # type: ignore[return-value]
+        return self._run(self._said(self.finding, where=condition), [self._vector(vector), *values, k])
 
 
 def _joined(word: str, parts: list[Statement]) -> Statement:

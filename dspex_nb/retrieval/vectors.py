@@ -77,17 +77,18 @@ class VectorIndex(Index):
         options: The store's own: `help` of its class lists them.
     """
 
-    modes: ClassVar[tuple[str, ...]] = ("dense",)
+    __signature__: ClassVar[inspect.Signature]
+    modes: tuple[str, ...] = ("dense",)
     metric: ClassVar[str] = "cosine"
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
-        cls.__signature__ = _signature(cls)  # type: ignore[attr-defined] - help and completion show the store's options
+        cls.__signature__ = _signature(cls)  # help and completion show the store's options
 
     def __init__(
         self, index: Any = None, *, embedder: Any = None, k: int = 5, text_field: str | None = None, **options: Any
     ) -> None:
-        self._embedder = _embedder(embedder)
+        self._embedder = callable_of(embedder)
         self._lock: threading.RLock = threading.RLock()
         self._dimension: int | None = None
         self._cosine = SCALES[self.metric]
@@ -97,7 +98,7 @@ class VectorIndex(Index):
         super().__init__(index, k=k, text_field=text_field)
 
     @abstractmethod
-    def _open(self, **options: Any) -> None:
+    def _open(self, *args: Any, **options: Any) -> None:
         """Connect to the store, or make it; set `_dimension` where it holds vectors already."""
 
     @abstractmethod
@@ -135,7 +136,11 @@ class VectorIndex(Index):
         return list(last)
 
     async def asearch(
-        self, query: Any, k: int | None = None, filter: Filter | None = None, mode: str | None = None  # noqa: A002
+        self,
+        query: Any,
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
     ) -> list[Passage]:
         """Return what `search` does, without blocking the event loop: from a thread, unless the index is `concurrent`."""
         mode = self._mode(mode)
@@ -144,7 +149,11 @@ class VectorIndex(Index):
         return (await self.abatch([query], k, filter, mode))[0]
 
     async def abatch(
-        self, queries: Iterable[Any], k: int | None = None, filter: Filter | None = None, mode: str | None = None  # noqa: A002
+        self,
+        queries: Iterable[Any],
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
     ) -> list[list[Passage]]:
         """Return what `batch` does, without blocking the event loop: from a thread, unless the index is `concurrent`."""
         mode = self._mode(mode)
@@ -165,7 +174,9 @@ class VectorIndex(Index):
     def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
         if is_vector(query):
             if mode != "dense":
-                raise RetrieverError(f"a vector has no words to find by: mode={mode!r}", hint='search for a text, or with mode="dense"')
+                raise RetrieverError(
+                    f"a vector has no words to find by: mode={mode!r}", hint='search for a text, or with mode="dense"'
+                )
             return self._dense(self._checked(query, None), k, condition)[0] if k else []
         queries = texts_of(query)
         if not k or not queries:
@@ -222,7 +233,9 @@ class VectorIndex(Index):
         try:
             found = np.asarray(given, dtype=np.float32)
         except (TypeError, ValueError):
-            raise RetrieverError("the vectors are no rows of numbers, all of one length", hint="give a list of vectors, one a text") from None
+            raise RetrieverError(
+                "the vectors are no rows of numbers, all of one length", hint="give a list of vectors, one a text"
+            ) from None
         if count is None:
             found = found.reshape(1, -1)
         if found.ndim != _SCALAR_DIMENSIONS or (count is not None and len(found) != count) or not found.shape[1]:
@@ -253,7 +266,11 @@ class VectorIndex(Index):
             raise RetrieverError(f"{doing} in {self.name} failed: {said}", hint=self._advice()) from None
 
     def _advice(self) -> str:
-        return "check that the server runs and that its address is right" if self.kept == "server" else "check the retriever's options"
+        return (
+            "check that the server runs and that its address is right"
+            if self.kept == "server"
+            else "check the retriever's options"
+        )
 
 
 class _Plan:
@@ -286,7 +303,9 @@ def is_vector(query: Any) -> bool:
         return False
     if type(query).__module__ == "numpy" and hasattr(query, "ndim"):
         return query.dtype.kind in "fiu" and query.ndim == 1
-    return isinstance(query, list | tuple) and bool(query) and isinstance(query[0], int | float) and not isinstance(query[0], bool)
+    return (
+        isinstance(query, list | tuple) and bool(query) and isinstance(query[0], int | float) and not isinstance(query[0], bool)
+    )
 
 
 def _several(query: Any) -> bool:
@@ -297,9 +316,14 @@ def _by_score(one: Passage) -> tuple[float, str]:
     return (-one.score, one.id)
 
 
-def _embedder(given: Any) -> Callable[[list[str]], Any] | None:
+def callable_of(given: Any) -> Callable[[list[str]], Any] | None:
+    """Return what makes vectors of texts: an embedder's `embed`, or the function that was given.
+
+    Raises:
+        RetrieverError: It is neither.
+    """
     if given is None or callable(getattr(given, "embed", None)):
-        return None if given is None else given.embed  # type: ignore[no-any-return]
+        return None if given is None else given.embed
     if callable(given):
         return given  # type: ignore[no-any-return]
     raise RetrieverError(
@@ -313,7 +337,7 @@ def _signature(cls: type[VectorIndex]) -> inspect.Signature:
     own = [
         one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for name, one in inspect.signature(cls._open).parameters.items()
-        if name not in ("self", "options")
+        if name not in ("self", "args", "options")
     ]
     return inspect.Signature([*common, *own])
 

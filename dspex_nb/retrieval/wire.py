@@ -26,12 +26,12 @@ class WireCollection(Collection):
     safe = True
     concurrent = True
 
-    def _open(
-        self, *, url: str, collection: str = DEFAULT_NAME, api_key: str | None = None, timeout_s: float = 30
-    ) -> None:
+    def _open(self, *, url: str, collection: str = DEFAULT_NAME, api_key: str | None = None, timeout_s: float = 30) -> None:
         """Reach the service at `url`; the collection is made at the first `add`."""
         if urlsplit(url).scheme not in ("http", "https"):
-            raise RetrieverError(f"url={shown_address(url)!r} is no http or https address", hint="write e.g. url='https://host:9200'")
+            raise RetrieverError(
+                f"url={shown_address(url)!r} is no http or https address", hint="write e.g. url='https://host:9200'"
+            )
         self._url, self._timeout_s, self._name = url.rstrip("/"), timeout_s, safe_name(collection)
         self._key = api_key or ""
         self._dimension = self._there()
@@ -60,7 +60,9 @@ class WireCollection(Collection):
         try:
             reply = send(method, self._url + path, self._said(), _bytes(body), timeout_s=self._timeout_s)
         except LMError as error:
-            raise RetrieverError(f"no answer from {self.name}: {redact(error.message, [self._key])}", hint=self._advice()) from None
+            raise RetrieverError(
+                f"no answer from {self.name}: {redact(error.message, [self._key])}", hint=self._advice()
+            ) from None
         return self._read(reply.status, reply.body, missing)
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:

@@ -22,9 +22,9 @@ class HashEmbedder:
         import numpy as np
 
         found = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        for row, text in zip(found, texts, strict=True):
+        for at, text in enumerate(texts):
             for word in words(text):
-                row += np.frombuffer(shake_256(word.encode()).digest(self.dimension), dtype=np.int8)
+                found[at] += np.frombuffer(shake_256(word.encode()).digest(self.dimension), dtype=np.int8)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.where(lengths > 0, lengths, 1)
 

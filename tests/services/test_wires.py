@@ -24,7 +24,7 @@ from dspex_nb.testing.vector_suite import LastingVectorSuite
 KEY = "s3cret-Elephant"
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - the word
     """A request that the service would refuse."""
 
 
@@ -52,7 +52,7 @@ class Fake:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_POST = do_PUT = answer
+            do_GET = do_POST = do_PUT = answer  # noqa: N815 - http.server's names
 
             def log_message(self, *args):
                 pass
@@ -89,14 +89,22 @@ class FakeElastic(Fake):
         self.opensearch = opensearch
         super().__init__()
 
-    def handle(self, method, path, query, raw, headers):
+    def handle(self, method, path, query, raw, headers):  # noqa: PLR0911 - one a request
         if headers.get("authorization") != f"{'Basic' if self.opensearch else 'ApiKey'} {KEY}":
             return 401, {"error": "missing authentication credentials"}
         _, name, action = [*path.split("/"), ""][:3]
         if (method, action) == ("PUT", ""):
             asked = json.loads(raw)
             vector = asked["mappings"]["properties"]["vector"]
-            expected = {"type": "knn_vector", "dimension": vector.get("dimension"), "method": {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"}} if self.opensearch else {"type": "dense_vector", "dims": vector.get("dims"), "index": True, "similarity": "dot_product"}
+            expected = (
+                {
+                    "type": "knn_vector",
+                    "dimension": vector.get("dimension"),
+                    "method": {"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil"},
+                }
+                if self.opensearch
+                else {"type": "dense_vector", "dims": vector.get("dims"), "index": True, "similarity": "dot_product"}
+            )
             if vector != expected or asked["settings"].get("index.knn") is not (True if self.opensearch else None):
                 raise Refused(vector)
             self.indexes[name] = {"mapping": asked["mappings"], "rows": {}}
@@ -141,7 +149,9 @@ class FakeElastic(Fake):
             found = nearest(rows.values(), vector, min(knn["k"], size), lambda row: holds_bool(knn.get("filter"), row))
             return [{"_source": row, "_score": (1 + cosine) / 2} for row, cosine in found]
         inside = asked["query"]["bool"]
-        found = by_words(rows.values(), inside["must"][0]["match"]["words"], lambda row: all(holds_bool(one, row) for one in inside["filter"]))
+        found = by_words(
+            rows.values(), inside["must"][0]["match"]["words"], lambda row: all(holds_bool(one, row) for one in inside["filter"])
+        )
         return [{"_source": row, "_score": score} for row, score in found[:size]]
 
 
@@ -163,7 +173,7 @@ def holds_bool(asked, row):
 class FakePinecone(Fake):
     """An index of Pinecone for vectors of 64 numbers."""
 
-    def handle(self, method, path, query, raw, headers):
+    def handle(self, method, path, query, raw, headers):  # noqa: PLR0911 - one a request
         if headers.get("api-key") != KEY or not headers.get("x-pinecone-api-version"):
             return 401, {"message": "Invalid API Key"}
         asked = json.loads(raw) if raw else {}
@@ -171,18 +181,25 @@ class FakePinecone(Fake):
         rows = self.indexes.get(name, {})
         match (method, path):
             case ("POST", "/describe_index_stats"):
-                return 200, {"dimension": 64, "namespaces": {name: {"vectorCount": len(rows)} for name, rows in self.indexes.items() if rows}}
+                return 200, {
+                    "dimension": 64,
+                    "namespaces": {name: {"vectorCount": len(rows)} for name, rows in self.indexes.items() if rows},
+                }
             case ("POST", "/vectors/upsert"):
                 if len(asked["vectors"]) > 100:
                     raise Refused("too many vectors in one request")
-                self.indexes.setdefault(name, {}).update({one["id"]: {**one, "vector": one["values"], **one["metadata"]} for one in asked["vectors"]})
+                self.indexes.setdefault(name, {}).update(
+                    {one["id"]: {**one, "vector": one["values"], **one["metadata"]} for one in asked["vectors"]}
+                )
                 return 200, {"upsertedCount": len(asked["vectors"])}
             case ("POST", "/vectors/delete"):
                 for one in asked["ids"]:
                     rows.pop(one, None)
                 return 200, {}
             case ("GET", "/vectors/fetch"):
-                return 200, {"vectors": {one: {"id": one, "metadata": self.meta(rows[one])} for one in query["ids"] if one in rows}}
+                return 200, {
+                    "vectors": {one: {"id": one, "metadata": self.meta(rows[one])} for one in query["ids"] if one in rows}
+                }
             case ("GET", "/vectors/list"):
                 keys, start = sorted(rows), int(query.get("paginationToken", ["0"])[0])
                 page = keys[start : start + int(query["limit"][0])]
@@ -262,7 +279,9 @@ def azure_filter(text):
     if text is None:
         return lambda row: True
     place, written = 0, []
-    grammar = re.compile(r"\s+|(?P<any>facts/any\(fact: search\.in\(fact, '([0-9a-f,]*)', ','\)\))|(?P<key>search\.in\(key, '([0-9a-f,-]*)', ','\))|(?P<word>and|or|not|\(|\))")
+    grammar = re.compile(
+        r"\s+|(?P<any>facts/any\(fact: search\.in\(fact, '([0-9a-f,]*)', ','\)\))|(?P<key>search\.in\(key, '([0-9a-f,-]*)', ','\))|(?P<word>and|or|not|\(|\))"
+    )
     sets = []
     while place < len(text):
         found = grammar.match(text, place)
@@ -275,7 +294,9 @@ def azure_filter(text):
         elif found["word"]:
             written.append(found["word"])
     program = compile(" ".join(written), "filter", "eval")
-    return lambda row: eval(program, {"sets": sets, "facts": set(row["facts"]), "key": {row["key"]}, "bool": bool})
+    return lambda row: eval(  # noqa: S307 - built from six words above
+        program, {"sets": sets, "facts": set(row["facts"]), "key": {row["key"]}, "bool": bool}
+    )
 
 
 class Wired(LastingVectorSuite):

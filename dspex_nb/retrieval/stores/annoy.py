@@ -1,4 +1,4 @@
-"""`Annoy`: a forest of random splits, by Spotify; built once, so later passages are compared one by one until it is built anew."""
+"""`Annoy`: a forest of random splits, by Spotify; built once, and anew when much was added."""
 
 from __future__ import annotations
 

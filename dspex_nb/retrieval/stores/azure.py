@@ -30,7 +30,8 @@ class AzureSearch(WireCollection):
 
     name = "azure"
     metric = "inverse distance"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    words_by: ClassVar[str] = "store"
     dialect: ClassVar[Dialect[Any]] = Written(
         lambda tokens: f"facts/any(fact: search.in(fact, '{','.join(tokens)}', ','))", ("and", "or", "not ")
     )
@@ -94,7 +95,7 @@ class AzureSearch(WireCollection):
         while True:
             page = {**asked, "search": "*", "select": _SELECTED, "orderby": "key", "top": _PAGE, "skip": skip}
             found = self._call("POST", self._path("/docs/search.post.search"), page)["value"]
-            yield from (tuple(one[name] for name in FIELDS) for one in found)  # type: ignore[misc]
+            yield from (tuple(one[name] for name in FIELDS) for one in found)
             if len(found) < _PAGE:
                 return
             skip += _PAGE
@@ -109,7 +110,7 @@ class AzureSearch(WireCollection):
         return self._path("/docs/search.post.search"), {**body, **({"filter": where} if where is not None else {})}
 
     def _answer_of(self, found: Any) -> list[tuple[str, str, str, float]]:
-        return [(*(one[name] for name in FIELDS), one["@search.score"]) for one in found["value"]]  # type: ignore[misc]
+        return [(*(one[name] for name in FIELDS), one["@search.score"]) for one in found["value"]]
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         terms = " ".join(words(query))

@@ -46,7 +46,7 @@ class Chroma(Collection):
 
     name = "chroma"
     metric = "cosine distance"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = ChromaDialect()
     batching = True
 
@@ -54,6 +54,8 @@ class Chroma(Collection):
         self, *, path: str | Path | None = None, url: str | None = None, collection: str = DEFAULT_NAME, token: str | None = None
     ) -> None:
         self._name = safe_name(collection)
+        if url is not None:  # others may write there, so our words beside it would not be theirs
+            self.kept, self.modes = "server", ("dense",)
         self._client = _client(path, url, token)
         there = {one if isinstance(one, str) else one.name for one in self._client.list_collections()}
         if self._name in there:
@@ -77,7 +79,8 @@ class Chroma(Collection):
         self._collection.delete(ids=ids)
 
     def _held(self, ids: list[str]) -> Iterable[str]:
-        return self._collection.get(ids=ids, include=[])["ids"]
+        there: list[str] = self._collection.get(ids=ids, include=[])["ids"]
+        return there
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         found = self._collection.get(include=["documents", "metadatas"])
@@ -108,4 +111,3 @@ def _client(path: str | Path | None, url: str | None, token: str | None) -> Any:
     return chromadb.HttpClient(
         host=parts.hostname or "", port=parts.port or 8000, ssl=parts.scheme == "https", headers=headers, settings=settings
     )
-

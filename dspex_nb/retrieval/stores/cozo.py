@@ -43,7 +43,7 @@ class Cozo(Collection):
 
     name = "cozo"
     metric = "cosine distance"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = CozoDialect()
 
     def _open(self, *, path: str | Path | None = None, relation: str = DEFAULT_NAME) -> None:
@@ -79,7 +79,7 @@ class Cozo(Collection):
         return [row[0] for row in self._run(script, rows=[[one] for one in ids])]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        return [tuple(row) for row in self._run(f"?[id, text, metadata] := *{self._name}{{id, text, metadata}}")]  # type: ignore[misc]
+        return [tuple(row) for row in self._run(f"?[id, text, metadata] := *{self._name}{{id, text, metadata}}")]
 
     def _size(self) -> int:
         return int(self._run(f"?[count(id)] := *{self._name}{{id}}")[0][0])
@@ -87,4 +87,4 @@ class Cozo(Collection):
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         condition = "" if where is None else f", {where}"
         script = f"?[id, text, metadata, raw] := *{self._name}{{{_FIELDS}}}{condition}, raw = cos_dist(vector, vec($vector))"
-        return [tuple(row) for row in self._run(f"{script} :order raw :limit {int(k)}", vector=vector)]  # type: ignore[misc]
+        return [tuple(row) for row in self._run(f"{script} :order raw :limit {int(k)}", vector=vector)]

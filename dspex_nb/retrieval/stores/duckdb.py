@@ -19,14 +19,16 @@ class DuckDb(SqlCollection):
     """
 
     name = "duckdb"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[SqlDialect] = SqlDialect("list_has_any(facts, ?)", list)
     among = "list_contains(?::VARCHAR[], id)"
     making: ClassVar[tuple[str, ...]] = (
-        "CREATE TABLE {table} (id VARCHAR PRIMARY KEY, text VARCHAR, metadata VARCHAR, facts VARCHAR[], vector FLOAT[{dimension}])",
+        """CREATE TABLE {table} (id VARCHAR PRIMARY KEY, text VARCHAR, metadata VARCHAR, facts VARCHAR[],
+        vector FLOAT[{dimension}])""",
     )
     putting: ClassVar[tuple[str, ...]] = (
-        "INSERT OR REPLACE INTO {table} SELECT unnest(?), unnest(?), unnest(?), unnest(?::VARCHAR[][]), unnest(?::FLOAT[{dimension}][])",
+        """INSERT OR REPLACE INTO {table}
+        SELECT unnest(?), unnest(?), unnest(?), unnest(?::VARCHAR[][]), unnest(?::FLOAT[{dimension}][])""",
     )
     finding = """SELECT id, text, metadata, array_inner_product(vector, ?::FLOAT[{dimension}]) AS raw
         FROM {table} WHERE {where} ORDER BY raw DESC LIMIT ?"""
@@ -45,7 +47,8 @@ class DuckDb(SqlCollection):
         return bool(self._run("SELECT 1 FROM information_schema.tables WHERE table_name = ?", (self._table,)))
 
     def _run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connected.execute(statement, list(values)).fetchall()
+        rows: list[tuple[Any, ...]] = self._connected.execute(statement, list(values)).fetchall()
+        return rows
 
     def _run_all(self, statements: list[tuple[str, list[Sequence[Any]]]]) -> None:
         self._connected.begin()

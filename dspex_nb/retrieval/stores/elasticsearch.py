@@ -50,7 +50,8 @@ class Elasticsearch(WireCollection):
 
     name = "elasticsearch"
     metric = "unit score"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    words_by: ClassVar[str] = "store"
     dialect: ClassVar[Dialect[Any]] = BoolDialect()
 
     def _headers(self) -> dict[str, str]:
@@ -107,7 +108,7 @@ class Elasticsearch(WireCollection):
         while True:
             page = {"size": _PAGE, "sort": [{"id": "asc"}], "_source": _SOURCE, **({"search_after": after} if after else {})}
             hits = self._call("POST", f"/{self._name}/_search", page)["hits"]["hits"]
-            yield from (tuple(one["_source"][name] for name in FIELDS) for one in hits)  # type: ignore[misc]
+            yield from (tuple(one["_source"][name] for name in FIELDS) for one in hits)
             if len(hits) < _PAGE:
                 return
             after = hits[-1]["sort"]
@@ -120,11 +121,15 @@ class Elasticsearch(WireCollection):
         return {"knn": {**asked, **({"filter": where} if where is not None else {})}}
 
     def _search_of(self, vector: list[float], k: int, where: Any) -> tuple[str, Any]:
-        return f"/{self._name}/_search", {**self._nearest_query(vector, min(k, 10_000), where), "size": min(k, 10_000), "_source": _SOURCE}
+        return f"/{self._name}/_search", {
+            **self._nearest_query(vector, min(k, 10_000), where),
+            "size": min(k, 10_000),
+            "_source": _SOURCE,
+        }
 
     def _answer_of(self, found: Any) -> list[tuple[str, str, str, float]]:
         hits = found["hits"]["hits"]
-        return [(*(one["_source"][name] for name in FIELDS), one["_score"]) for one in hits]  # type: ignore[misc]
+        return [(*(one["_source"][name] for name in FIELDS), one["_score"]) for one in hits]
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         terms = " ".join(words(query))

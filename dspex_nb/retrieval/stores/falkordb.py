@@ -21,7 +21,7 @@ class FalkorDb(CypherCollection):
 
     name = "falkordb"
     metric = "cosine distance"
-    modes: ClassVar[tuple[str, ...]] = ("dense",)
+    modes: tuple[str, ...] = ("dense",)
     kept = "server"
     making: ClassVar[tuple[str, ...]] = ("CREATE INDEX FOR (p:{label}) ON (p.id)", "CREATE (:About {dimension: {dimension}})")
     # Made anew: FalkorDB keeps a node's old vector where a new one is set in its place.
@@ -31,9 +31,7 @@ class FalkorDb(CypherCollection):
         vec.cosineDistance(p.vector, vecf32($vector)) AS raw ORDER BY raw LIMIT $k"""
     _label = "Passage"
 
-    def _open(
-        self, *, host: str = "localhost", port: int = 6379, password: str | None = None, graph: str = DEFAULT_NAME
-    ) -> None:
+    def _open(self, *, host: str = "localhost", port: int = 6379, password: str | None = None, graph: str = DEFAULT_NAME) -> None:
         from falkordb import FalkorDB
 
         self._graph = FalkorDB(host=host, port=port, password=password).select_graph(safe_name(graph, "graph"))

@@ -18,7 +18,7 @@ class Ladybug(CypherCollection):
     """
 
     name = "ladybug"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     making: ClassVar[tuple[str, ...]] = (
         """CREATE NODE TABLE {label} (id STRING PRIMARY KEY, text STRING, metadata STRING, facts STRING[],
         vector FLOAT[{dimension}])""",

@@ -22,7 +22,7 @@ class LanceDb(Collection):
 
     name = "lancedb"
     metric = "cosine distance"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = Written(lambda tokens: f"array_has_any(facts, [{quoted(tokens)}])")
     batch_size = 20_000
 
@@ -72,5 +72,3 @@ class LanceDb(Collection):
 
     def _named(self, ids: list[str]) -> str:
         return self.dialect.holds([id_fact(one) for one in ids])  # type: ignore[no-any-return]
-
-

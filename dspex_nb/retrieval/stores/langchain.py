@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from dspex_nb.errors import FilterError, RetrieverError, did_you_mean
 from dspex_nb.passages import Passage, passage_digest
@@ -77,7 +77,7 @@ class LangChain(Index):
     """
 
     name = "langchain"
-    modes: ClassVar[tuple[str, ...]] = ("dense",)
+    modes: tuple[str, ...] = ("dense",)
     filtering = "where known"
     kept = "store"
 
@@ -115,7 +115,9 @@ class LangChain(Index):
             RetrieverError: LangChain has no call for it, and the class is not known here.
         """
         if self._known is None or self._known.documents is None:
-            raise RetrieverError("LangChain's vector stores do not say how many passages they hold", hint="ask the store's client")
+            raise RetrieverError(
+                "LangChain's vector stores do not say how many passages they hold", hint="ask the store's client"
+            )
         return sum(1 for _ in self._known.documents(self._store))
 
     def __repr__(self) -> str:
@@ -132,7 +134,8 @@ class LangChain(Index):
             found = self._store.similarity_search_with_score(query, k=k, **given)
         except Exception as error:  # noqa: BLE001 - any store's own errors
             raise RetrieverError(
-                f"searching in {type(self._store).__name__} failed: {type(error).__name__}", hint="ask the store itself to see why"
+                f"searching in {type(self._store).__name__} failed: {type(error).__name__}",
+                hint="ask the store itself to see why",
             ) from None
         made = [
             Passage(one.page_content, str(one.id) if one.id else "", scaled(self._scale, raw), one.metadata, float(raw))
@@ -161,4 +164,3 @@ class LangChain(Index):
                 hint="search without a filter, or use the store's own retriever: dx.retrievers() lists them",
             )
         return self._known.filter(condition)
-

@@ -28,7 +28,8 @@ class MariaDb(SqlCollection):
 
     name = "mariadb"
     metric = "cosine distance"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    words_by: ClassVar[str] = "store"
     dialect: ClassVar[SqlDialect] = SqlDialect("JSON_OVERLAPS(facts, ?)")
     kept = "server"
     among = "row_key IN (SELECT k FROM JSON_TABLE(?, '$[*]' COLUMNS (k CHAR(36) PATH '$')) AS given)"

@@ -20,7 +20,8 @@ class Memory(KeptIndex):
 
     def _extend(self, start: int, vectors: Vectors) -> None:
         del start, vectors
-        self._matrix = self._rows.vectors  # type: ignore[union-attr] - there are rows
+        if self._rows is not None:
+            self._matrix = self._rows.vectors
 
     def _ask(self, vectors: Vectors, k: int) -> tuple[Any, Any]:
         import numpy as np

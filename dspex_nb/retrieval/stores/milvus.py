@@ -25,7 +25,7 @@ class Milvus(Collection):
     """
 
     name = "milvus"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = Written(
         lambda tokens: f"ARRAY_CONTAINS_ANY(facts, [{quoted(tokens, chr(34))}])", ("and", "or", "not ")
     )
@@ -36,6 +36,8 @@ class Milvus(Collection):
         from pymilvus import MilvusClient
 
         self._name = safe_name(collection)
+        if url is not None:  # others may write there, so our words beside it would not be theirs
+            self.kept, self.modes = "server", ("dense",)
         self._client = MilvusClient(uri=url or str(path or "./milvus.db"), token=token)
         if self._client.has_collection(self._name):
             fields = self._client.describe_collection(self._name)["fields"]
@@ -80,4 +82,4 @@ class Milvus(Collection):
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         found = self._client.search(self._name, [vector], limit=k, filter=where or "", output_fields=_FIELDS)
-        return [(*(one["entity"][name] for name in _FIELDS), one["distance"]) for one in found[0]]  # type: ignore[misc]
+        return [(*(one["entity"][name] for name in _FIELDS), one["distance"]) for one in found[0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
@@ -44,7 +44,7 @@ class PgVector(VectorIndex):
     """
 
     name = "pgvector"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     metric = "negative cosine"
     kept = "server"
 

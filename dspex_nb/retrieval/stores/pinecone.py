@@ -98,7 +98,7 @@ class Pinecone(WireCollection):
             keys = [("ids", one["id"]) for one in page.get("vectors", [])]
             if keys:
                 found = self._call("GET", f"/vectors/fetch?{urlencode([*keys, ('namespace', self._name)])}")["vectors"]
-                yield from (tuple(one["metadata"][name] for name in FIELDS) for one in found.values())  # type: ignore[misc]
+                yield from (tuple(one["metadata"][name] for name in FIELDS) for one in found.values())
             token = page.get("pagination", {}).get("next", "")
             if not token:
                 return
@@ -112,4 +112,4 @@ class Pinecone(WireCollection):
         return "/query", {**asked, **({"filter": where} if where is not None else {})}
 
     def _answer_of(self, found: Any) -> list[tuple[str, str, str, float]]:
-        return [(*(one["metadata"][name] for name in FIELDS), one["score"]) for one in found["matches"]]  # type: ignore[misc]
+        return [(*(one["metadata"][name] for name in FIELDS), one["score"]) for one in found["matches"]]

@@ -52,11 +52,16 @@ class Qdrant(Collection):
     """
 
     name = "qdrant"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = QdrantDialect()
 
     def _open(
-        self, *, path: str | Path | None = None, url: str | None = None, collection: str = DEFAULT_NAME, api_key: str | None = None
+        self,
+        *,
+        path: str | Path | None = None,
+        url: str | None = None,
+        collection: str = DEFAULT_NAME,
+        api_key: str | None = None,
     ) -> None:
         from qdrant_client import QdrantClient
 
@@ -64,10 +69,12 @@ class Qdrant(Collection):
         self._reached: dict[str, Any] = {"url": url, "api_key": api_key}
         if url is None:
             self._reached = {"path": str(path)} if path is not None else {"location": ":memory:"}
+        if url is not None:  # others may write there, so our words beside it would not be theirs
+            self.kept, self.modes = "server", ("dense",)
         self._client = QdrantClient(**self._reached)
-        self.concurrent = url is not None  # type: ignore[misc] - the local mode has nothing to wait for
+        self.concurrent = url is not None  # the local mode has nothing to wait for
         if self._client.collection_exists(self._name):
-            self._dimension = self._client.get_collection(self._name).config.params.vectors.size  # type: ignore[union-attr]
+            self._dimension = self._client.get_collection(self._name).config.params.vectors.size
 
     def close(self) -> None:
         """Close the connection, or the folder."""
@@ -108,7 +115,7 @@ class Qdrant(Collection):
                 return
 
     def _size(self) -> int:
-        return self._client.count(self._name, exact=True).count
+        return int(self._client.count(self._name, exact=True).count)
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         return _rows_of(self._client.query_points(**self._asked(vector, k, where)))

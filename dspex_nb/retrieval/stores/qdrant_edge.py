@@ -49,7 +49,7 @@ class QdrantEdge(Collection):
     """
 
     name = "qdrant-edge"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = EdgeDialect()
 
     def _open(self, *, path: str | Path) -> None:
@@ -94,7 +94,9 @@ class QdrantEdge(Collection):
         self._shard.update(edge.UpdateOperation.delete_points([key_of(one) for one in ids]))
 
     def _held(self, ids: list[str]) -> Iterable[str]:
-        return [one.payload["id"] for one in self._shard.retrieve([key_of(one) for one in ids], with_payload=True, with_vector=False)]
+        return [
+            one.payload["id"] for one in self._shard.retrieve([key_of(one) for one in ids], with_payload=True, with_vector=False)
+        ]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         import qdrant_edge as edge
@@ -102,7 +104,7 @@ class QdrantEdge(Collection):
         offset = None
         while True:
             points, offset = self._shard.scroll(edge.ScrollRequest(offset=offset, limit=_PAGE, with_payload=True))
-            yield from (tuple(one.payload[name] for name in _FIELDS) for one in points)  # type: ignore[misc]
+            yield from (tuple(one.payload[name] for name in _FIELDS) for one in points)
             if offset is None:
                 return
 
@@ -117,4 +119,4 @@ class QdrantEdge(Collection):
         chosen = where if where is None or isinstance(where, edge.Filter) else edge.Filter(must=[where])
         nearest = edge.Query.Nearest(vector)
         found = self._shard.query(edge.QueryRequest(k, query=nearest, filter=chosen, with_payload=True))
-        return [(*(one.payload[name] for name in _FIELDS), one.score) for one in found]  # type: ignore[misc]
+        return [(*(one.payload[name] for name in _FIELDS), one.score) for one in found]

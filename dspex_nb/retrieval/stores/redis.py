@@ -28,11 +28,13 @@ class Redis(Collection):
         collection: The index's name; its keys begin with it.
         password: The server's password, where the address does not say it.
         approximate: True for an HNSW graph: faster for many, and a few may be missed.
+        timeout_s: Seconds that an answer may take.
     """
 
     name = "redis"
     metric = "cosine distance"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    words_by: ClassVar[str] = "store"
     dialect: ClassVar[Dialect[Any]] = Written(lambda tokens: f"@facts:{{{'|'.join(tokens)}}}", ("", "|", "-"))
     kept = "server"
     safe = True
@@ -45,11 +47,12 @@ class Redis(Collection):
         collection: str = DEFAULT_NAME,
         password: str | None = None,
         approximate: bool = False,
+        timeout_s: float = 30,
     ) -> None:
         import redis
 
         self._name, self._url, self._approximate = safe_name(collection), url, approximate
-        self._reached = {"url": url, "protocol": 2, **({"password": password} if password else {})}
+        self._reached = {"url": url, "protocol": 2, "socket_timeout": timeout_s, **({"password": password} if password else {})}
         self._secrets.append(url)
         self._client = redis.Redis.from_url(**self._reached)
         if self._name.encode() in self._client.execute_command("FT._LIST"):

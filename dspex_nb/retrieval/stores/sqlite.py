@@ -83,7 +83,8 @@ class SqliteTable(SqlCollection):
 class Words(SqliteTable):
     """Base of those whose SQLite has FTS5."""
 
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    words_by: ClassVar[str] = "store"
     making: ClassVar[tuple[str, ...]] = (*SqliteTable.making, "CREATE VIRTUAL TABLE {table}_words USING fts5(words)")
     # By row number: FTS5 has no index of another column.
     putting: ClassVar[tuple[str, ...]] = (
@@ -96,7 +97,8 @@ class Words(SqliteTable):
         "DELETE FROM {table} WHERE {among}",
     )
     sparse = """SELECT id, text, metadata, -bm25({table}_words) AS score FROM {table}_words
-        JOIN {table} ON {table}.rowid = {table}_words.rowid WHERE {table}_words MATCH ? AND {where} ORDER BY score DESC, id LIMIT ?"""
+        JOIN {table} ON {table}.rowid = {table}_words.rowid WHERE {table}_words MATCH ? AND {where}
+        ORDER BY score DESC, id LIMIT ?"""
 
     def _values(self, row: Any) -> list[Sequence[Any]]:
         return [*super()._values(row), (row.id,), (" ".join(words(row.text)), row.id)]

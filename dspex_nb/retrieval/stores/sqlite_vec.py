@@ -26,9 +26,9 @@ class SqliteVec(Words):
         import sqlite_vec
 
         made = apsw.Connection(path)
-        made.enable_load_extension(True)
+        made.enable_load_extension(True)  # noqa: FBT003 - apsw's own
         made.load_extension(sqlite_vec.loadable_path())
-        made.enable_load_extension(False)
+        made.enable_load_extension(False)  # noqa: FBT003
         made.setbusytimeout(10_000)
         made.execute("PRAGMA journal_mode = WAL")
         return made

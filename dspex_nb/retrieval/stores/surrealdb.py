@@ -26,7 +26,7 @@ class SurrealDb(Collection):
     """
 
     name = "surrealdb"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = Written(lambda tokens: f"facts CONTAINSANY [{quoted(tokens)}]", ("AND", "OR", "!"))
     batch_size = 500
 
@@ -44,6 +44,8 @@ class SurrealDb(Collection):
         from surrealdb import Surreal
 
         self._table = safe_name(table, "table")
+        if url is not None:  # others may write there, so our words beside it would not be theirs
+            self.kept, self.modes = "server", ("dense",)
         self._client = Surreal(url or (f"surrealkv://{path}" if path is not None else "mem://"))
         if user:
             self._client.signin({"username": user, "password": password})
@@ -59,10 +61,12 @@ class SurrealDb(Collection):
 
     def _run(self, statement: str, **values: Any) -> Any:
         found = self._client.query(statement, {"table": self._table, **values})
-        return found.execute() if hasattr(found, "execute") else found
+        return found.execute()[-1]  # a result for each statement
 
     def _create(self, dimension: int) -> None:
-        self._run("CREATE type::table($about) CONTENT { dimension: $dimension }", about=f"{self._table}_about", dimension=dimension)
+        self._run(
+            "CREATE type::table($about) CONTENT { dimension: $dimension }", about=f"{self._table}_about", dimension=dimension
+        )
 
     def _write(self, rows: list[Row]) -> None:
         given = [
@@ -101,4 +105,4 @@ class SurrealDb(Collection):
 
 
 def _tuples(found: Any) -> list[tuple[str, str, str]]:
-    return [tuple(one[name] for name in _FIELDS) for one in found]  # type: ignore[misc]
+    return [tuple(one[name] for name in _FIELDS) for one in found]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from dspex_nb.retrieval.stores.sqlite import SqliteTable
 
@@ -16,7 +16,7 @@ class Turso(SqliteTable):
     """
 
     name = "turso"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     metric = "cosine distance"
     finding = "SELECT id, text, metadata, vector_distance_cos(vector, ?) AS raw FROM {table} WHERE {where} ORDER BY raw LIMIT ?"
 

@@ -21,7 +21,7 @@ class Zvec(Collection):
 
     name = "zvec"
     metric = "cosine"
-    modes: ClassVar[tuple[str, ...]] = ("dense", "sparse", "hybrid")
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = Written(
         lambda tokens: f"facts contain_any ({quoted(tokens)})",
         ("and", "or", "not "),
@@ -68,7 +68,7 @@ class Zvec(Collection):
         return [one for one in ids if key_of(one) in found]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        return [tuple(one.fields[name] for name in _FIELDS) for one in self._collection.iter_docs()]  # type: ignore[misc]
+        return [tuple(one.fields[name] for name in _FIELDS) for one in self._collection.iter_docs()]
 
     def _size(self) -> int:
         return int(self._collection.stats.doc_count)
@@ -78,4 +78,4 @@ class Zvec(Collection):
 
         given = {} if where is None else {"filter": where}
         found = self._collection.query(zvec.Query("vector", vector=vector), topk=k, output_fields=_FIELDS, **given)
-        return [(*(one.fields[name] for name in _FIELDS), one.score) for one in found]  # type: ignore[misc]
+        return [(*(one.fields[name] for name in _FIELDS), one.score) for one in found]
