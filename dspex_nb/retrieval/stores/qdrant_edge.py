@@ -104,7 +104,7 @@ class QdrantEdge(Collection):
         offset = None
         while True:
             points, offset = self._shard.scroll(edge.ScrollRequest(offset=offset, limit=_PAGE, with_payload=True))
-            yield from (tuple(one.payload[name] for name in _FIELDS) for one in points)
+            yield from (tuple(_payload(one)[name] for name in _FIELDS) for one in points)
             if offset is None:
                 return
 
@@ -119,4 +119,8 @@ class QdrantEdge(Collection):
         chosen = where if where is None or isinstance(where, edge.Filter) else edge.Filter(must=[where])
         nearest = edge.Query.Nearest(vector)
         found = self._shard.query(edge.QueryRequest(k, query=nearest, filter=chosen, with_payload=True))
-        return [(*(one.payload[name] for name in _FIELDS), one.score) for one in found]
+        return [(*(_payload(one)[name] for name in _FIELDS), one.score) for one in found]
+
+
+def _payload(point: Any) -> dict[str, Any]:
+    return point.payload  # type: ignore[no-any-return]

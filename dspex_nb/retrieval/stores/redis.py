@@ -104,7 +104,7 @@ class Redis(Collection):
         with self._client.pipeline(transaction=False) as pipeline:
             for key in set(keys):
                 pipeline.hmget(key, _FIELDS)
-            return [tuple(value.decode() for value in row) for row in pipeline.execute() if row[0] is not None]  # type: ignore[misc]
+            return [tuple(value.decode() for value in row) for row in pipeline.execute() if row[0] is not None]
 
     def _size(self) -> int:
         return int(self._client.execute_command("FT.SEARCH", self._name, "*", "LIMIT", 0, 0)[0])

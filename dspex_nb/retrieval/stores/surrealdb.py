@@ -16,7 +16,8 @@ class SurrealDb(Collection):
     """Passages in a SurrealDB table.
 
     Args:
-        path: A folder for the embedded engine; in memory if neither it nor `url` is given.
+        path: A folder for the embedded engine, in memory if neither it nor `url` is given: `pip install 'surrealdb[embedded]'`
+            brings it; its licence, BSL 1.1, is no open source one.
         url: A server's address, e.g. `"ws://localhost:8000/rpc"`.
         user: Who asks, on a server.
         password: The user's password.
@@ -61,7 +62,7 @@ class SurrealDb(Collection):
 
     def _run(self, statement: str, **values: Any) -> Any:
         found = self._client.query(statement, {"table": self._table, **values})
-        return found.execute()[-1]  # a result for each statement
+        return found.execute()[-1] if hasattr(found, "execute") else found  # from version 3 on a result for each statement
 
     def _create(self, dimension: int) -> None:
         self._run(

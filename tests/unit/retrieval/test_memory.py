@@ -103,12 +103,6 @@ def test_python_topics():
 
 
 class TestNames:
-    def test_what_comes_later(self):
-        with pytest.raises(RetrieverError) as caught:
-            retriever("faiss", index=["a"])
-        assert "'faiss' is not in this version" in caught.value.message
-        assert caught.value.hint == "there are: bm25, trigram, postgres"
-
     @pytest.mark.parametrize(
         ("name", "hint"), [("bm52", "did you mean 'bm25'"), ("postgress", "did you mean 'postgres'"), (7, "there are")]
     )
