@@ -13,6 +13,7 @@ from dspex_nb.passages import Passage, passage_digest
 from dspex_nb.retrieval.beside import Beside
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.rows import Rows
+from dspex_nb.retrieval.scales import raw_of
 from dspex_nb.retrieval.vectors import Hit, VectorIndex
 
 if TYPE_CHECKING:
@@ -174,22 +175,8 @@ class KeptIndex(VectorIndex):
         for row in cosines:
             best = np.argpartition(-row, k - 1)[:k] if k < len(row) else np.arange(len(row))
             chosen = ((rows.passages[slots[at]], float(row[at])) for at in best)
-            found.append([Hit(passage, _raw_of(self.metric, cosine)) for passage, cosine in chosen if passage is not None])
+            found.append([Hit(passage, raw_of(self.metric, cosine)) for passage, cosine in chosen if passage is not None])
         return found
-
-
-_RAWS = {
-    "cosine": lambda cosine: cosine,
-    "cosine distance": lambda cosine: 1 - cosine,
-    "squared distance": lambda cosine: max(0.0, 2 - 2 * cosine),
-    "distance": lambda cosine: max(0.0, 2 - 2 * cosine) ** 0.5,
-    "negative cosine": lambda cosine: -cosine,
-}
-
-
-def _raw_of(metric: str, cosine: float) -> float:
-    """Return what the library's number would be."""
-    return float(_RAWS[metric](cosine))
 
 
 def _listed(values: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from dspex_nb.retrieval.base import Filter, Index, counted, deeper, texts_of
 from dspex_nb.retrieval.documents import passages_in_order
 from dspex_nb.retrieval.filters import Condition, read_filter
 from dspex_nb.retrieval.merging import rrf
+from dspex_nb.retrieval.scales import SCALES, score_of
 from dspex_nb.transport import redact, without_userinfo
 
 if TYPE_CHECKING:
@@ -38,27 +39,6 @@ class Hit(NamedTuple):
 
     passage: Passage
     raw: float
-
-
-# What a store's own number is, and how it gives the cosine of two vectors of unit length.
-SCALES: dict[str, Callable[[float], float]] = {
-    "cosine": lambda raw: raw,
-    "cosine distance": lambda raw: 1 - raw,
-    "negative cosine": lambda raw: -raw,
-    "distance": lambda raw: 1 - raw * raw / 2,
-    "squared distance": lambda raw: 1 - raw / 2,
-    "unit score": lambda raw: 2 * raw - 1,
-    "inverse distance": lambda raw: 2 - 1 / raw if raw else -1.0,  # 1 / (1 + cosine distance)
-}
-
-
-def scaled(scale: str, raw: float) -> float:
-    """Return a store's number as (1 + cosine) / 2; not-a-number, which vectors of zeros give, as if at a right angle."""
-    return _unit(SCALES[scale](raw))
-
-
-def _unit(cosine: float) -> float:
-    return min(1.0, max(0.0, (1 + cosine) / 2)) if cosine == cosine else 0.5  # noqa: PLR0124 - not-a-number is not itself
 
 
 class VectorIndex(Index):
@@ -208,7 +188,7 @@ class VectorIndex(Index):
     def _passages(self, found: list[list[Hit]]) -> list[list[Passage]]:
         cosine = self._cosine
         return [
-            sorted((Passage(one.text, one.id, _unit(cosine(raw)), one.metadata, raw) for one, raw in hits), key=_by_score)
+            sorted((Passage(one.text, one.id, score_of(cosine(raw)), one.metadata, raw) for one, raw in hits), key=_by_score)
             for hits in found
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dspex_nb.errors import FilterError
 from dspex_nb.retrieval import KINDS, retriever
 from dspex_nb.testing.embedding import HashEmbedder
 from dspex_nb.testing.retriever_suite import AnyRetrieverSuite
@@ -85,6 +86,36 @@ class TestLangchain(AnyRetrieverSuite):
                 return self.embed_documents([text])[0]
 
         return retriever("langchain", index=index, store=InMemoryVectorStore(Hashed()))
+
+
+@pytest.mark.services
+def test_langchains_chroma_keeps_the_filters_it_is_given(tmp_path):
+    pytest.importorskip("langchain_chroma")
+    from langchain_chroma import Chroma
+    from langchain_core.embeddings import Embeddings
+
+    class Hashed(Embeddings):
+        def embed_documents(self, texts):
+            return HashEmbedder().embed(texts).tolist()
+
+        def embed_query(self, text):
+            return self.embed_documents([text])[0]
+
+    store = Chroma("planets", Hashed(), persist_directory=str(tmp_path))
+    found = retriever("langchain", store=store, scale="squared distance")
+    found.add(["red dust", "bright rings", "grey dust"], [{"kind": "rock"}, {"kind": "gas"}, {"other": "x"}], ["a", "b", "c"])
+    for given, wanted in (
+        ({"kind": "rock"}, {"a"}),
+        ({"kind": {"$in": ["rock", "gas"]}}, {"a", "b"}),
+        ({"$or": [{"kind": "gas"}, {"other": "x"}]}, {"b", "c"}),
+        ({"$and": [{"kind": "gas"}, {"kind": {"$in": ["gas"]}}]}, {"b"}),
+    ):
+        assert {one.id for one in found.search("dust", filter=given)} == wanted
+    for refused in ({"kind": {"$ne": "rock"}}, {"kind": {"$exists": True}}, {"n": 1}, {"kind": {"$in": []}}):
+        with pytest.raises(FilterError):
+            found.search("dust", filter=refused)
+    assert found.search("bright rings", k=1)[0].score == pytest.approx(1.0, abs=1e-4)
+    assert found.delete(["a", "zz"]) == 1
 
 
 class TestLlamaindex(Embedded, VectorRetrieverSuite):

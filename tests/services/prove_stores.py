@@ -35,20 +35,29 @@ FIGURES = ("add_s", "search_ms", "recall_at_1")
 
 def main(names):
     if names != ["--table"]:
-        for name in names:
-            found = imports() if name == "--imports" else run(name)
-            proofs = {**json.loads(PROOFS.read_text()), **found}  # read late: another run may have written meanwhile
-            PROOFS.write_text(json.dumps(dict(sorted(proofs.items())), indent=1) + "\n")
+        found = imports() if names == ["--imports"] else run(names)
+        proofs = {**json.loads(PROOFS.read_text()), **found}  # read late: another run may have written meanwhile
+        PROOFS.write_text(json.dumps(dict(sorted(proofs.items())), indent=1) + "\n")
     write_table(json.loads(PROOFS.read_text()))
 
 
-def run(name):
-    """Run the classes called like a store and return a proof for each row whose tests all passed."""
-    words = "".join(part.title() for part in re.split(r"[^a-z0-9]+", name.lower()))
+def run(names):
+    """Run the classes called like the stores, in one process, and return a proof for each row whose tests all passed."""
+    classes = ["Test" + "".join(part.title() for part in re.split(r"[^a-z0-9]+", name.lower())) for name in names]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", *[one for one in FILES if (ROOT / one).exists()], "-q", "-p", "no:xdist"]
-        subprocess.run([*command, "-k", f"Test{words}", f"--junitxml={report}"], cwd=ROOT, check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *[one for one in FILES if (ROOT / one).exists()],
+            "-q",
+            "-p",
+            "no:xdist",
+            "-W",
+            "ignore::pytest.PytestWarning",
+        ]
+        subprocess.run([*command, "-k", " or ".join(classes), f"--junitxml={report}"], cwd=ROOT, check=False)
         cases = defaultdict(list)
         for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it a moment ago
             said = {one.get("name"): one.get("value") for one in case.iter("property")}

@@ -14,7 +14,7 @@ from dspex_nb.passages import Passage, passage_digest
 from dspex_nb.retrieval.base import Index, deeper, texts_of
 from dspex_nb.retrieval.filters import Compare, Condition, Every, Some, matches
 from dspex_nb.retrieval.merging import rrf
-from dspex_nb.retrieval.vectors import SCALES, scaled
+from dspex_nb.retrieval.scales import SCALES, scaled
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class Known:
     """What is known of a class of vector stores.
 
     Attributes:
-        scale: What its numbers are.
+        scale: What its numbers are; None where that depends on how the store was made.
         filter: Gives the argument `filter=` that means a condition exactly, or raises FilterError.
         documents: Gives all documents of a store; None where it cannot.
     """
 
-    scale: str
+    scale: str | None
     filter: Callable[[Condition], Any]
     documents: Callable[[Any], Iterator[Any]] | None = None
 
@@ -60,7 +60,7 @@ def _in_memory(store: Any) -> Iterator[Any]:
 
 KNOWN = {
     "InMemoryVectorStore": Known("cosine", _by_function, _in_memory),
-    "Chroma": Known("squared distance", _for_chroma),
+    "Chroma": Known(None, _for_chroma),
 }
 
 
