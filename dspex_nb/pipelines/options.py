@@ -36,7 +36,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "module": (),
     "template": ("call", "system", *LM_OPTIONS),
     "parallel": ("merge", "k"),
-    "retriever": ("k",),
+    "retriever": ("k", "mode"),
     "rerank": ("method", "k", "lambda_mult", "embeddings", "query_embedding", "judge"),
     "respond": ("format", "citations"),
 }

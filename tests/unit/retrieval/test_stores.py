@@ -111,6 +111,20 @@ class TestModes:
                 filled().batch(bad)
 
 
+def test_a_step_says_the_mode(fresh):
+    import dspex_nb as dx
+    from dspex_nb.pipelines import read_cell
+
+    found = filled()
+    cell = 'query: str\nhits = retriever(planets, k=1, mode="sparse")'
+    piped = dx.Pipeline.of(read_cell("p", cell, {"planets": found}))
+    (first,) = piped(query="the red one").hits
+    assert (first.id, first.raw_score) == ("b", None)  # by words: no vector was compared
+    made = 'query: str\nhits = retriever("memory", index=texts, embedder=embedder, k=1, mode="hybrid")'
+    names = {"texts": {"a": "bright rings", "b": "red dust"}, "embedder": HashEmbedder()}
+    assert dx.Pipeline.of(read_cell("p", made, names))(query="red").hits[0].id == "b"
+
+
 class TestKeeping:
     def test_without_a_path(self):
         with pytest.raises(RetrieverError, match="in memory only"):
