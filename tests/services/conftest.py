@@ -158,16 +158,3 @@ def mariadb(tmp_path_factory):
     yield port
     server.end()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def milvus(tmp_path_factory):
-    """The address of a Milvus server: its package brings the program, an old version of it."""
-    package("milvus")
-    folder = tmp_path_factory.mktemp("milvus")
-    from milvus import MilvusServer, MilvusServerConfig
-
-    server = MilvusServer(MilvusServerConfig(base_dir=str(folder), proxy_port=free_port()), wait_for_started=True)
-    server.start()
-    yield f"http://127.0.0.1:{server.listen_port}"
-    server.stop()

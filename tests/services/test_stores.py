@@ -95,10 +95,3 @@ class TestChromaServer(Served):
 
     def config(self):
         return {"url": self.at}
-
-
-class TestMilvusServer(Served):
-    store, server, named, row = "milvus", "milvus", "collection", "milvus, server"
-
-    def config(self):
-        return {"url": self.at}

@@ -94,9 +94,8 @@ class QdrantEdge(Collection):
         self._shard.update(edge.UpdateOperation.delete_points([key_of(one) for one in ids]))
 
     def _held(self, ids: list[str]) -> Iterable[str]:
-        return [
-            one.payload["id"] for one in self._shard.retrieve([key_of(one) for one in ids], with_payload=True, with_vector=False)
-        ]
+        found = self._shard.retrieve([key_of(one) for one in ids], with_payload=True, with_vector=False)
+        return [_payload(one)["id"] for one in found]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         import qdrant_edge as edge
