@@ -112,7 +112,7 @@ test: $(TESTABLE) chromium postgresql redis lint  ## everything that needs no se
 
 test-services: $(TESTABLE)  ## tests that need servers or heavy packages
 	@DSPEX_HOME=$$(mktemp -d); export DSPEX_HOME; trap 'rm -rf "$$DSPEX_HOME"' EXIT; status=0; \
-	$(BIN)/python -m pytest -m services tests/services tests/unit tests/notebooks || status=$$?; \
+	$(BIN)/python -m pytest -m services tests/services tests/conformance tests/unit tests/notebooks || status=$$?; \
 	if [ "$$status" = 5 ]; then echo "No test needs a server or a heavy package yet."; exit 0; fi; exit $$status
 
 bench: $(TESTABLE)  ## run each benchmark of tests/benchmarks

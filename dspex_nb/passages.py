@@ -16,14 +16,17 @@ class Passage:
     Attributes:
         text: The text.
         id: Names the passage in its index; made from text and metadata where none is given.
-        score: How well it matched: higher is better. Scores of different retrievers do not compare.
+        score: How well it matched: higher is better. By vectors it is (1 + cosine) / 2, from 0 to 1, whatever the store; scores
+            by words do not compare between retrievers.
         metadata: JSON values by name. `title` and `source` are what citations show.
+        raw_score: The number that a vector store itself gave, where it gave one: a distance or a product.
     """
 
     text: str
     id: str = ""
     score: float = 0.0
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    raw_score: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -43,11 +46,12 @@ class Passage:
         return self.text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.text, self.id, self.score, dict(self.metadata)))
+        return (type(self), (self.text, self.id, self.score, dict(self.metadata), self.raw_score))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the passage as JSON values; `Passage(**found)` is equal to it."""
-        return {"text": self.text, "id": self.id, "score": self.score, "metadata": dict(self.metadata)}
+        found = {"text": self.text, "id": self.id, "score": self.score, "metadata": dict(self.metadata)}
+        return found if self.raw_score is None else {**found, "raw_score": self.raw_score}
 
 
 def passage_id(text: str, metadata: Mapping[str, Any]) -> str:

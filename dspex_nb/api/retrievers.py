@@ -8,7 +8,10 @@ from dspex_nb.retrieval import table
 
 
 def retrievers() -> Any:
-    """Return the kinds of retriever as a DataFrame: `name`, `extra`, `features`, `installed`."""
+    """Return the kinds of retriever as a DataFrame: `name`, `extra`, `features`, `installed`, `label`.
+
+    `label` says what was shown of a store: `live`, `wire` or `import-only`, as docs/retrievers.md explains.
+    """
     import pandas as pd
 
     return pd.DataFrame(table())

@@ -93,7 +93,7 @@ class RedisTier:
 
     def load_blob(self, key: str) -> bytes | None:
         """Return the bytes kept of a step, or None."""
-        found: bytes | None = self._do(lambda client: client.get(f"dspex:step:{key}"))  # type: ignore[assignment]
+        found: bytes | None = self._do(lambda client: client.get(f"dspex:step:{key}"))
         return found
 
     def dump_blob(self, key: str, content: bytes, ttl_s: float | None) -> None:

@@ -36,7 +36,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "module": (),
     "template": ("call", "system", *LM_OPTIONS),
     "parallel": ("merge", "k"),
-    "retriever": ("k",),
+    "retriever": ("k", "mode"),
     "colbertv2": ("k", "url", "port", "post"),
     "rerank": (
         "method",

@@ -24,9 +24,10 @@ from dspex_nb.signatures import MISSING, Field, Signature, read_type
 from dspex_nb.signatures.signature import rebuild
 from dspex_nb.signatures.types import TypeReadError
 
-# `dsn` too: libpq gives `PGPASSWORD` to whatever server it names, and a retriever connects when it is made.
+# `dsn` and a store's `url` too: libpq gives `PGPASSWORD` to whatever server it names, and a retriever connects when it is made.
 _LEADING_OUT = frozenset({
     "api_key", "api_base", "base_url", "model_list", "extra_headers", "headers", "proxy", "proxies", "dsn",
+    "host", "unix_socket", "url",
 })  # fmt: skip
 _KEYS = {"format", "version", "name", "inputs", "steps", "signatures", "names", "source", "given"}
 _STEP_KEYS = {"kind", "of", "with"}

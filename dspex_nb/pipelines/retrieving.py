@@ -39,7 +39,11 @@ def retriever_step(call: Call) -> StepDraft:
             f"expected a retriever's kind or a retriever, found {first.described}",
             'write e.g. retriever("bm25", index=texts, k=5)',
         )
-    named = {name: argument for name, argument in call.keywords.items() if name in (*_QUERY.names, "k", *STEP_OPTIONS)}
+    named = {
+        name: argument
+        for name, argument in call.keywords.items()
+        if name in (*_QUERY.names, *OPTIONS["retriever"], *STEP_OPTIONS)
+    }
     config = {name: argument for name, argument in call.keywords.items() if name not in named}
     _check_kind(given, first, config)
     return searching(Construct(_maker(given), config), replace(call, args=(), keywords=named))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from dspex_nb.errors import RetrieverError
+from dspex_nb.errors import RetrieverError, did_you_mean
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.documents import passages_of
 from dspex_nb.retrieval.extending import Extended
@@ -16,6 +16,7 @@ from dspex_nb.retrieval.merging import rrf
 
 Query = str | Sequence[str]
 Filter = Mapping[str, Any]
+MODES = ("dense", "sparse", "hybrid")
 
 
 @runtime_checkable
@@ -51,6 +52,15 @@ class Retriever(Protocol):
 class Index(Extended, ABC):
     """Base of our retrievers: reads what it is given, fuses several queries, and leaves storing and finding to its subclass.
 
+    Attributes:
+        name: What kind of index it is.
+        modes: How it finds, its usual way first: `"dense"` by vectors, `"sparse"` by words, `"hybrid"` by both.
+        filtering: Who keeps filters: the store itself (`"native"`), the store over ids that we found (`"by ids"`), or `"none"`.
+        kept: Where passages are: in `"memory"`, a `"folder"`, or on a `"server"`.
+        words_by: Who finds by words: the `"store"`, or our BM25 beside it (`"bm25"`).
+        concurrent: Whether awaited searches wait on the network together; else each waits in a thread.
+        batching: Whether the store takes many queries in one call.
+
     Args:
         index: What it holds from the start: anything that `add` takes.
         k: How many passages a search gives where it does not say.
@@ -58,9 +68,15 @@ class Index(Extended, ABC):
     """
 
     name = ""
+    modes: tuple[str, ...] = ("sparse",)
+    filtering: ClassVar[str] = "native"
+    kept: str = "memory"
+    words_by: ClassVar[str] = "store"
+    concurrent: bool = False
+    batching: ClassVar[bool] = False
 
     def __init__(self, index: Any = None, *, k: int = 5, text_field: str | None = None) -> None:
-        self.k = _count(k)
+        self.k = counted(k)
         self._text_field = text_field
         if index is not None:
             self.add(index)
@@ -71,7 +87,11 @@ class Index(Extended, ABC):
         """A hash of content and settings: the step cache's key."""
 
     def add(
-        self, texts: Any, metadatas: Iterable[Mapping[str, Any] | None] | None = None, ids: Iterable[Any] | None = None
+        self,
+        texts: Any,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+        ids: Iterable[Any] | None = None,
+        vectors: Any = None,
     ) -> list[str]:
         """Add texts and return their ids; a passage whose id is there already is replaced.
 
@@ -79,49 +99,137 @@ class Index(Extended, ABC):
             texts: Texts, dicts, passages, documents, a DataFrame, or a dict from id to text.
             metadatas: One mapping a text.
             ids: One a text; else made from its content, so that adding it again changes nothing.
+            vectors: One a text, for an index that finds by vectors; else its embedder makes them.
 
         Raises:
             DataError: Something that holds no text, or metadata that is not JSON.
+            RetrieverError: Vectors that the index has no use for, or of another length than those it holds.
         """
+        if vectors is not None:
+            raise RetrieverError(f"{self.name} finds by words and keeps no vectors", hint="leave vectors= out")
         passages = passages_of(texts, metadatas, ids, text_field=self._text_field)
         if passages:
             self._put(passages)
         return [one.id for one in passages]
 
-    def search(self, query: Query, k: int | None = None, filter: Filter | None = None) -> list[Passage]:  # noqa: A002 - the API's word
+    def search(
+        self,
+        query: Any,
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
+    ) -> list[Passage]:
         """Return the best passages, highest score first; of several queries, each is searched and the results fused by rank.
 
         Args:
-            query: What to look for. An empty one finds nothing.
+            query: What to look for: a text, a list of texts, or a vector where the index finds by vectors; an empty one finds
+                nothing.
             k: At most so many; None means the retriever's own number.
             filter: Only passages whose metadata satisfies it: see `retrieval.filters`.
+            mode: `"dense"`, `"sparse"` or `"hybrid"`; None means the index's usual way.
 
         Raises:
             FilterError: A filter that cannot be read, or that this store cannot keep.
-            RetrieverError: A query that is no text, or a store that failed.
+            RetrieverError: A query that is no text, a mode that the index has not, or a store that failed.
         """
-        wanted = self.k if k is None else _count(k)
-        condition = read_filter(filter)
-        queries = _queries(query)
-        if not wanted or not queries:
-            return []
-        if len(queries) == 1:
-            return self._find(queries[0], wanted, condition)
-        deep = max(2 * wanted, 10)  # what is second in every list may be first in the fused one
-        return rrf([self._find(one, deep, condition) for one in queries])[:wanted]
+        return self._search(query, self.k if k is None else counted(k), read_filter(filter), self._mode(mode))
 
-    async def asearch(self, query: Query, k: int | None = None, filter: Filter | None = None) -> list[Passage]:  # noqa: A002
-        """Return what `search` does, from a thread, so that the event loop goes on."""
-        return await asyncio.to_thread(self.search, query, k, filter)
+    def batch(
+        self,
+        queries: Iterable[Any],
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
+    ) -> list[list[Passage]]:
+        """Return for each query what `search` does; a store that takes many queries at once is asked once."""
+        asked = _listed(queries)
+        return self._batch(asked, self.k if k is None else counted(k), read_filter(filter), self._mode(mode))
+
+    async def asearch(
+        self,
+        query: Any,
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
+    ) -> list[Passage]:
+        """Return what `search` does, without blocking the event loop: from a thread, unless the index is `concurrent`."""
+        return await asyncio.to_thread(self.search, query, k, filter, mode)
+
+    async def abatch(
+        self,
+        queries: Iterable[Any],
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
+    ) -> list[list[Passage]]:
+        """Return what `batch` does, without blocking the event loop."""
+        return await asyncio.to_thread(self.batch, queries, k, filter, mode)
+
+    async def aadd(
+        self,
+        texts: Any,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+        ids: Iterable[Any] | None = None,
+        vectors: Any = None,
+    ) -> list[str]:
+        """Do what `add` does, from a thread."""
+        return await asyncio.to_thread(self.add, texts, metadatas, ids, vectors)
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Remove passages by id and return how many there were; unknown ids are no error."""
         names = [ids] if isinstance(ids, str) else [str(one) for one in ids]
         return self._drop(list(dict.fromkeys(names))) if names else 0
 
+    async def adelete(self, ids: str | Iterable[str]) -> int:
+        """Do what `delete` does, from a thread."""
+        return await asyncio.to_thread(self.delete, ids)
+
     @abstractmethod
     def count(self) -> int:
         """Return how many passages the index holds."""
+
+    async def acount(self) -> int:
+        """Return what `count` does, from a thread."""
+        return await asyncio.to_thread(self.count)
+
+    def persist(self) -> None:
+        """See to it that what was added is there after this process; where each change is kept at once there is nothing to do.
+
+        Raises:
+            RetrieverError: The index is in memory alone.
+        """
+        if self.kept == "memory":
+            raise RetrieverError(
+                f"the {self.name} retriever is in memory only", hint='for one that lasts use e.g. "faiss" with path='
+            )
+
+    def close(self) -> None:
+        """Give back connections and files; what was kept stays."""
+
+    def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
+        del mode  # an index that finds by words has one
+        queries = texts_of(query)
+        if not k or not queries:
+            return []
+        if len(queries) == 1:
+            return self._find(queries[0], k, condition)
+        return rrf([self._find(one, deeper(k), condition) for one in queries])[:k]
+
+    def _batch(self, queries: list[Any], k: int, condition: Condition | None, mode: str) -> list[list[Passage]]:
+        return [self._search(one, k, condition, mode) for one in queries]
+
+    def _mode(self, mode: str | None) -> str:
+        if mode is None:
+            return self.modes[0]
+        if mode not in self.modes:
+            known = f"it has {', '.join(map(repr, self.modes))}"
+            hint = (
+                f'{known}; for both ways at once: parallel(…, merge="rrf")'
+                if mode in MODES
+                else did_you_mean(mode, MODES) + known
+            )
+            raise RetrieverError(f"the {self.name} retriever has no mode {mode!r}", hint=hint)
+        return mode
 
     @abstractmethod
     def _put(self, passages: list[Passage]) -> None:
@@ -129,20 +237,27 @@ class Index(Extended, ABC):
 
     @abstractmethod
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
-        """Return at most `k` passages for a query that is not blank, highest score first, equal scores by id."""
+        """Return at most `k` passages by the words of a query that is not blank, highest score first, equal scores by id."""
 
     @abstractmethod
     def _drop(self, ids: list[str]) -> int:
         """Remove the passages with these ids and return how many there were."""
 
 
-def _count(k: Any) -> int:
+def deeper(k: int) -> int:
+    """Return how deep to look in each of several rankings: what is second in every list may be first in the fused one."""
+    return max(2 * k, 10)
+
+
+def counted(k: Any) -> int:
+    """Return `k` if it says how many."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise RetrieverError(f"k={k!r}: expected how many passages, a whole number", hint="write e.g. k=5")
     return k
 
 
-def _queries(query: Any) -> list[str]:
+def texts_of(query: Any) -> list[str]:
+    """Return the different texts of a query, blank ones left out."""
     given = [query] if isinstance(query, str) else query
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
         raise RetrieverError(
@@ -155,3 +270,11 @@ def _queries(query: Any) -> list[str]:
                 f"a query is {one!r:.60}, expected a text", hint="search for texts, e.g. [str(q) for q in queries]"
             )
     return [one for one in dict.fromkeys(found) if one.strip()]
+
+
+def _listed(queries: Any) -> list[Any]:
+    if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
+        raise RetrieverError(
+            f"batch takes a list of queries, found a {type(queries).__name__}", hint='write e.g. ["loops", "files"]'
+        )
+    return list(queries)

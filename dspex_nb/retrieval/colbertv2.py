@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 from dspex_nb.errors import DSPexError, FilterError, LMError, RetrieverError
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.base import Filter, Index
+from dspex_nb.retrieval.base import Index
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.transport import basic_auth, get, host_of, post, without_userinfo
 
@@ -70,10 +69,6 @@ class ColBERTv2(Index):
     def count(self) -> int:
         """Refuse: the protocol does not tell."""
         raise RetrieverError(f"the ColBERTv2 server at {host_of(self._url)} does not say how many it holds", hint="search it")
-
-    async def asearch(self, query: Any, k: int | None = None, filter: Filter | None = None, *mode: Any) -> list[Passage]:  # noqa: A002
-        """Return what `search` does, from a thread."""
-        return await asyncio.to_thread(self.search, query, k, filter, *mode)
 
     def __repr__(self) -> str:
         return f"<colbertv2 retriever at {self._url}>"

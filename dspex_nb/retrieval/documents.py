@@ -21,7 +21,18 @@ def passages_of(
     *,
     text_field: str | None = None,
 ) -> list[Passage]:
-    """Return what was given as passages; of several with one id the last stays.
+    """Return what was given as passages; of several with one id the last stays: see `passages_in_order`."""
+    return list({one.id: one for one in passages_in_order(given, metadatas, ids, text_field=text_field)}.values())
+
+
+def passages_in_order(
+    given: Any,
+    metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+    ids: Iterable[Any] | None = None,
+    *,
+    text_field: str | None = None,
+) -> list[Passage]:
+    """Return what was given as passages, one for each item.
 
     Args:
         given: Texts, dicts, `Passage`s, documents with `page_content` or `text`, a DataFrame, or a dict from id to text.
@@ -39,8 +50,7 @@ def passages_of(
     if ids is not None:
         names = [_id(name) for name in _aligned("ids", ids, len(found))]
         found = [(text, metadata, name) for (text, metadata, _), name in zip(found, names, strict=True)]
-    made = (Passage(text, name, 0.0, plain_metadata(metadata)) for text, metadata, name in found)
-    return list({one.id: one for one in made}.values())
+    return [Passage(text, name, 0.0, plain_metadata(metadata)) for text, metadata, name in found]
 
 
 def plain_metadata(given: Any) -> dict[str, Any]:

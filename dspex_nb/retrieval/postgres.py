@@ -46,6 +46,7 @@ class Postgres(Index):
     """
 
     name = "postgres"
+    kept = "server"
 
     def __init__(
         self,
@@ -70,15 +71,15 @@ class Postgres(Index):
     @property
     def version(self) -> str:
         """A hash of the table's rows and its language, asked of the server."""
-        with self._cursor() as cursor:
-            row = cursor.execute(self._filled(statements.VERSION)).fetchone()
+        with self.cursor() as cursor:
+            row = cursor.execute(self.filled(statements.VERSION)).fetchone()
         written = json.dumps([self.name, self._language, row])
         return hashlib.sha256(written.encode()).hexdigest()
 
     def count(self) -> int:
         """Return how many passages the table holds."""
-        with self._cursor() as cursor:
-            row = cursor.execute(self._filled(statements.COUNT)).fetchone()
+        with self.cursor() as cursor:
+            row = cursor.execute(self.filled(statements.COUNT)).fetchone()
         return int(row[0]) if row else 0
 
     def close(self) -> None:
@@ -87,8 +88,8 @@ class Postgres(Index):
 
     def drop(self) -> None:
         """Remove the table and what it holds; the index cannot be used afterwards."""
-        with self._cursor() as cursor:
-            cursor.execute(self._filled("DROP TABLE IF EXISTS {table}"))
+        with self.cursor() as cursor:
+            cursor.execute(self.filled("DROP TABLE IF EXISTS {table}"))
         self.close()
 
     def __repr__(self) -> str:
@@ -96,12 +97,12 @@ class Postgres(Index):
 
     def _put(self, passages: list[Passage]) -> None:
         rows = [
-            _row(one) for one in sorted(passages, key=lambda one: one.id)
+            stored(one) for one in sorted(passages, key=lambda one: one.id)
         ]  # in one order, so that writers never wait in a circle
-        with self._cursor() as cursor, cursor.connection.transaction():
+        with self.cursor() as cursor, cursor.connection.transaction():
             for start in range(0, len(rows), _BATCH):
                 ids, texts, metadatas = zip(*rows[start : start + _BATCH], strict=True)
-                cursor.execute(self._filled(statements.PUT), [list(ids), list(texts), list(metadatas)])
+                cursor.execute(self.filled(statements.PUT), [list(ids), list(texts), list(metadatas)])
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         from psycopg import sql
@@ -110,24 +111,26 @@ class Postgres(Index):
         written = _WRITTEN_OPERATORS.search(query)
         parse = sql.SQL("websearch_to_tsquery" if written else "plainto_tsquery")
         where, values = statements.where(condition)
-        with self._cursor() as cursor:
+        with self.cursor() as cursor:
             ask = sql.SQL(statements.ASK).format(parse=parse)
             parts, whole = cursor.execute(ask, [self._language, [query] if written else query.split()]).fetchone() or (None, None)
             if whole is None:  # nothing but stop words
                 return []
-            cursor.execute(self._filled(statements.FIND, where=where), [parts, whole, whole, *values, k])
+            cursor.execute(self.filled(statements.FIND, where=where), [parts, whole, whole, *values, k])
             return [Passage(text, name, float(score), metadata) for name, text, metadata, score in cursor]
 
     def _drop(self, ids: list[str]) -> int:
-        with self._cursor() as cursor:
-            return max(0, cursor.execute(self._filled(statements.DELETE), [ids]).rowcount)
+        with self.cursor() as cursor:
+            return max(0, cursor.execute(self.filled(statements.DELETE), [ids]).rowcount)
 
     @contextmanager
-    def _cursor(self) -> Iterator[psycopg.Cursor[Any]]:
+    def cursor(self) -> Iterator[psycopg.Cursor[Any]]:
+        """Lend a cursor of one of the index's connections."""
         with self._connections.borrow() as connection, connection.cursor() as cursor:
             yield cursor
 
-    def _filled(self, statement: LiteralString, **parts: sql.Composable) -> sql.Composed:
+    def filled(self, statement: LiteralString, **parts: sql.Composable) -> sql.Composed:
+        """Return a statement with the table's name, quoted, and other parts filled in."""
         from psycopg import sql
 
         return sql.SQL(statement).format(table=sql.Identifier(self._table), **parts)
@@ -135,7 +138,7 @@ class Postgres(Index):
     def _make_table(self) -> None:
         from psycopg import sql
 
-        with self._cursor() as cursor, cursor.connection.transaction():
+        with self.cursor() as cursor, cursor.connection.transaction():
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [self._table])  # two may make it at once
             self._check_language(cursor)
             cursor.execute("SELECT to_regclass(%s) IS NOT NULL, obj_description(to_regclass(%s), 'pg_class')", [self._table] * 2)
@@ -144,7 +147,7 @@ class Postgres(Index):
                 self._check_owned(comment or "")
                 return
             comment = statements.OWNED + self._language
-            cursor.execute(self._filled(statements.CREATE, language=sql.Literal(self._language), comment=sql.Literal(comment)))
+            cursor.execute(self.filled(statements.CREATE, language=sql.Literal(self._language), comment=sql.Literal(comment)))
 
     def _check_language(self, cursor: psycopg.Cursor[Any]) -> None:
         known = [row[0] for row in cursor.execute("SELECT cfgname FROM pg_ts_config ORDER BY cfgname")]
@@ -168,7 +171,12 @@ class Postgres(Index):
             )
 
 
-def _row(passage: Passage) -> tuple[str, str, str]:
+def stored(passage: Passage) -> tuple[str, str, str]:
+    """Return id, text and metadata as PostgreSQL takes them.
+
+    Raises:
+        DataError: A character that it cannot keep.
+    """
     metadata = json.dumps(passage.metadata, ensure_ascii=False)
     for part, text in (("text", passage.text), ("id", passage.id), ("metadata", metadata.replace("\\u0000", "\0"))):
         if "\0" in text or _HALVES.search(text):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import LiteralString
-
-from psycopg import sql
+from typing import TYPE_CHECKING, LiteralString, TypeAlias
 
 from dspex_nb.retrieval.filters import Compare, Condition, Every, Opposite, Some
 
-Where = tuple[sql.Composable, list[object]]
+if TYPE_CHECKING:
+    from psycopg import sql
+
+    Where: TypeAlias = tuple[sql.Composable, list[object]]
 
 OWNED = "dspex_nb passages 1, language "  # the table's comment begins so: another table of that name is left alone
 
@@ -62,6 +63,8 @@ _PATHS: dict[str, LiteralString] = {
 
 def where(condition: Condition | None) -> Where:
     """Return a condition as SQL with its parameters."""
+    from psycopg import sql  # here: what the retriever can do is told without it
+
     if condition is None:
         return sql.SQL("true"), []
     if isinstance(condition, Every | Some):
@@ -75,6 +78,8 @@ def where(condition: Condition | None) -> Where:
 
 
 def _compare(condition: Compare) -> Where:
+    from psycopg import sql
+
     if condition.operator == "$exists":
         return sql.SQL("(jsonb_exists(metadata, %s) = %s)"), [condition.key, condition.value]
     if condition.operator == "$in":

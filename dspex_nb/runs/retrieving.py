@@ -15,8 +15,7 @@ from dspex_nb.retrieval.asking import Asker
 def searched(step: Step, values: Mapping[str, Any]) -> list[Passage]:
     """Return what the step's retriever finds; of several queries, each is searched and the results are fused."""
     given = {"filter": values["filter"]} if values.get("filter") is not None else {}
-    if "k" in step.options:
-        given["k"] = step.options["k"]
+    given.update((name, step.options[name]) for name in ("k", "mode") if name in step.options)
     found: list[Passage] = step.callable.search(as_texts(values.get("query")), **given)
     return found
 

@@ -1,6 +1,6 @@
 """HTTP, and the only room that knows it: a blocking and an async way to post, with shared limits and one set of errors."""
 
-from dspex_nb.transport.blocking import close_idle, get, hang_up_all, post, stream_lines
+from dspex_nb.transport.blocking import close_idle, get, hang_up_all, post, send, stream_lines
 from dspex_nb.transport.limits import Limiter, Slot, Start, asleep, limiter_of, sleep
 from dspex_nb.transport.nonblocking import apost, astream_lines
 from dspex_nb.transport.records import Reply
@@ -22,6 +22,7 @@ __all__ = [
     "limiter_of",
     "post",
     "redact",
+    "send",
     "sleep",
     "stream_lines",
     "without_userinfo",

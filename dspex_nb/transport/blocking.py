@@ -64,6 +64,19 @@ def get(
     return _exchange("GET", url, headers or {}, None, timeout_s, cancel or CancelToken())
 
 
+def send(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    *,
+    timeout_s: float = 120.0,
+    cancel: CancelToken | None = None,
+) -> Reply:
+    """Send a request of any method and return the whole reply, whatever its status; raises as `post` does."""
+    return _exchange(method, url, headers, body, timeout_s, cancel or CancelToken())
+
+
 def stream_lines(
     url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float = 120.0, cancel: CancelToken | None = None
 ) -> Iterator[bytes | Reply]:

@@ -8,17 +8,34 @@ from dspex_nb.retrieval import retriever
 from dspex_nb.testing.retriever_suite import LastingRetrieverSuite, RetrieverSuite
 
 
-class TestBM25(RetrieverSuite):
+class Recorded:
+    """Tells a recording run (tests/services/prove_stores.py) which row of the table it is."""
+
+    store = ""
+
+    @pytest.fixture(autouse=True)
+    def _row(self, record_property):
+        record_property("row", self.store)
+        record_property("kind", self.store)
+
+
+class TestBM25(Recorded, RetrieverSuite):
+    store = "bm25"
+
     def make_retriever(self, index=None):
         return retriever("bm25", index=index)
 
 
-class TestTrigram(RetrieverSuite):
+class TestTrigram(Recorded, RetrieverSuite):
+    store = "trigram"
+
     def make_retriever(self, index=None):
         return retriever("trigram", index=index)
 
 
-class TestPostgres(LastingRetrieverSuite):
+class TestPostgres(Recorded, LastingRetrieverSuite):
+    store = "postgres"
+
     @pytest.fixture(autouse=True)
     def _server(self, postgres, table):
         self.server, self.table, self.made = postgres, table, []

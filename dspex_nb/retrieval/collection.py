@@ -1,0 +1,195 @@
+"""`Collection`: passages in a vector database, each as one `Row`; a store's file says how its client writes and finds rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import uuid
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dspex_nb.errors import RetrieverError
+from dspex_nb.passages import Passage, passage_digest
+from dspex_nb.retrieval.beside import Beside
+from dspex_nb.retrieval.facts import Dialect, compiled, facts_of
+from dspex_nb.retrieval.filters import Condition, matches
+from dspex_nb.retrieval.vectors import Hit, VectorIndex
+
+if TYPE_CHECKING:
+    from dspex_nb.retrieval.vectors import Vectors
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
+_KEYS = uuid.UUID("6f0d1c1e-1d3a-4f0e-9b52-6d1f2f0a7c11")
+DEFAULT_NAME = "dspex_passages"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A passage as a database keeps it.
+
+    Attributes:
+        key: A UUID made from the id, for stores that take no other names.
+        id: The passage's id.
+        text: Its text.
+        metadata: Its metadata as JSON: what comes back.
+        facts: Its metadata as tokens: what filters ask for.
+        vector: Its vector, of unit length.
+    """
+
+    key: str
+    id: str
+    text: str
+    metadata: str
+    facts: list[str]
+    vector: list[float]
+
+
+class Collection(VectorIndex):
+    """Base of stores that hold passages themselves. Everything of one index is in one collection, which belongs to it.
+
+    Attributes:
+        dialect: How the store says filters over facts.
+        safe: Whether its client may be used by many threads at once; else searches and changes take turns.
+        batch_size: How many rows are written in one call.
+        going_through: Whether all passages can be listed in reasonable time: for orders in filters, `version`, and words.
+    """
+
+    dialect: ClassVar[Dialect[Any]]
+    kept: str = "folder"
+    words_by: ClassVar[str] = "bm25"
+    safe: ClassVar[bool] = False
+    batch_size: ClassVar[int] = 1000
+    going_through: ClassVar[bool] = True
+
+    def __init__(self, index: Any = None, **options: Any) -> None:
+        self._words = Beside(self._everything)
+        super().__init__(index, **options)
+
+    @abstractmethod
+    def _create(self, dimension: int) -> None:
+        """Make the collection for vectors of this length; `_dimension` is None until then."""
+
+    @abstractmethod
+    def _write(self, rows: list[Row]) -> None:
+        """Store rows, replacing those with the same id."""
+
+    @abstractmethod
+    def _remove(self, ids: list[str]) -> None:
+        """Remove the rows with these ids, all of which are there."""
+
+    @abstractmethod
+    def _held(self, ids: list[str]) -> Iterable[str]:
+        """Return which of these ids are there."""
+
+    @abstractmethod
+    def _rows(self) -> Iterable[tuple[str, str, str]]:
+        """Return id, text and metadata of all rows."""
+
+    @abstractmethod
+    def _size(self) -> int:
+        """Return how many rows there are."""
+
+    @abstractmethod
+    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+        """Return id, text, metadata and the store's number of the nearest rows that satisfy `where` (None: all)."""
+
+    def count(self) -> int:
+        """Return how many passages the collection holds."""
+        if self._dimension is None:
+            return 0
+        with self._turn(), self._asking("counting"):
+            return self._size()
+
+    @property
+    def version(self) -> str:
+        """A hash of the passages, asked of the store: one pass over them."""
+        sums = sum(int(passage_digest(one.id, one.text, one.metadata)[:32], 16) for one in self._everything())
+        return hashlib.sha256(json.dumps([self.name, self.count(), str(sums)]).encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<{self.name} retriever, passages kept {'on a server' if self.kept == 'server' else f'in a {self.kept}'}>"
+
+    def _turn(self) -> Any:
+        return nullcontext() if self.safe else self._lock
+
+    def _everything(self) -> Iterator[Passage]:
+        if self._dimension is None:
+            return iter(())
+        with self._turn(), self._asking("reading"):
+            rows = list(self._rows())
+        return (Passage(text, name, 0.0, json.loads(metadata)) for name, text, metadata in rows)
+
+    def _store(self, passages: list[Passage], vectors: Vectors) -> None:
+        with self._lock:
+            if self._dimension is None:
+                self._create(vectors.shape[1])
+                self._dimension = vectors.shape[1]
+        rows = [row_of(one, vector) for one, vector in zip(passages, vectors.tolist(), strict=True)]
+        for start in range(0, len(rows), self.batch_size):
+            with self._turn():
+                self._write(rows[start : start + self.batch_size])
+        self._words.put(passages)
+
+    def _drop(self, ids: list[str]) -> int:
+        if self._dimension is None:
+            return 0
+        with self._turn(), self._asking("deleting"):
+            there = list(self._held(ids))
+            if there:
+                self._remove(there)
+        self._words.drop(there)
+        return len(there)
+
+    def _where(self, condition: Condition) -> Any:
+        return compiled(condition, self.dialect, self._satisfying if self.going_through else None)
+
+    def _satisfying(self, condition: Condition) -> list[str]:
+        return [one.id for one in self._everything() if matches(condition, one.metadata)]
+
+    def _nearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
+        with self._turn():
+            return [hits_of(self._found(one, k, where)) for one in vectors.tolist()]
+
+    def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
+        with self._lock:
+            if self._words.stale(self.count()):
+                self._words.forget()
+            return self._words.find(query, k, condition)
+
+
+def row_of(passage: Passage, vector: list[float]) -> Row:
+    """Return a passage as a database keeps it."""
+    metadata = json.dumps(dict(passage.metadata), ensure_ascii=False)
+    return Row(key_of(passage.id), passage.id, passage.text, metadata, facts_of(passage.id, passage.metadata), vector)
+
+
+def hits_of(rows: Iterable[tuple[str, str, str, float]]) -> list[Hit]:
+    """Return what a store found as hits."""
+    return [
+        Hit(Passage(text, name, 0.0, json.loads(metadata)), math.nan if raw is None else float(raw))
+        for name, text, metadata, raw in rows
+    ]
+
+
+def key_of(given_id: str) -> str:
+    """Return the UUID of an id."""
+    return str(uuid.uuid5(_KEYS, given_id))
+
+
+def safe_name(given: Any, option: str = "collection") -> str:
+    """Return a name of a collection or table that every store takes as it is.
+
+    Raises:
+        RetrieverError: Another one.
+    """
+    if not isinstance(given, str) or not _NAME.fullmatch(given):
+        raise RetrieverError(
+            f"{option}={given!r:.60} is not a safe name",
+            hint=f'use small letters, digits and underscores, e.g. {option}="topics"',
+        )
+    return given

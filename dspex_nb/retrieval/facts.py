@@ -1,0 +1,164 @@
+"""Metadata as facts: one short token a key and value, so that every store that keeps a list of words can keep filters.
+
+A token is a hash, so it needs no quoting in any store's language, whatever the metadata says. `$eq`, `$in` and `$exists` ask for
+a token; `$and`, `$or` and `$not` are the store's own. An order (`$gt` and its kin) is asked of the store where it has a meaning
+for it that is ours; else we find the ids that satisfy it and ask for these: each passage has a token of its id too.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar
+
+from dspex_nb.errors import FilterError
+from dspex_nb.retrieval.filters import Compare, Condition, Every, Opposite, Some
+
+Where = TypeVar("Where")
+Satisfying = Callable[[Condition], Iterable[str]]
+_CHARACTERS = 12  # bytes: 24 hex digits; two of a billion facts meet with a probability of one in ten billion
+
+
+def facts_of(given_id: str, metadata: Mapping[str, Any]) -> list[str]:
+    """Return the tokens of a passage: of its id, of each key, and of each value, a list's elements one by one."""
+    found = [id_fact(given_id)]
+    for key, value in metadata.items():
+        found.append(_fact("key", key))
+        found += [fact(key, one) for one in (value if isinstance(value, list) else [value]) if not isinstance(one, list | dict)]
+    return list(dict.fromkeys(found))
+
+
+def fact(key: str, value: Any) -> str:
+    """Return the token of a key with a value; `1` and `1.0` have the same, `1`, `"1"` and `True` different ones."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    sort = "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+    return _fact("value", key, sort, value)
+
+
+def id_fact(given_id: str) -> str:
+    """Return the token of a passage's id."""
+    return _fact("id", given_id)
+
+
+def _fact(*parts: Any) -> str:
+    written = json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return blake2b(written, digest_size=_CHARACTERS).hexdigest()
+
+
+class Dialect(ABC, Generic[Where]):
+    """How a store says conditions on a list of tokens."""
+
+    @abstractmethod
+    def holds(self, tokens: list[str]) -> Where:
+        """Return the condition that a passage has at least one of the tokens."""
+
+    @abstractmethod
+    def every(self, parts: list[Where]) -> Where:
+        """Return the condition that all hold."""
+
+    @abstractmethod
+    def some(self, parts: list[Where]) -> Where:
+        """Return the condition that at least one holds."""
+
+    @abstractmethod
+    def opposite(self, part: Where) -> Where:
+        """Return the condition that this one does not hold."""
+
+    def lacks(self, tokens: list[str]) -> Where:
+        """Return the condition that a passage has none of the tokens."""
+        return self.opposite(self.holds(tokens))
+
+    def order(self, asked: Compare) -> Where | None:  # noqa: ARG002 - for subclasses
+        """Return an order as the store's condition; None where the store's meaning is not ours."""
+        return None
+
+
+class Written(Dialect[str]):
+    """A dialect that is text.
+
+    Args:
+        holds: Writes the condition that the list of facts holds one of these tokens.
+        joins: The words for and, or and not; "NOT " with a space where the store wants one.
+        lacks: Writes the condition that it holds none of them, where the store has a word of its own for it.
+    """
+
+    def __init__(
+        self,
+        holds: Callable[[list[str]], str],
+        joins: Sequence[str] = ("AND", "OR", "NOT "),
+        lacks: Callable[[list[str]], str] | None = None,
+    ) -> None:
+        self._holds, self._lacks = holds, lacks
+        self._and, self._or, self._not = joins
+
+    def holds(self, tokens: list[str]) -> str:
+        """Return what `holds` writes."""
+        return self._holds(tokens)
+
+    def every(self, parts: list[str]) -> str:
+        """Return the parts in brackets, with the word for and between them."""
+        return f"({f' {self._and} '.join(parts)})"
+
+    def some(self, parts: list[str]) -> str:
+        """Return the parts in brackets, with the word for or between them."""
+        return f"({f' {self._or} '.join(parts)})"
+
+    def lacks(self, tokens: list[str]) -> str:
+        """Return what `lacks` writes, or the opposite of what `holds` does."""
+        return super().lacks(tokens) if self._lacks is None else self._lacks(tokens)
+
+    def opposite(self, part: str) -> str:
+        """Return the word for not before the part in brackets."""
+        return f"({self._not}({part}))"
+
+
+def quoted(tokens: Iterable[str], quote: str = "'") -> str:
+    """Return tokens in quotation marks with commas between them; hex digits need no escaping."""
+    return ", ".join(f"{quote}{token}{quote}" for token in tokens)
+
+
+def compiled(condition: Condition, dialect: Dialect[Where], satisfying: Satisfying | None, *, opposite: bool = False) -> Where:
+    """Return a condition in a store's dialect. Not is brought down to the single comparisons: some stores have it only there.
+
+    Args:
+        condition: What the filter says.
+        dialect: The store's.
+        satisfying: Gives the ids of all passages that satisfy a condition, where the store's passages can be gone through.
+        opposite: Whether the condition must not hold.
+
+    Raises:
+        FilterError: An order that the store cannot keep and that nothing can be found by.
+    """
+    if isinstance(condition, Opposite):
+        return compiled(condition.part, dialect, satisfying, opposite=not opposite)
+    if isinstance(condition, Every | Some):
+        parts = [compiled(part, dialect, satisfying, opposite=opposite) for part in condition.parts]
+        return dialect.every(parts) if isinstance(condition, Every) is not opposite else dialect.some(parts)
+    tokens = _tokens(condition)
+    if tokens is None:
+        found = dialect.order(condition)
+        if found is not None:
+            return dialect.opposite(found) if opposite else found
+        if satisfying is None:
+            raise FilterError(
+                f"this store cannot keep {condition.operator} of {condition.key!r}: it compares no numbers of our metadata",
+                hint='ask with {"$in": [...]}, or leave it out and filter what was found',
+            )
+        tokens = [id_fact(one) for one in satisfying(condition)] or [_fact("nothing")]
+    if condition.operator == "$exists" and not condition.value:
+        opposite = not opposite
+    return dialect.lacks(tokens) if opposite else dialect.holds(tokens)
+
+
+def _tokens(asked: Compare) -> list[str] | None:
+    """Return the tokens of which a passage must have one; None for an order, which no token tells."""
+    if asked.operator == "$exists":
+        return [_fact("key", asked.key)]
+    if asked.operator == "$eq":
+        return [fact(asked.key, asked.value)]
+    if asked.operator == "$in":
+        return [fact(asked.key, one) for one in asked.value] or [_fact("nothing")]
+    return None

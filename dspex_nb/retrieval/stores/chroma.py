@@ -1,0 +1,113 @@
+"""`Chroma`: a collection of Chroma, in a folder, in memory or on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
+from dspex_nb.retrieval.facts import Dialect
+
+
+class ChromaDialect(Dialect[dict[str, Any]]):
+    """Chroma's dicts, which have no not but for single values."""
+
+    def holds(self, tokens: list[str]) -> dict[str, Any]:
+        """Return that the list contains one of them."""
+        return self.some([{"facts": {"$contains": one}} for one in tokens])
+
+    def lacks(self, tokens: list[str]) -> dict[str, Any]:
+        """Return that the list contains none of them."""
+        return self.every([{"facts": {"$not_contains": one}} for one in tokens])
+
+    def every(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return all of them."""
+        return parts[0] if len(parts) == 1 else {"$and": parts}
+
+    def some(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return one of them."""
+        return parts[0] if len(parts) == 1 else {"$or": parts}
+
+    def opposite(self, part: dict[str, Any]) -> dict[str, Any]:
+        """Never asked for: there are no orders of Chroma's own here."""
+        raise NotImplementedError
+
+
+class Chroma(Collection):
+    """Passages in a Chroma collection.
+
+    Args:
+        path: A folder; in memory if neither it nor `url` is given.
+        url: A server's address, e.g. `"http://localhost:8000"`.
+        collection: The collection's name.
+        token: Sent to the server as a bearer token.
+    """
+
+    name = "chroma"
+    metric = "cosine distance"
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    dialect: ClassVar[Dialect[Any]] = ChromaDialect()
+    batching = True
+
+    def _open(
+        self, *, path: str | Path | None = None, url: str | None = None, collection: str = DEFAULT_NAME, token: str | None = None
+    ) -> None:
+        self._name = safe_name(collection)
+        if url is not None:  # others may write there, so our words beside it would not be theirs
+            self.kept, self.modes = "server", ("dense",)
+        self._client = _client(path, url, token)
+        there = {one if isinstance(one, str) else one.name for one in self._client.list_collections()}
+        if self._name in there:
+            self._collection = self._client.get_collection(self._name, embedding_function=None)
+            self._dimension = int((self._collection.metadata or {})["dimension"])
+
+    def _create(self, dimension: int) -> None:
+        self._collection = self._client.create_collection(
+            self._name, metadata={"dimension": dimension}, configuration={"hnsw": {"space": "ip"}}, embedding_function=None
+        )
+
+    def _write(self, rows: list[Row]) -> None:
+        self._collection.upsert(
+            ids=[row.id for row in rows],
+            documents=[row.text for row in rows],
+            embeddings=[row.vector for row in rows],
+            metadatas=[{"metadata": row.metadata, "facts": row.facts} for row in rows],
+        )
+
+    def _remove(self, ids: list[str]) -> None:
+        self._collection.delete(ids=ids)
+
+    def _held(self, ids: list[str]) -> Iterable[str]:
+        there: list[str] = self._collection.get(ids=ids, include=[])["ids"]
+        return there
+
+    def _rows(self) -> Iterable[tuple[str, str, str]]:
+        found = self._collection.get(include=["documents", "metadatas"])
+        return zip(found["ids"], found["documents"], [one["metadata"] for one in found["metadatas"]], strict=True)
+
+    def _size(self) -> int:
+        return int(self._collection.count())
+
+    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+        found = self._collection.query(
+            query_embeddings=[vector], n_results=k, where=where, include=["documents", "metadatas", "distances"]
+        )
+        metadatas = [one["metadata"] for one in found["metadatas"][0]]
+        return zip(found["ids"][0], found["documents"][0], metadatas, found["distances"][0], strict=True)
+
+
+def _client(path: str | Path | None, url: str | None, token: str | None) -> Any:
+    import chromadb
+    from chromadb.config import Settings
+
+    settings = Settings(anonymized_telemetry=False)
+    if url is None:
+        return chromadb.EphemeralClient(settings) if path is None else chromadb.PersistentClient(str(path), settings=settings)
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    headers = {"Authorization": f"Bearer {token}"} if token else None
+    return chromadb.HttpClient(
+        host=parts.hostname or "", port=parts.port or 8000, ssl=parts.scheme == "https", headers=headers, settings=settings
+    )

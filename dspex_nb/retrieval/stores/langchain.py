@@ -1,0 +1,166 @@
+"""`LangChain`: any vector store of LangChain, with its own embeddings; filters where its class is known, else refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dspex_nb.errors import FilterError, RetrieverError, did_you_mean
+from dspex_nb.passages import Passage, passage_digest
+from dspex_nb.retrieval.base import Index, deeper, texts_of
+from dspex_nb.retrieval.filters import Compare, Condition, Every, Some, matches
+from dspex_nb.retrieval.merging import rrf
+from dspex_nb.retrieval.scales import SCALES, scaled
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a class of vector stores.
+
+    Attributes:
+        scale: What its numbers are; None where that depends on how the store was made.
+        filter: Gives the argument `filter=` that means a condition exactly, or raises FilterError.
+        documents: Gives all documents of a store; None where it cannot.
+    """
+
+    scale: str | None
+    filter: Callable[[Condition], Any]
+    documents: Callable[[Any], Iterator[Any]] | None = None
+
+
+def _by_function(condition: Condition) -> Any:
+    return lambda document: matches(condition, document.metadata)
+
+
+def _for_chroma(condition: Condition) -> dict[str, Any]:
+    """Return Chroma's dict; it compares texts with texts and numbers with numbers, and has no word for a missing key."""
+    if isinstance(condition, Every | Some):
+        word = "$and" if isinstance(condition, Every) else "$or"
+        return {word: [_for_chroma(part) for part in condition.parts]}
+    if isinstance(condition, Compare) and condition.operator in ("$eq", "$in"):
+        values = condition.value if condition.operator == "$in" else (condition.value,)
+        if values and all(isinstance(one, str) for one in values):
+            return {condition.key: {condition.operator: list(values) if condition.operator == "$in" else values[0]}}
+    raise FilterError(
+        "through LangChain, Chroma keeps only texts in $eq and $in, joined by $and and $or, exactly as meant here",
+        hint='use dx.retriever("chroma", …), which keeps every filter',
+    )
+
+
+def _in_memory(store: Any) -> Iterator[Any]:
+    from langchain_core.documents import Document
+
+    for name, one in list(store.store.items()):
+        yield Document(id=name, page_content=one["text"], metadata=one["metadata"])
+
+
+KNOWN = {
+    "InMemoryVectorStore": Known("cosine", _by_function, _in_memory),
+    "Chroma": Known(None, _for_chroma),
+}
+
+
+class LangChain(Index):
+    """Passages in a vector store of LangChain.
+
+    Args:
+        index: What is added at the start.
+        store: The vector store, with its embeddings.
+        scale: What its numbers are, where its class is not known here: `"cosine"`, `"cosine distance"`, `"distance"`,
+            `"squared distance"` or `"unit score"`.
+        k: How many passages a search gives where it does not say.
+        text_field: The key or column that holds the text.
+    """
+
+    name = "langchain"
+    modes: tuple[str, ...] = ("dense",)
+    filtering = "where known"
+    kept = "store"
+
+    def __init__(
+        self, index: Any = None, *, store: Any, scale: str | None = None, k: int = 5, text_field: str | None = None
+    ) -> None:
+        if not callable(getattr(store, "similarity_search_with_score", None)):
+            raise RetrieverError(
+                f"store={type(store).__name__}: expected a VectorStore of LangChain", hint="pass the object, e.g. store=Chroma(…)"
+            )
+        self._store = store
+        self._known = KNOWN.get(type(store).__name__)
+        scale = scale or (self._known.scale if self._known else None)
+        if scale not in SCALES:
+            near = did_you_mean(str(scale), SCALES) if scale else ""
+            raise RetrieverError(
+                f"what the numbers of {type(store).__name__} mean is not known here: scale={scale!r}",
+                hint=f"{near}say it: scale= one of {', '.join(map(repr, SCALES))}",
+            )
+        self._scale = scale
+        super().__init__(index, k=k, text_field=text_field)
+
+    @property
+    def version(self) -> str:
+        """A hash of the documents where they can be listed; else new each time, so that nothing found is kept as current."""
+        if self._known is None or self._known.documents is None:
+            return uuid.uuid4().hex
+        digests = [passage_digest(str(one.id), one.page_content, one.metadata) for one in self._known.documents(self._store)]
+        return hashlib.sha256(json.dumps(sorted(digests)).encode()).hexdigest()
+
+    def count(self) -> int:
+        """Return how many passages there are.
+
+        Raises:
+            RetrieverError: LangChain has no call for it, and the class is not known here.
+        """
+        if self._known is None or self._known.documents is None:
+            raise RetrieverError(
+                "LangChain's vector stores do not say how many passages they hold", hint="ask the store's client"
+            )
+        return sum(1 for _ in self._known.documents(self._store))
+
+    def __repr__(self) -> str:
+        return f"<langchain retriever over {type(self._store).__name__}>"
+
+    def _put(self, passages: list[Passage]) -> None:
+        self._store.add_texts(
+            [one.text for one in passages], [dict(one.metadata) for one in passages], ids=[one.id for one in passages]
+        )
+
+    def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
+        given = {} if condition is None else {"filter": self._filter(condition)}
+        try:
+            found = self._store.similarity_search_with_score(query, k=k, **given)
+        except Exception as error:  # noqa: BLE001 - any store's own errors
+            raise RetrieverError(
+                f"searching in {type(self._store).__name__} failed: {type(error).__name__}",
+                hint="ask the store itself to see why",
+            ) from None
+        made = [
+            Passage(one.page_content, str(one.id) if one.id else "", scaled(self._scale, raw), one.metadata, float(raw))
+            for one, raw in found
+        ]
+        return sorted(made, key=lambda one: (-one.score, one.id))
+
+    def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
+        del mode
+        queries = texts_of(query)
+        if not k or not queries:
+            return []
+        rankings = [self._find(one, k if len(queries) == 1 else deeper(k), condition) for one in queries]
+        return rankings[0] if len(queries) == 1 else rrf(rankings)[:k]
+
+    def _drop(self, ids: list[str]) -> int:
+        there = [str(one.id) for one in self._store.get_by_ids(ids)]
+        if there:
+            self._store.delete(there)
+        return len(there)
+
+    def _filter(self, condition: Condition) -> Any:
+        if self._known is None:
+            raise FilterError(
+                f"how {type(self._store).__name__} reads filters is not known here, and eight of LangChain's classes ignore them",
+                hint="search without a filter, or use the store's own retriever: dx.retrievers() lists them",
+            )
+        return self._known.filter(condition)

@@ -1,0 +1,34 @@
+"""`Nmslib`: a navigable graph of neighbours (HNSW); built once, and anew when much was added."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dspex_nb.retrieval.kept import KeptIndex
+
+if TYPE_CHECKING:
+    from dspex_nb.retrieval.vectors import Vectors
+
+
+class Nmslib(KeptIndex):
+    """Vectors in an NMSLIB graph: approximate.
+
+    Args:
+        path: A folder for `persist`, and to load from.
+    """
+
+    name = "nmslib"
+    metric = "cosine distance"
+    growing = False
+
+    def _build(self, vectors: Vectors) -> None:
+        import nmslib
+
+        self._index = nmslib.init(method="hnsw", space="cosinesimil")
+        self._index.addDataPointBatch(vectors)
+        self._index.createIndex({})
+
+    def _ask(self, vectors: Vectors, k: int) -> tuple[Any, Any]:
+        self._index.setQueryTimeParams({"efSearch": max(100, k)})
+        found = self._index.knnQueryBatch(vectors, k=k)
+        return [slots.tolist() for slots, _ in found], [numbers.tolist() for _, numbers in found]

@@ -1,0 +1,141 @@
+"""`PgVector`: passages in a table of PostgreSQL with the extension pgvector: vectors, and words by its full text search."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, LiteralString
+
+from dspex_nb.errors import RetrieverError
+from dspex_nb.passages import Passage
+from dspex_nb.retrieval import postgres_statements as statements
+from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.postgres import Postgres, stored
+from dspex_nb.retrieval.vectors import Hit, VectorIndex
+
+if TYPE_CHECKING:
+    from dspex_nb.retrieval.vectors import Vectors
+
+_BATCH = 1000
+_DIMENSION = """SELECT atttypmod FROM pg_attribute
+WHERE attrelid = to_regclass(%s) AND attname = 'vector' AND NOT attisdropped"""
+_PUT: LiteralString = """
+INSERT INTO {table} AS old (id, text, metadata, vector)
+SELECT id, text, metadata::jsonb, vector::vector FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+    AS given (id, text, metadata, vector)
+ON CONFLICT (id) DO UPDATE SET text = excluded.text, metadata = excluded.metadata, vector = excluded.vector
+"""
+_FIND: LiteralString = """
+SELECT id, text, metadata, vector <#> %s::vector AS raw FROM {table} WHERE vector IS NOT NULL AND {where}
+ORDER BY vector <#> %s::vector LIMIT %s
+"""
+_INDEX: LiteralString = "CREATE INDEX ON {table} USING hnsw (vector vector_ip_ops)"
+_APPROXIMATE = ("SET LOCAL hnsw.iterative_scan = strict_order", "SET LOCAL hnsw.ef_search = 100")  # filters lose nothing
+
+
+class PgVector(VectorIndex):
+    """Passages in PostgreSQL, found by vectors, words or both. The table is one of the retriever `postgres`, with a column more.
+
+    Args:
+        dsn: A URL or `key=value` text; what it leaves out comes from `PGHOST`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`.
+        table: The table's name: small letters, digits, underscores.
+        language: The text search configuration, e.g. `english`, `german` or `simple`.
+        approximate: True for an HNSW index: faster for many, and a few may be missed.
+        timeout_s: Seconds that a statement may take.
+    """
+
+    name = "pgvector"
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    metric = "negative cosine"
+    kept = "server"
+
+    def _open(
+        self,
+        *,
+        dsn: str = "",
+        table: str = "dspex_passages",
+        language: str = "english",
+        approximate: bool = False,
+        timeout_s: float = 30,
+    ) -> None:
+        self._texts = Postgres(dsn=dsn, table=table, language=language, timeout_s=timeout_s)
+        self._table, self._approximate = table, approximate
+        self._look()
+
+    @property
+    def version(self) -> str:
+        """A hash of the table's rows, asked of the server."""
+        return self._texts.version
+
+    def count(self) -> int:
+        """Return how many passages the table holds."""
+        return self._texts.count()
+
+    def close(self) -> None:
+        """Close the connections; the table stays."""
+        self._texts.close()
+
+    def drop(self) -> None:
+        """Remove the table and what it holds; the index cannot be used afterwards."""
+        self._texts.drop()
+
+    def __repr__(self) -> str:
+        return repr(self._texts).replace("postgres", self.name, 1)
+
+    def _look(self) -> None:
+        with self._texts.cursor() as cursor:
+            found = cursor.execute(_DIMENSION, [self._table]).fetchone()
+        self._dimension = int(found[0]) if found else None
+
+    def _store(self, passages: list[Passage], vectors: Vectors) -> None:
+        if self._dimension is None:
+            self._make(vectors.shape[1])
+        rows = sorted(
+            ((*stored(one), _written(vector)) for one, vector in zip(passages, vectors.tolist(), strict=True)),
+            key=lambda row: row[0],  # in one order, so that writers never wait in a circle
+        )
+        with self._texts.cursor() as cursor, cursor.connection.transaction():
+            for start in range(0, len(rows), _BATCH):
+                columns = [list(column) for column in zip(*rows[start : start + _BATCH], strict=True)]
+                cursor.execute(self._texts.filled(_PUT), columns)
+
+    def _make(self, dimension: int) -> None:
+        from psycopg import sql
+
+        with self._texts.cursor() as cursor, cursor.connection.transaction():
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [self._table])  # two may make it at once
+            there = cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'").fetchone()
+            if there is None:
+                raise RetrieverError("this PostgreSQL has no extension 'vector'", hint="install pgvector on the server")
+            cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
+            if cursor.execute(_DIMENSION, [self._table]).fetchone() is None:
+                column = sql.SQL("ALTER TABLE {table} ADD COLUMN vector vector({dimension})")
+                cursor.execute(column.format(table=sql.Identifier(self._table), dimension=sql.Literal(dimension)))
+                if self._approximate:
+                    cursor.execute(self._texts.filled(_INDEX))
+        self._look()
+
+    def _nearest(self, vectors: Vectors, k: int, where: statements.Where | None) -> list[list[Hit]]:
+        condition, values = where or statements.where(None)
+        find = self._texts.filled(_FIND, where=condition)
+        found = []
+        with self._texts.cursor() as cursor, cursor.connection.transaction():
+            if self._approximate:
+                for setting in _APPROXIMATE:
+                    cursor.execute(setting)
+            for one in vectors.tolist():
+                cursor.execute(find, [_written(one), *values, _written(one), k])
+                found.append([Hit(Passage(text, name, 0.0, metadata), float(raw)) for name, text, metadata, raw in cursor])
+        return found
+
+    def _where(self, condition: Condition) -> statements.Where:
+        return statements.where(condition)
+
+    def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
+        return self._texts._find(query, k, condition)  # noqa: SLF001 - the condition is read already
+
+    def _drop(self, ids: list[str]) -> int:
+        return self._texts.delete(ids)
+
+
+def _written(vector: list[float]) -> str:
+    return json.dumps(vector)

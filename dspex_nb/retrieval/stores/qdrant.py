@@ -1,0 +1,144 @@
+"""`Qdrant`: a collection of Qdrant, on a server, or in the client's own local mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, hits_of, key_of, safe_name
+from dspex_nb.retrieval.facts import Dialect
+from dspex_nb.retrieval.vectors import Hit
+
+_PAGE = 1000
+
+
+class QdrantDialect(Dialect[Any]):
+    """Qdrant's filters."""
+
+    def holds(self, tokens: list[str]) -> Any:
+        """Return that the payload's list has one of them."""
+        from qdrant_client import models
+
+        return models.FieldCondition(key="facts", match=models.MatchAny(any=tokens))
+
+    def every(self, parts: list[Any]) -> Any:
+        """Return that all must hold."""
+        from qdrant_client import models
+
+        return models.Filter(must=parts)
+
+    def some(self, parts: list[Any]) -> Any:
+        """Return that one should hold."""
+        from qdrant_client import models
+
+        return models.Filter(should=parts)
+
+    def opposite(self, part: Any) -> Any:
+        """Return that it must not hold."""
+        from qdrant_client import models
+
+        return models.Filter(must_not=[part])
+
+
+class Qdrant(Collection):
+    """Passages in a Qdrant collection. Without `url` the client compares vectors itself: for trying out.
+
+    Args:
+        path: A folder for the local mode; in memory if neither it nor `url` is given.
+        url: A server's address, e.g. `"http://localhost:6333"`.
+        collection: The collection's name.
+        api_key: The server's key.
+    """
+
+    name = "qdrant"
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    dialect: ClassVar[Dialect[Any]] = QdrantDialect()
+
+    def _open(
+        self,
+        *,
+        path: str | Path | None = None,
+        url: str | None = None,
+        collection: str = DEFAULT_NAME,
+        api_key: str | None = None,
+    ) -> None:
+        from qdrant_client import QdrantClient
+
+        self._name = safe_name(collection)
+        self._reached: dict[str, Any] = {"url": url, "api_key": api_key}
+        if url is None:
+            self._reached = {"path": str(path)} if path is not None else {"location": ":memory:"}
+        if url is not None:  # others may write there, so our words beside it would not be theirs
+            self.kept, self.modes = "server", ("dense",)
+        self._client = QdrantClient(**self._reached)
+        self.concurrent = url is not None  # the local mode has nothing to wait for
+        if self._client.collection_exists(self._name):
+            self._dimension = self._client.get_collection(self._name).config.params.vectors.size
+
+    def close(self) -> None:
+        """Close the connection, or the folder."""
+        self._client.close()
+
+    def _create(self, dimension: int) -> None:
+        from qdrant_client import models
+
+        vectors = models.VectorParams(size=dimension, distance=models.Distance.DOT)
+        self._client.create_collection(self._name, vectors_config=vectors)
+        if "url" in self._reached:
+            self._client.create_payload_index(self._name, "facts", models.PayloadSchemaType.KEYWORD)
+
+    def _write(self, rows: list[Row]) -> None:
+        from qdrant_client import models
+
+        payloads = [{"id": row.id, "text": row.text, "metadata": row.metadata, "facts": row.facts} for row in rows]
+        points = models.Batch(ids=[row.key for row in rows], vectors=[row.vector for row in rows], payloads=payloads)
+        self._client.upsert(self._name, points, wait=True)
+
+    def _remove(self, ids: list[str]) -> None:
+        from qdrant_client import models
+
+        self._client.delete(self._name, models.PointIdsList(points=[key_of(one) for one in ids]), wait=True)
+
+    def _held(self, ids: list[str]) -> Iterable[str]:
+        found = self._client.retrieve(self._name, [key_of(one) for one in ids], with_payload=["id"])
+        return [one.payload["id"] for one in found if one.payload]
+
+    def _rows(self) -> Iterable[tuple[str, str, str]]:
+        offset: Any = None
+        while True:
+            points, offset = self._client.scroll(
+                self._name, limit=_PAGE, offset=offset, with_payload=["id", "text", "metadata"], with_vectors=False
+            )
+            yield from ((one.payload["id"], one.payload["text"], one.payload["metadata"]) for one in points if one.payload)
+            if offset is None:
+                return
+
+    def _size(self) -> int:
+        return int(self._client.count(self._name, exact=True).count)
+
+    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+        return _rows_of(self._client.query_points(**self._asked(vector, k, where)))
+
+    async def _anearest(self, vectors: Any, k: int, where: Any) -> list[list[Hit]]:
+        import asyncio
+
+        from qdrant_client import AsyncQdrantClient
+
+        client = AsyncQdrantClient(**self._reached)
+        try:
+            asked = (client.query_points(**self._asked(one, k, where)) for one in vectors.tolist())
+            return [hits_of(_rows_of(one)) for one in await asyncio.gather(*asked)]
+        finally:
+            await client.close()
+
+    def _asked(self, vector: list[float], k: int, where: Any) -> dict[str, Any]:
+        from qdrant_client import models
+
+        found = where if where is None or isinstance(where, models.Filter) else models.Filter(must=[where])
+        payload = ["id", "text", "metadata"]
+        return {"collection_name": self._name, "query": vector, "limit": k, "query_filter": found, "with_payload": payload}
+
+
+def _rows_of(found: Any) -> list[tuple[str, str, str, float]]:
+    return [(one.payload["id"], one.payload["text"], one.payload["metadata"], one.score) for one in found.points]

@@ -1,0 +1,125 @@
+"""`QdrantEdge`: a shard of Qdrant's own engine in this process, in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dspex_nb.retrieval.collection import Collection, Row, key_of
+from dspex_nb.retrieval.facts import Dialect
+
+_FIELDS = ["id", "text", "metadata"]
+_PAGE = 1000
+
+
+class EdgeDialect(Dialect[Any]):
+    """Qdrant's filters, in the edge package's classes."""
+
+    def holds(self, tokens: list[str]) -> Any:
+        """Return that the payload's list has one of them."""
+        import qdrant_edge as edge
+
+        return edge.FieldCondition("facts", match=edge.MatchAny(tokens))
+
+    def every(self, parts: list[Any]) -> Any:
+        """Return that all must hold."""
+        import qdrant_edge as edge
+
+        return edge.Filter(must=parts)
+
+    def some(self, parts: list[Any]) -> Any:
+        """Return that one should hold."""
+        import qdrant_edge as edge
+
+        return edge.Filter(should=parts)
+
+    def opposite(self, part: Any) -> Any:
+        """Return that it must not hold."""
+        import qdrant_edge as edge
+
+        return edge.Filter(must_not=[part])
+
+
+class QdrantEdge(Collection):
+    """Passages in a folder, by Qdrant's engine without a server.
+
+    Args:
+        path: The folder.
+    """
+
+    name = "qdrant-edge"
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    dialect: ClassVar[Dialect[Any]] = EdgeDialect()
+
+    def _open(self, *, path: str | Path) -> None:
+        import qdrant_edge as edge
+
+        self._path = Path(path)
+        note = self._path / "dimension"
+        if note.exists():
+            self._dimension = int(note.read_text(encoding="utf-8"))
+            self._shard = edge.EdgeShard.load(str(self._path / "shard"))
+
+    def close(self) -> None:
+        """Write what is not yet on disk, and close."""
+        if self._dimension is not None:
+            self._shard.close()
+
+    def persist(self) -> None:
+        """Write what is not yet on disk."""
+        if self._dimension is not None:
+            self._shard.flush()
+
+    def _create(self, dimension: int) -> None:
+        import qdrant_edge as edge
+
+        (self._path / "shard").mkdir(parents=True, exist_ok=True)
+        vectors = edge.EdgeVectorParams(dimension, edge.Distance.Dot)
+        self._shard = edge.EdgeShard.create(str(self._path / "shard"), edge.EdgeConfig(vectors=vectors))
+        (self._path / "dimension").write_text(str(dimension), encoding="utf-8")
+
+    def _write(self, rows: list[Row]) -> None:
+        import qdrant_edge as edge
+
+        points = [
+            edge.Point(row.key, row.vector, {"id": row.id, "text": row.text, "metadata": row.metadata, "facts": row.facts})
+            for row in rows
+        ]
+        self._shard.update(edge.UpdateOperation.upsert_points(points))
+
+    def _remove(self, ids: list[str]) -> None:
+        import qdrant_edge as edge
+
+        self._shard.update(edge.UpdateOperation.delete_points([key_of(one) for one in ids]))
+
+    def _held(self, ids: list[str]) -> Iterable[str]:
+        found = self._shard.retrieve([key_of(one) for one in ids], with_payload=True, with_vector=False)
+        return [_payload(one)["id"] for one in found]
+
+    def _rows(self) -> Iterable[tuple[str, str, str]]:
+        import qdrant_edge as edge
+
+        offset = None
+        while True:
+            points, offset = self._shard.scroll(edge.ScrollRequest(offset=offset, limit=_PAGE, with_payload=True))
+            yield from (tuple(_payload(one)[name] for name in _FIELDS) for one in points)
+            if offset is None:
+                return
+
+    def _size(self) -> int:
+        import qdrant_edge as edge
+
+        return int(self._shard.count(edge.CountRequest(exact=True)))
+
+    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+        import qdrant_edge as edge
+
+        chosen = where if where is None or isinstance(where, edge.Filter) else edge.Filter(must=[where])
+        nearest = edge.Query.Nearest(vector)
+        found = self._shard.query(edge.QueryRequest(k, query=nearest, filter=chosen, with_payload=True))
+        return [(*(_payload(one)[name] for name in _FIELDS), one.score) for one in found]
+
+
+def _payload(point: Any) -> dict[str, Any]:
+    return point.payload  # type: ignore[no-any-return]

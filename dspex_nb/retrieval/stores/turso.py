@@ -1,0 +1,26 @@
+"""`Turso`: passages in a file of Turso, SQLite written anew in Rust."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspex_nb.retrieval.stores.sqlite import SqliteTable
+
+
+class Turso(SqliteTable):
+    """Passages in a Turso file.
+
+    Args:
+        path: The file; in memory if None.
+        table: The table's name.
+    """
+
+    name = "turso"
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    metric = "cosine distance"
+    finding = "SELECT id, text, metadata, vector_distance_cos(vector, ?) AS raw FROM {table} WHERE {where} ORDER BY raw LIMIT ?"
+
+    def _connection(self, path: str) -> Any:
+        import turso
+
+        return turso.connect(path, isolation_level=None)

@@ -1,0 +1,81 @@
+"""`Zvec`: a collection of Alibaba's Zvec, in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of
+from dspex_nb.retrieval.facts import Dialect, Written, quoted
+
+_FIELDS = ["id", "text", "metadata"]
+
+
+class Zvec(Collection):
+    """Passages in a Zvec collection.
+
+    Args:
+        path: The collection's folder; its parent must be there.
+    """
+
+    name = "zvec"
+    metric = "cosine"
+    modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
+    dialect: ClassVar[Dialect[Any]] = Written(
+        lambda tokens: f"facts contain_any ({quoted(tokens)})",
+        ("and", "or", "not "),
+        lambda tokens: f"facts not contain_any ({quoted(tokens)})",
+    )
+
+    def _open(self, *, path: str | Path) -> None:
+        import zvec
+
+        self._path = Path(path)
+        if self._path.exists():
+            self._collection = zvec.open(str(path))
+            self._dimension = self._collection.schema.vectors[0].dimension
+
+    def close(self) -> None:
+        """Write what is not yet on disk, and close."""
+        if self._dimension is not None:
+            self._collection.close()
+
+    def _create(self, dimension: int) -> None:
+        import zvec
+
+        texts = [zvec.FieldSchema(name, zvec.DataType.STRING) for name in _FIELDS]
+        facts = zvec.FieldSchema("facts", zvec.DataType.ARRAY_STRING, index_param=zvec.InvertIndexParam())
+        vector = zvec.VectorSchema(
+            "vector", zvec.DataType.VECTOR_FP32, dimension, index_param=zvec.FlatIndexParam(metric_type=zvec.MetricType.IP)
+        )
+        schema = zvec.CollectionSchema(DEFAULT_NAME, [*texts, facts], [vector])
+        self._collection = zvec.create_and_open(str(self._path), schema)
+
+    def _write(self, rows: list[Row]) -> None:
+        import zvec
+
+        names = (*_FIELDS, "facts")
+        self._collection.upsert([
+            zvec.Doc(row.key, vectors={"vector": row.vector}, fields={name: getattr(row, name) for name in names}) for row in rows
+        ])  # fmt: skip
+
+    def _remove(self, ids: list[str]) -> None:
+        self._collection.delete([key_of(one) for one in ids])
+
+    def _held(self, ids: list[str]) -> Iterable[str]:
+        found = self._collection.fetch([key_of(one) for one in ids])
+        return [one for one in ids if key_of(one) in found]
+
+    def _rows(self) -> Iterable[tuple[str, str, str]]:
+        return [tuple(one.fields[name] for name in _FIELDS) for one in self._collection.iter_docs()]
+
+    def _size(self) -> int:
+        return int(self._collection.stats.doc_count)
+
+    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+        import zvec
+
+        given = {} if where is None else {"filter": where}
+        found = self._collection.query(zvec.Query("vector", vector=vector), topk=k, output_fields=_FIELDS, **given)
+        return [(*(one.fields[name] for name in _FIELDS), one.score) for one in found]

@@ -1,0 +1,328 @@
+"""`VectorIndex`: what all indexes by vectors share: embedding, unit length, one scale of scores, modes and their fusion."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias
+
+from dspex_nb.errors import DSPexError, RetrieverError
+from dspex_nb.passages import Passage
+from dspex_nb.retrieval.base import Filter, Index, counted, deeper, texts_of
+from dspex_nb.retrieval.documents import passages_in_order
+from dspex_nb.retrieval.embedders import embedder_of
+from dspex_nb.retrieval.filters import Condition, read_filter
+from dspex_nb.retrieval.merging import rrf
+from dspex_nb.retrieval.scales import SCALES, score_of
+from dspex_nb.transport import redact, without_userinfo
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+_SECRETS = ("api_key", "password", "token")
+_SCALAR_DIMENSIONS = 2
+
+
+class Embeds(Protocol):
+    """What makes vectors of texts: one row a text, all of one length."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return a row for each text."""
+
+
+class Hit(NamedTuple):
+    """What a store found: a passage and the store's own number for it."""
+
+    passage: Passage
+    raw: float
+
+
+class VectorIndex(Index):
+    """Base of indexes that find by vectors. All vectors have unit length, so a store's metric changes the number, not the order.
+
+    A subclass opens its store in `_open`, whose keywords are its options.
+
+    Attributes:
+        metric: What the store's number is: one of `SCALES`.
+
+    Args:
+        index: What it holds from the start: anything that `add` takes.
+        embedder: Makes vectors of texts: a `dx.Embedder`, an object with `embed(texts)`, a model's name, or a function of a list
+            of texts. The embedded model where none is given and texts come without vectors.
+        k: How many passages a search gives where it does not say.
+        text_field: The key or column that holds the text.
+        options: The store's own: `help` of its class lists them.
+    """
+
+    __signature__: ClassVar[inspect.Signature]
+    modes: tuple[str, ...] = ("dense",)
+    metric: ClassVar[str] = "cosine"
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        cls.__signature__ = _signature(cls)  # help and completion show the store's options
+
+    def __init__(
+        self, index: Any = None, *, embedder: Any = None, k: int = 5, text_field: str | None = None, **options: Any
+    ) -> None:
+        self._embedder = callable_of(embedder)
+        self._lock: threading.RLock = threading.RLock()
+        self._dimension: int | None = None
+        self._cosine = SCALES[self.metric]
+        self._secrets = [str(options[name]) for name in _SECRETS if options.get(name)]
+        with self._asking("opening"):
+            self._open(**options)
+        super().__init__(index, k=k, text_field=text_field)
+
+    @abstractmethod
+    def _open(self, *args: Any, **options: Any) -> None:
+        """Connect to the store, or make it; set `_dimension` where it holds vectors already."""
+
+    @abstractmethod
+    def _store(self, passages: list[Passage], vectors: Vectors) -> None:
+        """Store passages with their vectors, replacing those that are there."""
+
+    @abstractmethod
+    def _nearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
+        """Return for each vector at most `k` hits that satisfy `where`, nearest first."""
+
+    @abstractmethod
+    def _where(self, condition: Condition) -> Any:
+        """Return a condition as the store has it."""
+
+    def add(
+        self,
+        texts: Any,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+        ids: Iterable[Any] | None = None,
+        vectors: Any = None,
+    ) -> list[str]:
+        """Add texts with their vectors and return the ids: see `Index.add`."""
+        given = passages_in_order(texts, metadatas, ids, text_field=self._text_field)
+        if not given:
+            return []
+        last = {one.id: at for at, one in enumerate(given)}
+        passages = [given[at] for at in last.values()]
+        if vectors is None:
+            made = self._embedded([one.text for one in passages])
+        else:
+            made = self._checked(vectors, len(given))
+            made = made[list(last.values())] if len(last) < len(given) else made
+        with self._asking("adding"):
+            self._store(passages, made)
+        return list(last)
+
+    async def asearch(
+        self,
+        query: Any,
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
+    ) -> list[Passage]:
+        """Return what `search` does, without blocking the event loop: from a thread, unless the index is `concurrent`."""
+        mode = self._mode(mode)
+        if not self.concurrent or mode != "dense":
+            return await super().asearch(query, k, filter, mode)
+        return (await self.abatch([query], k, filter, mode))[0]
+
+    async def abatch(
+        self,
+        queries: Iterable[Any],
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002 - the API's word
+        mode: str | None = None,
+    ) -> list[list[Passage]]:
+        """Return what `batch` does, without blocking the event loop: from a thread, unless the index is `concurrent`."""
+        mode = self._mode(mode)
+        asked = list(queries)
+        if not self.concurrent or mode != "dense" or any(_several(one) for one in asked):
+            return await super().abatch(asked, k, filter, mode)
+        condition, wanted = read_filter(filter), self.k if k is None else counted(k)
+        plan = _Plan(self, asked)
+        if not wanted or not len(plan.vectors) or self._dimension is None:
+            return [[] for _ in asked]
+        with self._asking("searching"):
+            where = None if condition is None else self._where(condition)
+            return plan.answers(self._passages(await self._anearest(plan.vectors, wanted, where)))
+
+    async def _anearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
+        raise NotImplementedError  # a `concurrent` store has it
+
+    def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
+        if is_vector(query):
+            if mode != "dense":
+                raise RetrieverError(
+                    f"a vector has no words to find by: mode={mode!r}", hint='search for a text, or with mode="dense"'
+                )
+            return self._dense(self._checked(query, None), k, condition)[0] if k else []
+        queries = texts_of(query)
+        if not k or not queries:
+            return []
+        if len(queries) == 1 and mode != "hybrid":
+            return self._ranking(queries, k, condition, mode)[0]
+        deep = deeper(k)
+        ways = ("dense", "sparse") if mode == "hybrid" else (mode,)
+        return rrf([ranking for way in ways for ranking in self._ranking(queries, deep, condition, way)])[:k]
+
+    def _batch(self, queries: list[Any], k: int, condition: Condition | None, mode: str) -> list[list[Passage]]:
+        if mode != "dense" or not k or any(_several(one) for one in queries):
+            return super()._batch(queries, k, condition, mode)
+        plan = _Plan(self, queries)
+        return plan.answers(self._dense(plan.vectors, k, condition) if len(plan.vectors) else [])
+
+    def _ranking(self, queries: list[str], k: int, condition: Condition | None, mode: str) -> list[list[Passage]]:
+        if mode == "dense":
+            return self._dense(self._embedded(queries), k, condition)
+        with self._asking("searching"):
+            return [self._find(one, k, condition) for one in queries]
+
+    def _dense(self, vectors: Vectors, k: int, condition: Condition | None) -> list[list[Passage]]:
+        if self._dimension is None:  # nothing was ever added
+            return [[] for _ in vectors]
+        with self._asking("searching"):
+            return self._passages(self._nearest(vectors, k, None if condition is None else self._where(condition)))
+
+    def _passages(self, found: list[list[Hit]]) -> list[list[Passage]]:
+        cosine = self._cosine
+        return [
+            sorted((Passage(one.text, one.id, score_of(cosine(raw)), one.metadata, raw) for one, raw in hits), key=_by_score)
+            for hits in found
+        ]
+
+    def _put(self, passages: list[Passage]) -> None:
+        self.add(passages)
+
+    def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
+        raise NotImplementedError  # a store with the mode "sparse" has it
+
+    def _embedded(self, texts: list[str]) -> Vectors:
+        if self._embedder is None:
+            self._embedder = embedder_of(None).embed  # loaded only now: an index of given vectors needs none
+        return self._checked(self._embedder(texts), len(texts))
+
+    def _checked(self, given: Any, count: int | None) -> Vectors:
+        """Return vectors of unit length, as many as are expected, None for one alone, and of the index's dimension."""
+        import numpy as np
+
+        try:
+            found = np.asarray(given, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise RetrieverError(
+                "the vectors are no rows of numbers, all of one length", hint="give a list of vectors, one a text"
+            ) from None
+        if count is None:
+            found = found.reshape(1, -1)
+        if found.ndim != _SCALAR_DIMENSIONS or (count is not None and len(found) != count) or not found.shape[1]:
+            raise RetrieverError(
+                f"vectors of the shape {found.shape} for {count} texts", hint="give one vector a text, all of one length"
+            )
+        if self._dimension is not None and found.shape[1] != self._dimension:
+            raise RetrieverError(
+                f"a vector has {found.shape[1]} numbers; the {self.name} index holds vectors of {self._dimension}",
+                hint="use the embedder that the index was made with, or make a new index",
+            )
+        lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
+        if not np.isfinite(lengths).all():
+            raise RetrieverError("a vector holds a number that is not finite", hint="look at what the embedder returns")
+        if np.abs(lengths - 1).max(initial=0) < 1e-6:  # noqa: PLR2004 - as exact as float32 is
+            return np.ascontiguousarray(found)
+        return np.ascontiguousarray(found / np.where(lengths > 0, lengths, 1)[:, None])
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        """Turn a store's own errors into ours, without credentials."""
+        try:
+            yield
+        except (DSPexError, NotImplementedError):
+            raise
+        except Exception as error:  # noqa: BLE001 - thirty clients have thirty error trees
+            said = redact(f"{type(error).__name__}: {error}", self._secrets)
+            raise RetrieverError(f"{doing} in {self.name} failed: {said}", hint=self._advice()) from None
+
+    def _advice(self) -> str:
+        return (
+            "check that the server runs and that its address is right"
+            if self.kept == "server"
+            else "check the retriever's options"
+        )
+
+
+class _Plan:
+    """The vectors of a list of queries; blank texts have none and find nothing."""
+
+    def __init__(self, index: VectorIndex, queries: list[Any]) -> None:
+        import numpy as np
+
+        texts = [texts_of(one) if not is_vector(one) else None for one in queries]
+        written = [found[0] for found in texts if found]
+        made = iter(index._embedded(written) if written else ())  # noqa: SLF001 - one module, two parts of one call
+        rows: list[Any] = []
+        self._places: list[int | None] = []
+        for query, found in zip(queries, texts, strict=True):
+            self._places.append(None if found == [] else len(rows))
+            if found is None:
+                rows.append(index._checked(query, None)[0])  # noqa: SLF001
+            elif found:
+                rows.append(next(made))
+        self.vectors: Vectors = np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+
+    def answers(self, found: list[list[Passage]]) -> list[list[Passage]]:
+        """Return the answers in the order of the queries."""
+        return [[] if at is None else found[at] for at in self._places]
+
+
+def is_vector(query: Any) -> bool:
+    """Return whether a query is one vector: an array, or numbers."""
+    if isinstance(query, str) or query is None:
+        return False
+    if type(query).__module__ == "numpy" and hasattr(query, "ndim"):
+        return query.dtype.kind in "fiu" and query.ndim == 1
+    return (
+        isinstance(query, list | tuple) and bool(query) and isinstance(query[0], int | float) and not isinstance(query[0], bool)
+    )
+
+
+def _several(query: Any) -> bool:
+    return not isinstance(query, str) and not is_vector(query) and len(texts_of(query)) > 1
+
+
+def _by_score(one: Passage) -> tuple[float, str]:
+    return (-one.score, one.id)
+
+
+def callable_of(given: Any) -> Callable[[list[str]], Any] | None:
+    """Return what makes vectors of texts: an embedder's `embed`, or the function that was given.
+
+    Raises:
+        RetrieverError: It is neither.
+    """
+    if isinstance(given, str):
+        given = embedder_of(given)
+    if given is None or callable(getattr(given, "embed", None)):
+        return None if given is None else given.embed
+    if callable(given):
+        return given  # type: ignore[no-any-return]
+    raise RetrieverError(
+        f"embedder={given!r:.60}: expected an embedder, a model's name, or a function of a list of texts",
+        hint="write e.g. embedder=dx.Embedder()",
+    )
+
+
+def _signature(cls: type[VectorIndex]) -> inspect.Signature:
+    common = [one for one in inspect.signature(VectorIndex.__init__).parameters.values() if one.name not in ("self", "options")]
+    own = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, one in inspect.signature(cls._open).parameters.items()
+        if name not in ("self", "args", "options")
+    ]
+    return inspect.Signature([*common, *own])
+
+
+def shown_address(url: str) -> str:
+    """Return a server's address without user and password."""
+    return without_userinfo(url).split("?")[0]

@@ -1,0 +1,142 @@
+"""The shipped suite over each store that needs no server: three in every run, the rest by hand or in `make test-services`."""
+
+from __future__ import annotations
+
+import pytest
+
+from dspex_nb.errors import FilterError
+from dspex_nb.retrieval import KINDS, retriever
+from dspex_nb.testing.embedding import HashEmbedder
+from dspex_nb.testing.retriever_suite import AnyRetrieverSuite
+from dspex_nb.testing.vector_suite import LastingVectorSuite, VectorRetrieverSuite
+
+CHEAP = {"memory": "folder", "sqlite": "file"}
+# What path= is: a folder of the index's own, a file, or None where it has none.
+HEAVY = {
+    "faiss": "folder",
+    "sqlite-vec": "file",
+    "chroma": "folder",
+    "qdrant": "folder",
+    "milvus": "file",
+    "lancedb": "folder",
+    "duckdb": "file",
+    "libsql": "file",
+    "turso": "file",
+    "cozo": "file",
+    "zvec": "folder",
+    "qdrant-edge": "folder",
+    "surrealdb": "folder",
+    "ladybug": "file",
+    **dict.fromkeys(("hnswlib", "usearch", "annoy", "voyager", "ngt", "nmslib", "scann", "sklearn", "pynndescent"), "folder"),
+}
+
+
+class Embedded:
+    """Makes an index in a new place of the test's folder each time, and closes all at its end."""
+
+    store = row = ""
+    place: str | None = "folder"
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path, record_property):
+        if not KINDS[self.store].installed:
+            pytest.skip(f"pip install 'dspex_nb[{KINDS[self.store].extra}]'")
+        record_property("row", self.row or self.store)
+        record_property("kind", self.store)
+        self.folder, self.made, self.record = tmp_path, [], record_property
+        yield
+        for one, _ in self.made:
+            one.close()
+
+    def make_retriever(self, index=None):
+        path = self.folder / f"place{len(self.made)}{'.db' if self.place == 'file' else ''}"
+        return self._opened({"path": path} if self.place else {}, index)
+
+    def open_again(self, found):
+        config = next(config for one, config in self.made if one is found)
+        found.close()
+        return self._opened(config)
+
+    def _opened(self, config, index=None):
+        self.made.append((retriever(self.store, index=index, embedder=HashEmbedder(), **config), config))
+        return self.made[-1][0]
+
+
+@pytest.mark.services
+class TestLangchain(AnyRetrieverSuite):
+    """LangChain's own store in memory; it embeds by itself."""
+
+    store = "langchain"
+
+    @pytest.fixture(autouse=True)
+    def _package(self, record_property):
+        pytest.importorskip("langchain_core")
+        record_property("row", "langchain, InMemoryVectorStore")
+        record_property("kind", "langchain")
+
+    def make_retriever(self, index=None):
+        from langchain_core.embeddings import Embeddings
+        from langchain_core.vectorstores import InMemoryVectorStore
+
+        class Hashed(Embeddings):
+            def embed_documents(self, texts):
+                return (HashEmbedder().embed(texts) + 1e-6).tolist()  # it refuses vectors of zeros
+
+            def embed_query(self, text):
+                return self.embed_documents([text])[0]
+
+        return retriever("langchain", index=index, store=InMemoryVectorStore(Hashed()))
+
+
+@pytest.mark.services
+def test_langchains_chroma_keeps_the_filters_it_is_given(tmp_path):
+    pytest.importorskip("langchain_chroma")
+    from langchain_chroma import Chroma
+    from langchain_core.embeddings import Embeddings
+
+    class Hashed(Embeddings):
+        def embed_documents(self, texts):
+            return HashEmbedder().embed(texts).tolist()
+
+        def embed_query(self, text):
+            return self.embed_documents([text])[0]
+
+    store = Chroma("planets", Hashed(), persist_directory=str(tmp_path))
+    found = retriever("langchain", store=store, scale="squared distance")
+    found.add(["red dust", "bright rings", "grey dust"], [{"kind": "rock"}, {"kind": "gas"}, {"other": "x"}], ["a", "b", "c"])
+    for given, wanted in (
+        ({"kind": "rock"}, {"a"}),
+        ({"kind": {"$in": ["rock", "gas"]}}, {"a", "b"}),
+        ({"$or": [{"kind": "gas"}, {"other": "x"}]}, {"b", "c"}),
+        ({"$and": [{"kind": "gas"}, {"kind": {"$in": ["gas"]}}]}, {"b"}),
+    ):
+        assert {one.id for one in found.search("dust", filter=given)} == wanted
+    for refused in ({"kind": {"$ne": "rock"}}, {"kind": {"$exists": True}}, {"n": 1}, {"kind": {"$in": []}}):
+        with pytest.raises(FilterError):
+            found.search("dust", filter=refused)
+    assert found.search("bright rings", k=1)[0].score == pytest.approx(1.0, abs=1e-4)
+    assert found.delete(["a", "zz"]) == 1
+
+
+class TestLlamaindex(Embedded, VectorRetrieverSuite):
+    """LlamaIndex's own store in memory."""
+
+    store = "llamaindex"
+    row = "llamaindex, SimpleVectorStore"
+
+    def make_retriever(self, index=None):
+        from llama_index.core.vector_stores import SimpleVectorStore
+
+        return self._opened({"store": SimpleVectorStore()}, index)
+
+
+TestLlamaindex = pytest.mark.services(TestLlamaindex)
+
+for store, place in {**CHEAP, **HEAVY}.items():
+    made = type(
+        f"Test{store.title().replace('-', '')}",
+        (Embedded, LastingVectorSuite if place else VectorRetrieverSuite),
+        {"store": store, "place": place},
+    )
+    globals()[made.__name__] = made if store in CHEAP else pytest.mark.services(made)
+del made

@@ -1,0 +1,58 @@
+"""The research assistant over three retrievers at once: PostgreSQL on a real server, FAISS and Chroma; its citations resolve."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import dspex_nb as dx
+from dspex_nb.pipelines import read_cell
+from dspex_nb.retrieval import KINDS, retriever
+from dspex_nb.testing.embedding import HashEmbedder
+from dspex_nb.testing.scripted import ScriptedLM
+
+pytestmark = pytest.mark.services
+CELL = """
+query: str
+
+rewrite = chain_of_thought("query -> refined_queries: list[str]")
+hits    = parallel(
+    retriever(words, k=10), retriever(near, k=10), retriever(kept, k=10),
+    query=refined_queries, merge="rrf",
+)
+ranked  = rerank(hits, query=query, method="mmr", k=5)
+answer  = predict("query, passages: list[str] -> answer", passages=ranked)
+report  = respond(answer, passages=ranked, format="markdown", citations=True)
+"""
+
+
+def answered(request):
+    if "refined_queries" in json.dumps(request.messages[0]):
+        return json.dumps({"reasoning": "r", "refined_queries": ["global statement", "declaring names global"]})
+    return json.dumps({"answer": "The global statement declares names of the module [1]. See also [9]."})
+
+
+def test_three_stores_at_once_and_citations_that_resolve(pgvector, tmp_path):
+    for name in ("faiss", "chroma"):
+        if not KINDS[name].installed:
+            pytest.skip(f"pip install 'dspex_nb[{name}]'")
+    topics = dx.datasets.python_topics()
+    words = retriever("postgres", dsn=pgvector, table="research_topics", index=topics)
+    near = retriever("faiss", index=topics, embedder=HashEmbedder(64))
+    kept = retriever("chroma", path=tmp_path / "chroma", index=topics, embedder=HashEmbedder(64))
+    try:
+        research = dx.Pipeline.of(read_cell("research", CELL, {"words": words, "near": near, "kept": kept}))
+        with dx.context(lm=ScriptedLM(answered), adapter="compact", cache=False):
+            result = research(query="What does the global statement do?")
+        ranked = result.fields["ranked"]
+        assert "global" in {one.title for one in ranked}
+        (citation,) = result.report.citations
+        assert result.report.removed == (9,)
+        assert citation.passage_id == ranked[0].id
+        for index in (words, near, kept):  # the same id in each of the three, and the same text behind it
+            found = {one.id: one.text for one in index.search(ranked[0].text, k=50)}
+            assert found[citation.passage_id] == ranked[0].text
+    finally:
+        words.drop()
+        kept.close()
