@@ -121,7 +121,7 @@ class TestTable:
         assert found.count() == 5000
         assert [one.id for one in found.search("number4321", k=3)] == ["p4321"]
         rows(postgres, f"ANALYZE {table}")
-        statement = found._filled(FIND, where=sql.SQL("true"))
+        statement = found.filled(FIND, where=sql.SQL("true"))
         with psycopg.connect(postgres.dsn()) as connection:
             plan = connection.execute(
                 sql.SQL("EXPLAIN ") + statement, [["'number4321'"], "'number4321'", "'number4321'", 3]
