@@ -10,6 +10,7 @@ import pytest
 import dspex_nb
 
 HEAVY = ("dspy", "litellm", "plotly", "pandas", "aiohttp", "joblib", "ipywidgets")
+NEED_DSPY = ("Avatar", "StandInTrainer")  # subclasses of DSPy's own classes
 ROOMS = sorted({f"dspex_nb.{found.name}" for found in pkgutil.iter_modules(dspex_nb.__path__)} - {"dspex_nb.__main__"})
 
 CODE = """
@@ -53,6 +54,6 @@ def test_the_extension_is_light():
 
 
 def test_every_public_name_but_those_that_need_dspy_is_light():
-    code = f"import sys, json, dspex_nb as dx\n[getattr(dx, n) for n in dx.__all__]\nprint(json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"
+    code = f"import sys, json, dspex_nb as dx\n[getattr(dx, n) for n in dx.__all__ if n not in {NEED_DSPY}]\nprint(json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
