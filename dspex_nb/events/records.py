@@ -1,4 +1,8 @@
-"""The records: one frozen class a kind of event, each JSON in and out."""
+"""The records: one class a kind of event, each JSON in and out.
+
+Nobody changes an event. They are not frozen all the same: that would triple what making one costs, and each step and each call
+of a model makes some.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Event:
     """Something that happened in run `run_id` at `at` (seconds since the epoch)."""
 
@@ -16,7 +20,7 @@ class Event:
     at: float = field(default_factory=time.time)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RunStarted(Event):
     """A call, pipeline run, map, evaluation or study began.
 
@@ -33,7 +37,7 @@ class RunStarted(Event):
     info: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RunEnded(Event):
     """A run ended; `status` is `"done"`, `"failed"`, `"cancelled"` or `"interrupted"`."""
 
@@ -44,7 +48,7 @@ class RunEnded(Event):
     info: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Progress(Event):
     """`done` of `total` items are finished, `errors` of them with an error."""
 
@@ -54,7 +58,7 @@ class Progress(Event):
     errors: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StepStarted(Event):
     """A pipeline step began. `engine` is `"native"`, `"dspy"` or `"python"`."""
 
@@ -64,7 +68,7 @@ class StepStarted(Event):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StepEnded(Event):
     """A pipeline step ended; `status` is `"done"`, `"failed"`, `"skipped"`, `"cached"` or `"cancelled"`.
 
@@ -79,7 +83,7 @@ class StepEnded(Event):
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ItemYielded(Event):
     """A generator step gave item `index`, counted from 0; shown, never stored."""
 
@@ -89,7 +93,7 @@ class ItemYielded(Event):
     item: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LMCalled(Event):
     """An LM call ended. `key` is the cache key; the response itself is stored once, in the cache.
 
@@ -115,7 +119,7 @@ class LMCalled(Event):
     saved: float | None = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TokenReceived(Event):
     """A piece of the text that a model writes for output `field` of `step`; shown, never stored.
 
@@ -129,7 +133,7 @@ class TokenReceived(Event):
     withdrawn: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LogWritten(Event):
     """A pool's worker printed, logged or warned while it ran a task of `step`.
 
@@ -149,7 +153,7 @@ class LogWritten(Event):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TrialStarted(Event):
     """An optimizer began to score candidate `trial` (counted from 0).
 
@@ -161,7 +165,7 @@ class TrialStarted(Event):
     info: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TrialEnded(Event):
     """Candidate `trial` was scored, or its scoring failed. `score` is in 0 to 1; `info` adds to what `TrialStarted` said."""
 
@@ -175,7 +179,7 @@ class TrialEnded(Event):
     info: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RowScored(Event):
     """Example `index` of an evaluation or of a study's trial was scored; `scores` maps each metric's name to its value.
 
