@@ -80,6 +80,7 @@ _ROWS = (
     Capability("parallel", "python", types="all"),
     Capability("pipeline", "python", types="all"),
     Capability("retriever", "python"),
+    Capability("colbertv2", "python"),
     Capability("rerank", "python"),
     Capability("respond", "python"),
 )

@@ -25,7 +25,8 @@ def stable_hash(instructions: str, fields: Iterable[Field]) -> int:
 
 
 def _identity(one: Field) -> list[Any]:
-    shapes = [_shape(leaf) for leaf in leaves(one.type)]
+    # In an order of their own: of equal types, `typing` may hand out the one that someone wrote the other way round.
+    shapes = sorted((_shape(leaf) for leaf in leaves(one.type)), key=repr)
     extras = sorted((key, _text(value)) for key, value in {**one.rules, **one.extra}.items())
     said = [one.name, one.is_input, one.desc, one.constraints, _text(one.default), extras]
     factory = [] if one.factory is None else [_text(one.factory)]

@@ -268,7 +268,7 @@ def _has_reader() -> bool:
     """
     from IPython.core.getipython import get_ipython
 
-    return bool(getattr(get_ipython().kernel, "_allow_stdin", True))
+    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", True))
 
 
 def _publish(data: Mapping[str, Any], display_id: str, *, update: bool) -> None:

@@ -11,6 +11,7 @@ import datetime as dt
 import enum
 import logging
 import os
+import re
 import traceback
 import warnings
 from typing import Any, Literal, NamedTuple, Optional
@@ -26,7 +27,7 @@ from typing_extensions import TypedDict
 from dspex_nb.adapters import ChatAdapter, JSONAdapter
 from dspex_nb.ambient import Session
 from dspex_nb.bridge import BridgeLM, from_dspy
-from dspex_nb.errors import AdapterParseError
+from dspex_nb.errors import AdapterParseError, DataError
 from dspex_nb.events import Bus
 from dspex_nb.messages import Capabilities
 from dspex_nb.modules.predict import Predict
@@ -352,6 +353,14 @@ def test_requests_and_fields_are_dspys(call):
     mine, found = natively(call)
     event("raised" if isinstance(fields, Exception) else "unreadable" if isinstance(fields, str) else "fields")
     event(f"{len(sent)} requests")
+    if isinstance(found, DataError):
+        # A value that is no image, sound or file: DSPy warns and sends it as text, ours says so before anything is sent.
+        assert re.match(r"\w+: ", found.message)
+        assert any(
+            word in str(one.annotation) for one in call.signature.input_fields.values() for word in ("Image", "Audio", "File")
+        )
+        assert mine == []
+        return
     if isinstance(fields, Exception) and not isinstance(found, Exception):
         # DSPy breaks on some texts while it reads them (`[] in enum.__members__`); ours calls such an answer unreadable.
         assert any(frame.name == "parse" for frame in traceback.extract_tb(fields.__traceback__)), fields

@@ -359,7 +359,7 @@ def test_steps_of_retrieval_read_and_write_passages():
 
 def test_what_retrieval_cannot_do_is_refused_with_its_place():
     refused('q: str\na = retriever("bm26", query=q)', "no retriever 'bm26'", "did you mean 'bm25'", line=2, at='"bm26"')
-    refused('q: str\na = retriever("faiss", index=explode(), query=q)', "not in this version", line=2, at='"faiss"')
+    refused('q: str\na = retriever("vertex", index=explode(), query=q)', "needs the package", "pip install", line=2)
     refused("q: str\na = retriever(5, query=q)", "a retriever's kind", error=PipelineSyntaxError, line=2, at="5")
     refused('q: str\na = retriever("bm25", indx=[], query=q)', "no option 'indx'", "did you mean 'index'", line=2)
     refused('q: str\na = rerank(q, query=q, method="mmmr")', "no such method", "did you mean 'mmr'", line=2, at='"mmmr"')

@@ -127,7 +127,7 @@ def test_best_of_n_and_refine_keep_the_best_of_the_step_they_hold(run):
     assert "reasoning" not in got.requests[0].messages[0]["content"]  # predict was asked for, not a chain of thought
     got = run(body.format("refine"), [{"answer": "one"}], q="?")
     assert got.answer == "one"
-    with pytest.raises(StepError, match=r"step 'a'.*Expected to find output fields"):
+    with pytest.raises(StepError, match=r"step 'a'.*does not hold 'answer'"):
         run(body.format("best_of_n"), lambda request: "no JSON", q="?")
 
 

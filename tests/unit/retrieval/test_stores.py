@@ -33,10 +33,14 @@ class TestOptions:
             retriever("memory", pth="x")
         assert "did you mean 'path'" in caught.value.hint
 
-    @pytest.mark.parametrize("embedder", [7, "minilm", object()])
+    @pytest.mark.parametrize("embedder", [7, object()])
     def test_no_embedder(self, embedder):
-        with pytest.raises(RetrieverError, match="expected an object with embed"):
+        with pytest.raises(RetrieverError, match="expected an embedder, a model's name"):
             retriever("memory", embedder=embedder)
+
+    def test_texts_without_an_embedder_take_the_embedded_model(self):
+        found = retriever("memory", index=["the cat sleeps on the sofa", "interest rates rise"])
+        assert found.search("a kitten naps", k=1)[0].text == "the cat sleeps on the sofa"
 
     def test_a_function_embeds(self):
         found = retriever("memory", index=["one", "two"], embedder=lambda texts: [[len(text), 1.0] for text in texts])

@@ -26,8 +26,8 @@ def estimate(optimizer, client=None, steps=1, valset=None, **options):
         (
             "BetterTogether",
             {"p": "LabeledFewShot", "q": {"optimizer": "COPRO", "breadth": 2, "depth": 1}, "strategy": "p -> q"},
+            200,
             300,
-            500,
         ),
         ("Ensemble", {}, 200, 200),
     ],

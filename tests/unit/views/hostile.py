@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 BAD = "<script>alert(1)</script><img src=x onerror=\"alert('1')\"><b>]]>&amp; '\" </details></td>\x00\x1b[31m\ud800 javascript:1"
 OURS = {
     "div", "span", "strong", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "pre", "code", "button", "img",
-    "input", "ins", "del",
+    "input", "select", "option", "ins", "del",
 }  # fmt: skip
 ATTRIBUTES = {
     "style", "class", "align", "scope", "open", "src", "alt", "width", "type", "data-dspex-action", "disabled", "data-dspex-value",
     "data-dspex-figure", "value", "placeholder", "spellcheck", "role", "colspan", "aria-label", "aria-selected", "aria-sort",
-    "aria-expanded",
+    "aria-expanded", "title", "selected",
 }  # fmt: skip
 VOID = {"img", "input"}
 
