@@ -98,10 +98,11 @@ lint: $(TESTABLE)  ## ruff, mypy, import rules
 	@$(BIN)/lint-imports
 
 # Two lanes side by side, each mostly on one core. Tests of the model run one at a time, in one of them: two servers on two
-# cores starve each other (a token took up to 0.5 s). Job control gives the other lane the SIGINT that tests of ■ need.
+# cores starve each other (a token took up to 0.5 s). That lane is the longer one, so the other is nice to it. Job control gives
+# the other lane the SIGINT that tests of ■ need.
 test: $(TESTABLE) chromium postgresql redis lint  ## everything that needs no server
 	@set -m; home=$$(mktemp -d); mkdir $$home/plain $$home/model; failed=0; \
-	DSPEX_HOME=$$home/plain $(BIN)/python -m pytest -p dspex_nb.testing.pool_table --check-pools-table docs/pools-table.md \
+	DSPEX_HOME=$$home/plain nice -n 10 $(BIN)/python -m pytest -p dspex_nb.testing.pool_table --check-pools-table docs/pools-table.md \
 		-m "not services and not model" -n $(WORKERS) \
 		tests/unit tests/property tests/conformance >$$home/plain.log 2>&1 </dev/null & plain=$$!; \
 	trap 'kill -- -$$plain 2>/dev/null || true; rm -rf "$$home"' EXIT; trap 'exit 130' INT TERM; \

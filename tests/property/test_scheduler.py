@@ -203,13 +203,18 @@ def test_a_failed_run_resumed_runs_no_finished_step_again(pools, tmp_path_factor
             apart=apart,
             kept=Kept(kept),
         )
-    finished = dict(calls)
-    assert all(count == 1 for count in finished.values())
+    assert all(count == 1 for count in calls.values())
+    looked = Kept(kept)
+    looked.start(healthy)
+    finished = {step.name for step in healthy.steps if looked.load(step) is not None}
     done = execute(
         healthy, plan(healthy, session), {"x": 7}, session=session, scope=Scope("run", Bus(keep=0)), apart=apart, kept=Kept(kept)
     )
     assert {name: done.by_step[name][name] for name in done.by_step} == {f"s{at}": value for at, value in expected(graph).items()}
-    assert calls == dict.fromkeys(range(len(reads)), 1)
+    assert set(calls) == set(range(len(reads)))
+    # A step that was in flight beside the one that failed was stopped, and may have been at its very end: it runs again.
+    assert all(count == 1 or f"s{at}" not in finished for at, count in calls.items())
+    assert all(count <= 2 for count in calls.values())
 
 
 def test_many_runs_at_once_share_a_plan(pools):
