@@ -201,7 +201,10 @@ class Study(StudyDisplay):
 
     def wait(self, timeout_s: float | None = None) -> running.StudyResult:
         """Wait for its end; ■ while waiting leaves it running."""
-        return self.record.wait(timeout_s)
+        result = self.record.wait(timeout_s)
+        if result.status not in ("running", "paused"):
+            self._last_picture()
+        return result
 
     def __repr__(self) -> str:
         found = self.result

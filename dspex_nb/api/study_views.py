@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # they import numpy
     from dspex_nb.views.charts import Chart
     from dspex_nb.views.studies import CallText, StudyColumns, StudyFacts, StudySnapshot, TrialDetail
 
-_STILL_OPENED = 5
+_STILL_OPENED = 3
+_LAST_PICTURE_S = 5.0
 _GROWN = 1.2
 _RUNNING = ("running", "paused", "pausing", "stopping", "waiting")
 
@@ -243,6 +244,7 @@ class StudyDisplay(ShownOnce):
     record: runs.Study
     _now: Session
     _own_feed: StudyFeed | None = None
+    _followers: tuple[threading.Thread, ...] = ()
 
     def resume(self) -> Any:
         """Go on after a pause, a stop or a kill."""
@@ -325,13 +327,20 @@ class StudyDisplay(ShownOnce):
     def _follow(self, view: Any) -> None:
         """Let the view go on until the study ends."""
         if self.record.status in _RUNNING:
-            threading.Thread(target=self._finish, args=(view,), name=f"dspex-view-{self.record.id}", daemon=True).start()
+            follower = threading.Thread(target=self._finish, args=(view,), name=f"dspex-view-{self.record.id}", daemon=True)
+            self._followers = (*self._followers, follower)
+            follower.start()
         else:
             view.finish()
 
     def _finish(self, view: Any) -> None:
         self.record.wait()
         view.finish()
+
+    def _last_picture(self) -> None:
+        """Wait until the views show the end: who runs the notebook may end the kernel right after the cell that waited."""
+        for follower in self._followers:
+            follower.join(_LAST_PICTURE_S)
 
     def _plotted(self, name: str) -> Any:
         from dspex_nb.views.charts import draw

@@ -31,8 +31,8 @@ from dspex_nb.views.markup import (
 from dspex_nb.views.progress_views import ProgressInfo, progress_html
 from dspex_nb.views.tables import LIMIT, Column, number, rest_note, table_html, table_text
 
-_TRACES = 10  # failures whose trace a saved notebook holds; more would make it heavy
-_ALL = 25
+_TRACES = 3  # failures whose trace a saved notebook holds; more would make it heavy
+_ALL, _FAILED = 10, 20
 _TRACE_CHARACTERS = 1000
 
 
@@ -163,7 +163,7 @@ def _failures(info: EvaluationInfo) -> Html:
     if not failed:
         return Html("")
     title = join(mark("failed"), f" {plural(len(failed), 'failure')} of {len(info.examples):,}")
-    return details(title, _table(info, failed, traces=_TRACES))
+    return details(title, _table(info, failed, traces=_TRACES, limit=_FAILED))
 
 
 def _all(info: EvaluationInfo) -> Html:

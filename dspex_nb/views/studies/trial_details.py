@@ -32,6 +32,7 @@ from dspex_nb.views.studies.snapshots import demos_of, instructions_of
 from dspex_nb.views.tables import Column, facts_html, number, table_html
 
 MOST_CALLS, MOST_FAILURES = 20, 20
+KEPT_ROWS = 5  # of each in a saved notebook, which holds several trials and must stay small
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 _MOST_WORDS = 1500
 
@@ -69,7 +70,7 @@ class TrialDetail:
 
 def trial_detail_html(detail: TrialDetail, *, live: bool = True) -> Html:
     """Draw a trial; `live` for one whose calls open on a click."""
-    return join(_changes(detail), _failures(detail), _calls(detail, live=live))
+    return join(_changes(detail), _failures(detail, MOST_FAILURES if live else KEPT_ROWS), _calls(detail, live=live))
 
 
 def _changes(detail: TrialDetail) -> Html:
@@ -142,7 +143,7 @@ def _key(demo: Any) -> str:
     return json.dumps(demo, sort_keys=True, default=str)
 
 
-def _failures(detail: TrialDetail) -> Html:
+def _failures(detail: TrialDetail, most: int) -> Html:
     if not detail.examples:
         return Html("")
     broken = [row for row in detail.examples if row.error is not None]
@@ -160,7 +161,7 @@ def _failures(detail: TrialDetail) -> Html:
             join(mark("failed"), " ", one_line(row.error, 300)) if row.error is not None else score_text(row.score),
             seconds_text(row.elapsed_s),
         )
-        for row in (broken + wrong)[:MOST_FAILURES]
+        for row in (broken + wrong)[:most]
     ]
     inside = [Column("", width="45%")] if known else []
     columns = [Column("Example", wrap=False), *inside, Column("Score or error", width="" if known else "80%"), number("Time")]
@@ -176,7 +177,7 @@ def _calls(detail: TrialDetail, *, live: bool) -> Html:
         return join(section("LM calls"), tag("div", muted("none recorded")))
     stepped, failed = any(call.step for call in detail.calls), any(call.error for call in detail.calls)
     rows: list[Sequence[object]] = []
-    for call in detail.calls:
+    for call in detail.calls if live else detail.calls[:KEPT_ROWS]:
         opened = call.seq == detail.opened
         name = "" if call.index is None else f"#{call.index}"
         shown = (

@@ -160,7 +160,7 @@ def test_an_evaluation_shows_score_interval_and_failures_before_all():
     html = v.evaluation_html(evaluation())
     assert "95% CI 0.390 to 0.610" in html
     assert html.index("40 failures") < html.index("All 80 examples")
-    assert "first 25 of 80; all in .frame" in html
+    assert "first 10 of 80; all in .frame" in html
     assert "✓" in html
     assert "✗" in html
     text = v.evaluation_text(evaluation())
