@@ -151,7 +151,7 @@ def kind_of(name: Any) -> Kind:
 
 
 def features_of(kind: Kind, made: Any = None) -> tuple[str, ...]:
-    """Return what a kind of index can do, in words; `made`, one of it, where it can do other things on a server than in a folder."""
+    """Return what a kind of index can do, in words, or `made`, one of it: on a server it may do other things than in a folder."""
     cls = _loaded(kind) if made is None else made
     return (
         *(_BESIDE if one == "sparse" and cls.words_by == "bm25" else one for one in cls.modes),

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval import KINDS, retriever
 from dspex_nb.retrieval.registry import features_of
 from dspex_nb.testing.embedding import HashEmbedder
@@ -106,3 +107,9 @@ class TestMilvusServer(Served):
 
     def config(self):
         return {"url": self.at, "token": f"root:{PASSWORD}"}
+
+    def test_a_wrong_token_is_refused_and_not_told(self):
+        with pytest.raises(RetrieverError) as told:
+            retriever("milvus", url=self.at, token="root:wr0ng-Elephant", embedder=HashEmbedder())
+        assert "token" in told.value.hint
+        assert "wr0ng" not in str(told.value)
