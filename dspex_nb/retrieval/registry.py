@@ -150,9 +150,9 @@ def kind_of(name: Any) -> Kind:
     return kind
 
 
-def features_of(kind: Kind) -> tuple[str, ...]:
-    """Return what a kind of index can do, in words."""
-    cls = _loaded(kind)
+def features_of(kind: Kind, made: Any = None) -> tuple[str, ...]:
+    """Return what a kind of index can do, in words, or `made`, one of it: on a server it may do other things than in a folder."""
+    cls = _loaded(kind) if made is None else made
     return (
         *(_BESIDE if one == "sparse" and cls.words_by == "bm25" else one for one in cls.modes),
         _FILTERING[cls.filtering],

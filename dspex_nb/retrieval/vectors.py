@@ -246,7 +246,7 @@ class VectorIndex(Index):
 
     def _advice(self) -> str:
         return (
-            "check that the server runs and that its address is right"
+            "check that the server runs, and that its address and the password or token are right"
             if self.kept == "server"
             else "check the retriever's options"
         )

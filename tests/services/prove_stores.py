@@ -94,18 +94,19 @@ def proof_of(row, found):
         "kind": said["kind"],
         "label": said.get("label", "live"),
         "tests": len(found),
-        "version": versions(said["kind"]),
+        "version": versions(said["kind"], said.get("packages")),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        **({"features": said["features"]} if "features" in said else {}),
         **figures,
     }
 
 
-def versions(kind):
-    """The versions of the packages that a kind's extra names."""
+def versions(kind, packages=None):
+    """The versions of the packages that a kind's extra names, or of these."""
     import tomllib
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    names = [re.split(r"[\[<>=;~! ]", one)[0] for one in extras.get(kind, [])]
+    names = packages.split() if packages else [re.split(r"[\[<>=;~! ]", one)[0] for one in extras.get(kind, [])]
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
 
@@ -125,7 +126,7 @@ def write_table(proofs):
         cells = [
             row,
             install,
-            ", ".join(features_of(kind)),
+            proof.get("features") or ", ".join(features_of(kind)),
             proof["label"],
             proof["version"],
             str(proof["tests"] or ""),

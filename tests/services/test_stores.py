@@ -6,7 +6,9 @@ import uuid
 
 import pytest
 
+from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval import KINDS, retriever
+from dspex_nb.retrieval.registry import features_of
 from dspex_nb.testing.embedding import HashEmbedder
 from dspex_nb.testing.vector_suite import LastingVectorSuite
 
@@ -17,7 +19,7 @@ PASSWORD = "s3cret-Elephant"
 class Served(LastingVectorSuite):
     """Makes an index under a new name each time."""
 
-    store = server = named = row = ""
+    store = server = named = row = packages = ""
     shared = True
 
     @pytest.fixture(autouse=True)
@@ -26,6 +28,7 @@ class Served(LastingVectorSuite):
             pytest.skip(f"pip install 'dspex_nb[{KINDS[self.store].extra}]'")
         record_property("row", self.row or self.store)
         record_property("kind", self.store)
+        record_property("packages", self.packages)
         self.at, self.made, self.record = request.getfixturevalue(self.server), [], record_property
         yield
         for one, _ in self.made:
@@ -42,6 +45,7 @@ class Served(LastingVectorSuite):
 
     def _opened(self, config, index=None):
         self.made.append((retriever(self.store, index=index, embedder=HashEmbedder(), **config), config))
+        self.record("features", ", ".join(features_of(KINDS[self.store], self.made[-1][0])))
         return self.made[-1][0]
 
     def test_the_password_is_nowhere(self):
@@ -95,3 +99,17 @@ class TestChromaServer(Served):
 
     def config(self):
         return {"url": self.at}
+
+
+class TestMilvusServer(Served):
+    store, server, named, row = "milvus", "milvus_server", "collection", "milvus, server"
+    packages = "pymilvus milvus"
+
+    def config(self):
+        return {"url": self.at, "token": f"root:{PASSWORD}"}
+
+    def test_a_wrong_token_is_refused_and_not_told(self):
+        with pytest.raises(RetrieverError) as told:
+            retriever("milvus", url=self.at, token="root:wr0ng-Elephant", embedder=HashEmbedder())
+        assert "token" in told.value.hint
+        assert "wr0ng" not in str(told.value)
