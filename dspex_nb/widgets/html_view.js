@@ -97,7 +97,7 @@ export default () => {
       let library;
       let drawing = false;
       let again = false;
-      let writing = 0;
+      const writing = new Map(); // of each field its timer: one must not swallow what another said
       let drawn = "";
       const drawPlot = async () => {
         const slot = root.querySelector("[data-dspex-figure]");
@@ -180,9 +180,10 @@ export default () => {
       const written = (event) => {
         const field = event.target.closest && event.target.closest("input[data-dspex-action], select[data-dspex-action]");
         if (!field) return;
-        clearTimeout(writing);
+        clearTimeout(writing.get(field));
         const wait = event.type === "change" || field.nodeName === "SELECT" ? 0 : WRITING_MS;
-        writing = setTimeout(() => model.send({ action: field.getAttribute("data-dspex-action"), value: field.value }), wait);
+        const send = () => model.send({ action: field.getAttribute("data-dspex-action"), value: field.value });
+        writing.set(field, setTimeout(send, wait));
       };
       /** Lab takes keys for its own commands; while someone writes here they are letters. */
       const typed = (event) => {
@@ -212,7 +213,7 @@ export default () => {
         model.off("change:plot", drawPlot);
         themes.disconnect();
         sizes.disconnect();
-        clearTimeout(writing);
+        writing.forEach((timer) => clearTimeout(timer));
         const graph = root.querySelector(".dspex-plot");
         if (graph && library) library.then((Plotly) => Plotly && Plotly.purge(graph));
       };
