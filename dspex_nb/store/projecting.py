@@ -14,6 +14,8 @@ import orjson
 from dspex_nb.events import Event, LMCalled, RowScored, RunEnded, RunStarted, TrialEnded, TrialStarted
 from dspex_nb.leases.owners import Owner
 
+PROJECTED = frozenset({LMCalled, RowScored, RunEnded, RunStarted, TrialEnded, TrialStarted})
+"""Kinds of events that the tables tell of."""
 _AT_ONCE = 32
 _SUMS = ("calls", "cache_hits", "prompt_tokens", "completion_tokens", "errors", "cost", "unpriced", "saved_cost", "unpriced_hits")
 _OF_TRIAL = tuple(name for name in _SUMS if name != "errors")  # a trial's errors are its examples'

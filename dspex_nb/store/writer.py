@@ -13,7 +13,7 @@ import orjson
 
 from dspex_nb.events import Event, ItemYielded, TokenReceived, to_json
 from dspex_nb.leases.owners import Owner
-from dspex_nb.store.projecting import dumps, insert_many, project
+from dspex_nb.store.projecting import PROJECTED, dumps, insert_many, project
 from dspex_nb.store.schema import connect
 
 GROUP_S = 0.05
@@ -131,7 +131,9 @@ def write_events(connection: sqlite3.Connection, events: Sequence[Event], owner:
     rows = [(event.run_id, event.kind, event.at, _line(event)) for event in events]
     insert_many(connection, _INSERT, rows)
     last = connection.execute("SELECT last_insert_rowid()").fetchone()[0]  # of one transaction, so they follow each other
-    project(connection, list(enumerate(events, last - len(rows) + 1)), owner)
+    told = [(seq, event) for seq, event in enumerate(events, last - len(rows) + 1) if type(event) in PROJECTED]
+    if told:  # most events, those of steps, are in the log alone
+        project(connection, told, owner)
 
 
 def _line(event: Event) -> str:
