@@ -7,7 +7,7 @@ import threading
 from dspex_nb import ambient
 from dspex_nb.ambient import Session, home
 from dspex_nb.cache import Cache
-from dspex_nb.events import Event
+from dspex_nb.events import Event, LMCalled
 from dspex_nb.leases import session_id
 from dspex_nb.pools import Pools
 from dspex_nb.pools.carrying import settings as carried
@@ -45,7 +45,7 @@ def _open() -> None:
     session_id()  # before any worker starts: it is theirs too
     store = Store(home() / "runs.sqlite")
     now = ambient.current()
-    now.bus.subscribe(now.ledger.take)
+    now.bus.subscribe(now.ledger.take, LMCalled)
     store.attach(now.bus)
     store.mark_interrupted()
     sweep(home() / "unfinished")

@@ -17,31 +17,41 @@ class Bus:
     A subscriber that raises is dropped and its error kept in `faults`: a broken view must not fail a paid run.
     """
 
-    __slots__ = ("_lock", "_subscribers", "faults", "recent")
+    __slots__ = ("_hearing", "_lock", "_subscribers", "faults", "recent")
 
     def __init__(self, keep: int = 1000) -> None:
         self._lock = threading.Lock()
-        self._subscribers: tuple[Subscriber, ...] = ()
+        self._subscribers: tuple[tuple[Subscriber, tuple[type[Event], ...]], ...] = ()
+        self._hearing: dict[type[Event], tuple[Subscriber, ...]] = {}  # who hears which kind, looked up once
         self.recent: deque[Event] = deque(maxlen=keep)
         self.faults: deque[Exception] = deque(maxlen=20)
 
     def publish(self, event: Event) -> None:
         """Hand `event` to every subscriber."""
         self.recent.append(event)
-        for subscriber in self._subscribers:
+        kind = type(event)
+        hearing = self._hearing.get(kind)
+        for subscriber in self._hearers(kind) if hearing is None else hearing:
             try:
                 subscriber(event)
             except Exception as error:  # noqa: BLE001 - whatever a view raises, the run goes on
                 self.faults.append(error)
                 self.unsubscribe(subscriber)
 
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Add a subscriber; the returned callable removes it."""
+    def subscribe(self, subscriber: Subscriber, *kinds: type[Event]) -> Callable[[], None]:
+        """Add a subscriber, of these kinds of events or of all; the returned callable removes it."""
         with self._lock:
-            self._subscribers = (*self._subscribers, subscriber)
+            self._subscribers = (*self._subscribers, (subscriber, kinds or (Event,)))
+            self._hearing = {}
         return lambda: self.unsubscribe(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Remove a subscriber; removing one twice is no error."""
         with self._lock:
-            self._subscribers = tuple(s for s in self._subscribers if s != subscriber)
+            self._subscribers = tuple(each for each in self._subscribers if each[0] != subscriber)
+            self._hearing = {}
+
+    def _hearers(self, kind: type[Event]) -> tuple[Subscriber, ...]:
+        hearing = self._hearing  # taken before the subscribers, which change first: an old answer goes into the old table
+        found = hearing[kind] = tuple(subscriber for subscriber, kinds in self._subscribers if issubclass(kind, kinds))
+        return found

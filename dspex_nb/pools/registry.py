@@ -101,11 +101,11 @@ class Pools:
         Raises:
             PoolError: There is none.
         """
-        with self._lock:
-            pool, known = self._pools.get(name), [*self._pools, *NAMED]
+        pool = self._pools.get(name)
         if pool is None and name in NAMED:
             return self.create(name)
         if pool is None:
+            known = [*self.names(), *NAMED]
             raise PoolError(
                 f"there is no pool {name!r}",
                 hint=f"{did_you_mean(name, known)}make it first: dx.pool({name!r}, size=4, backend='thread')",

@@ -12,6 +12,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, wait
+from types import FunctionType
 from typing import Any
 
 from dspex_nb.ambient import Session, running
@@ -25,6 +26,7 @@ from dspex_nb.scopes import CancelToken, Scope
 
 _GENERATORS = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 _WHOLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
+_SPECIAL = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 _LOOK_S = 0.2  # an interrupt does not end a wait on every system
 
 
@@ -35,6 +37,11 @@ def is_async(function: Any) -> bool:
 
 def _is(function: Any, test: Callable[[Any], bool]) -> bool:
     return test(function) or (not inspect.isroutine(function) and test(getattr(type(function), "__call__", None)))  # noqa: B004
+
+
+def _is_plain(function: Any) -> bool:
+    """Whether a function certainly just returns; asked at each call, so it looks at flags and asks `inspect` nothing."""
+    return type(function) is FunctionType and not function.__code__.co_flags & _SPECIAL and not function.__dict__
 
 
 def call_function(step: Step, session: Session, scope: Scope, name: str, values: dict[str, Any]) -> Any:
@@ -52,9 +59,9 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
     try:
         if step.pool is None:
             return _whole(step.callable(*args, **values), scope, name)
-        task = Task(step.callable, tuple(args), values, timeout_s=step.timeout_s)
-        _make_whole_there(task, scope, name, separate=pool_of(step, session).separate)
-        return call_in_pool(step, session, scope, name, task)
+        task, pool = Task(step.callable, tuple(args), values, timeout_s=step.timeout_s), pool_of(step, session)
+        _make_whole_there(task, scope, name, separate=pool.separate)
+        return call_in_pool(pool, scope, name, task)
     finally:
         running.reset(token)
 
@@ -62,6 +69,8 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
 def _make_whole_there(task: Task, scope: Scope, name: str, *, separate: bool) -> None:
     """See to what a generator or a coroutine comes to: neither can leave its process, their items and values can."""
     function: Any = task.fn
+    if _is_plain(function):
+        return
     if separate:  # a worker awaits what is to be awaited
         if any(_is(function, test) for test in _GENERATORS):
             task.channel = Channel(BUFFER)
@@ -75,10 +84,10 @@ def pool_of(step: Step, session: Session) -> Pool:
     return found
 
 
-def call_in_pool(step: Step, session: Session, scope: Scope, name: str, task: Task) -> Any:
-    """Run a task in a step's pool and return its value, a stream's as a list; a stop of the run ends it there."""
-    task.scope = scope.at_step(name)
-    future = pool_of(step, session).run(task)
+def call_in_pool(pool: Pool, scope: Scope, name: str, task: Task) -> Any:
+    """Run a task of a step in its pool and return its value, a stream's as a list; a stop of the run ends it there."""
+    task.scope = scope if scope.step == name else scope.at_step(name)
+    future = pool.run(task)
 
     def stop() -> None:
         future.cancel()

@@ -6,7 +6,7 @@ import inspect
 import time
 from collections.abc import Container
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from dspex_nb.errors import Cancelled, StepError
@@ -47,37 +47,23 @@ class Fates:
 
     def begin(self, step: Step, around: Surroundings) -> float:
         """Say that a step starts; returns the time."""
-        route = around.route(step)
-        self.scope.publish(StepStarted(run_id=self.scope.run_id, step=route.step, engine=route.engine, reason=route.reason))
+        route, scope = around.routes[step.name], self.scope
+        scope.bus.publish(StepStarted(run_id=scope.run_id, step=route.step, engine=route.engine, reason=route.reason))
         return time.perf_counter()
 
     def end(self, step: Step, status: str, elapsed_s: float, error: str | None = None, note: str = "") -> None:
         """Say that a step is over."""
-        self.scope.publish(
-            StepEnded(
-                run_id=self.scope.run_id, step=self.prefix + step.name, status=status, elapsed_s=elapsed_s, error=error, note=note
-            )
-        )
+        name, scope = self.prefix + step.name, self.scope
+        scope.bus.publish(StepEnded(run_id=scope.run_id, step=name, status=status, elapsed_s=elapsed_s, error=error, note=note))
 
     def done(self, step: Step, written: Written, started: float, around: Surroundings) -> dict[str, Any]:
         """Keep a success; returns the step's fields."""
         elapsed_s = time.perf_counter() - started
         status = "cached" if written.cached in (STEP_TIER, KEPT_TIER) else "done"
-        self._keep(
-            step,
-            StepResult(
-                status,
-                elapsed_s,
-                None,
-                written.usage,
-                written.cost,
-                written.cached,
-                around.route(step),
-                started - self.started,
-                written.attempts,
-                written.note,
-            ),
-        )
+        route, began_s = around.routes[step.name], started - self.started
+        self._keep(step, StepResult(
+            status, elapsed_s, None, written.usage, written.cost, written.cached, route, began_s, written.attempts, written.note
+        ))  # fmt: skip
         self.end(step, status, elapsed_s, None, written.note)
         return written.fields
 
@@ -125,7 +111,7 @@ class Fates:
             return Written(blank)
         started = self.begin(step, around)
         try:
-            written = perform(step, around, replace(scope, step=self.prefix + step.name))
+            written = perform(step, around, scope.at_step(self.prefix + step.name))
         except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
             return Written(self.failed(step, error, started, around))
         self.done(step, written, started, around)

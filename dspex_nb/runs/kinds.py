@@ -16,7 +16,7 @@ from dspex_nb.pipelines.records import Step
 from dspex_nb.pools import Task, crew
 from dspex_nb.retrieval.asking import Asker
 from dspex_nb.routing.capabilities import advanced, votes
-from dspex_nb.runs.calling import call_function, call_in_pool
+from dspex_nb.runs.calling import call_function, call_in_pool, pool_of
 from dspex_nb.runs.chains import CHAINS, TEMPERATURE, vote, voting_program
 from dspex_nb.runs.outcomes import Written
 from dspex_nb.runs.retrieving import folded, merged, reranked, responded, searched
@@ -37,7 +37,7 @@ def once(step: Step, around: Surroundings, scope: Scope, attempt: int, values: d
     if step.pool is None:
         return _once(step, around, scope, attempt, values)
     task = Task(partial(_once, step, around, scope, attempt, values))  # its time limit is kept outside, which closes its sockets
-    written: Written = call_in_pool(step, around.session, scope, name, task)
+    written: Written = call_in_pool(pool_of(step, around.session), scope, name, task)
     return written
 
 

@@ -14,7 +14,7 @@ STEP_TIER, KEPT_TIER = "steps", "kept"
 _NOTHING = Usage()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # these two are not frozen: that would triple what making one costs, at every step
 class Written:
     """What a step wrote, and what it took.
 
@@ -31,7 +31,7 @@ class Written:
     note: str = ""
 
 
-@dataclass(slots=True)  # not frozen: that would triple what making one costs, at every step
+@dataclass(slots=True)
 class StepResult:
     """One step's fate.
 

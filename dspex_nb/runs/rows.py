@@ -22,6 +22,7 @@ from dspex_nb.predictions import Facts, Prediction
 from dspex_nb.routing import Plan
 from dspex_nb.runs.calling import is_async
 from dspex_nb.runs.fates import Fates
+from dspex_nb.runs.graphs import routes_of
 from dspex_nb.runs.kinds import lm_call
 from dspex_nb.runs.outcomes import Written, total
 from dspex_nb.runs.performing import perform, wait_s, worth_another
@@ -62,7 +63,7 @@ class _Rows:
         self.spec, self.plan, self.session = spec, plan, session
         steps = {step.name: step for step in spec.steps}
         self.rounds = [[steps[name] for name in names] for names in spec.levels()]
-        self.cached = cached_steps(spec, session)
+        self.cached, self.routes = cached_steps(spec, session), routes_of(plan)
         self.places = {step.name: _Place(step, cached=step.name in self.cached) for step in spec.steps if step.kind not in _LM}
         self.result, self.fields, self.names = dict(spec.result), dict(spec.fields), frozenset(steps)
         self.quiet = Bus(keep=0)  # a row's steps are no events of their own: LM calls and the progress are
@@ -79,7 +80,7 @@ class _Rows:
         fates = Fates(self.names, replace(scope, bus=self.quiet), "")
         around = Surroundings(
             plan=self.plan, session=self.session, scope=scope, prefix="", threads=False, results=results, inner=fates.inner,
-            run_pipeline=execute, run_child=fates.child, cached=self.cached,
+            run_pipeline=execute, run_child=fates.child, routes=self.routes, cached=self.cached,
         )  # fmt: skip
         for steps in self.rounds:
             if scope.cancel.cancelled:
@@ -98,7 +99,7 @@ class _Rows:
             around.results[step.name] = blank
             return
         started = fates.begin(step, around)
-        scope = replace(around.scope, step=step.name) if step.kind in _LM else around.scope
+        scope = around.scope.at_step(step.name) if step.kind in _LM else around.scope
         try:
             if step.kind in _LM:
                 written = await _asked(step, around, scope)

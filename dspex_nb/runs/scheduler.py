@@ -18,21 +18,19 @@ from typing import Any, TypeVar
 
 from dspex_nb.ambient import Session
 from dspex_nb.errors import Cancelled, MissingInputError, did_you_mean
-from dspex_nb.pipelines.records import FieldRef, PipelineSpec, Step
+from dspex_nb.pipelines.records import PipelineSpec, Step
 from dspex_nb.pools import PoolFuture, crew
 from dspex_nb.routing import Plan
 from dspex_nb.runs.fates import Fates
+from dspex_nb.runs.graphs import Graph, Node, graph_of
 from dspex_nb.runs.outcomes import KEPT_TIER, Outcome, StepResult, Written, total
 from dspex_nb.runs.performing import perform
 from dspex_nb.runs.resuming import Kept
-from dspex_nb.runs.step_cache import cached_steps
 from dspex_nb.runs.surroundings import Surroundings
-from dspex_nb.runs.together import overlaps
 from dspex_nb.scopes import CancelToken, Scope
 
 _layer = threading.local()
 _GRACE_S = 0.5
-_NONE: frozenset[str] = frozenset()
 _T = TypeVar("_T")
 
 
@@ -93,30 +91,6 @@ def execute(
     return _Driver(spec, plan, given, session, scope, prefix, may, apart, kept).run()
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """A step in the graph: what must be over before it, what it lets start."""
-
-    step: Step
-    needs: frozenset[str]
-    feeds: tuple[str, ...]
-    waits: bool
-
-
-def _graph(spec: PipelineSpec, plan: Plan, prefix: str) -> dict[str, _Node]:
-    found: dict[str, _Node] | None = plan.compiled.get(f"graph:{prefix}")
-    if found is not None:
-        return found
-    needs = {step.name: frozenset(ref.step for ref in step.refs if ref.step) for step in spec.steps}
-    feeds: dict[str, list[str]] = {name: [] for name in needs}
-    for name, writers in needs.items():
-        for writer in writers:
-            feeds[writer].append(name)
-    made = {step.name: _Node(step, needs[step.name], tuple(feeds[step.name]), overlaps(step)) for step in spec.steps}
-    plan.compiled[f"graph:{prefix}"] = made
-    return made
-
-
 def _inputs(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for one in spec.inputs:
@@ -155,7 +129,7 @@ class _Driver:
     threads: bool
     apart: bool
     kept: Kept | None
-    graph: dict[str, _Node] = field(init=False)
+    graph: Graph = field(init=False)
     fates: Fates = field(init=False)
     around: Surroundings = field(init=False)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -165,12 +139,12 @@ class _Driver:
     unlink: Callable[[], None] = lambda: None
 
     def run(self) -> Outcome:
-        self.graph = _graph(self.spec, self.plan, self.prefix)
-        self.fates = fates = Fates(self.graph, self.scope, self.prefix, self.spec.name if self.prefix else "")
+        self.graph = graph = graph_of(self.spec, self.plan, self.session, self.prefix)
+        self.fates = fates = Fates(graph.nodes, self.scope, self.prefix, self.spec.name if self.prefix else "")
         self.results[""] = self.inputs
         self.around = around = Surroundings(
             self.plan, self.session, self.scope, self.prefix, self.threads, self.results, fates.inner, execute, fates.child,
-            self._cached(), self.kept,
+            graph.routes, graph.cached, self.kept,
         )  # fmt: skip
         if self.kept is not None:
             self.kept.start(self.spec)
@@ -191,8 +165,7 @@ class _Driver:
         return self._outcome()
 
     def _drive(self, around: Surroundings) -> None:
-        waiting = {name: len(node.needs) for name, node in self.graph.items()}
-        ready = [name for name, count in waiting.items() if not count]
+        nodes, waiting, ready = self.graph.nodes, dict(self.graph.awaited), list(self.graph.first)
         cancel = self.scope.cancel
         while ready or self.flying:
             if cancel.cancelled:
@@ -200,23 +173,25 @@ class _Driver:
             over = self._start(ready, around) if ready else [self._land(around)]
             ready = []
             for name in over:
-                for fed in self.graph[name].feeds:
+                for fed in nodes[name].feeds:
                     waiting[fed] -= 1
                     if not waiting[fed]:
                         ready.append(fed)
 
     def _start(self, ready: list[str], around: Surroundings) -> list[str]:
         """Start what is ready, what waits first and on threads if others can go on; returns the steps that are over already."""
+        nodes, fates = self.graph.nodes, self.fates
         many = len(ready) > 1 or bool(self.flying)
         over, inline = [], []
         for name in ready:
-            node = self.graph[name]
-            blank = self.fates.skipped(node.step, around)
+            node = nodes[name]
+            step = node.step
+            blank = fates.skipped(step, around) if fates.blanks or step.when is not None else None
             if blank is not None:
                 self.results[name] = blank
                 over.append(name)
-            elif self.kept is not None and (fields := self.kept.load(node.step)) is not None:
-                self.results[name] = self.fates.done(node.step, Written(fields, cached=KEPT_TIER), time.perf_counter(), around)
+            elif self.kept is not None and (fields := self.kept.load(step)) is not None:
+                self.results[name] = fates.done(step, Written(fields, cached=KEPT_TIER), time.perf_counter(), around)
                 over.append(name)
             elif self.apart or (self.threads and many and node.waits):
                 self._launch(node, around)
@@ -229,11 +204,11 @@ class _Driver:
             over.append(node.step.name)
         return over
 
-    def _inline(self, node: _Node, around: Surroundings) -> None:
+    def _inline(self, node: Node, around: Surroundings) -> None:
         step = node.step
         started = self.fates.begin(step, around)
         try:
-            scope = self.scope if not node.waits else replace(self.scope, step=self.prefix + step.name)
+            scope = self.scope.at_step(self.prefix + step.name) if node.waits else self.scope
             written = perform(step, around, scope)
         except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
             self.results[step.name] = self.fates.failed(step, error, started, around)
@@ -251,7 +226,7 @@ class _Driver:
                 written = replace(written, note="; ".join(filter(None, (written.note, f"not kept for resume(): {why}"))))
         return self.fates.done(step, written, started, around)
 
-    def _launch(self, node: _Node, around: Surroundings) -> None:
+    def _launch(self, node: Node, around: Surroundings) -> None:
         if self.token is None:
             # Stopping the steps beside a failed one must not stop the user's other work in this scope.
             self.token = CancelToken()
@@ -269,7 +244,7 @@ class _Driver:
             self.scope.cancel.check()
         assert name is not None  # noqa: S101 - None is put by a cancellation only
         future, started = self.flying.pop(name)
-        step = self.graph[name].step
+        step = self.graph.nodes[name].step
         try:
             written = future.result()
         except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
@@ -289,7 +264,7 @@ class _Driver:
         wait([future for future, _ in self.flying.values()], _GRACE_S)
         left = []
         for name, (future, started) in self.flying.items():
-            step = self.graph[name].step
+            step = self.graph.nodes[name].step
             if future.done() and not future.cancelled() and future.exception() is None:
                 self.results[name] = self._done(step, future.result(), started, self.around)  # it was over in time, and counts
                 continue
@@ -305,15 +280,15 @@ class _Driver:
         done = sum(fate.status in ("done", "cached") for fate in self.fates.top.values())
         told = f"; could not be stopped and was left behind, its result will be discarded: {', '.join(left)}" if left else ""
         return Cancelled(
-            f"{self.spec.name}: stopped after {done} of {len(self.graph)} steps{told}",
+            f"{self.spec.name}: stopped after {done} of {len(self.graph.nodes)} steps{told}",
             hint="answers already received are in the cache",
         )
 
     def _outcome(self) -> Outcome:
         usage, cost, cached = total(self.fates.top)
         return Outcome(
-            outputs={name: ref.read(self.results) for name, ref in self._refs("result").items()},
-            fields={name: ref.read(self.results) for name, ref in self._refs("fields").items()},
+            outputs={name: ref.read(self.results) for name, ref in self.graph.result.items()},
+            fields={name: ref.read(self.results) for name, ref in self.graph.fields.items()},
             by_step={name: fields for name, fields in self.results.items() if name},
             step_results={**self.fates.top, **self.fates.inner},
             elapsed_s=self.fates.elapsed_s,
@@ -321,24 +296,6 @@ class _Driver:
             cost=cost,
             cached=cached,
         )
-
-    def _cached(self) -> frozenset[str]:
-        """Return the names of the steps that the step cache serves: looked up once a plan."""
-        if self.session.steps is None:
-            return _NONE
-        key = f"cached:{self.prefix}:{self.session.cache is None}"
-        found: frozenset[str] | None = self.plan.compiled.get(key)
-        if found is None:
-            found = self.plan.compiled[key] = cached_steps(self.spec, self.session)
-        return found
-
-    def _refs(self, which: str) -> dict[str, FieldRef]:
-        # Properties of the spec that walk the whole graph: once a plan, not once a run.
-        key = f"{which}:{self.prefix}"
-        found: dict[str, FieldRef] | None = self.plan.compiled.get(key)
-        if found is None:
-            found = self.plan.compiled[key] = dict(getattr(self.spec, which))
-        return found
 
 
 __all__ = ["Outcome", "StepResult", "execute", "inline_steps", "next_of"]

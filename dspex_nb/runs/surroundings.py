@@ -27,6 +27,7 @@ class Surroundings:
         threads: False where rows of a map already fill the threads: then steps run one after the other.
         results: What each step wrote so far; `""` holds the inputs.
         inner: Fates of children and inner steps, by full name.
+        routes: The steps' routes, by their names without the prefix.
         cached: Names of the steps that the step cache serves.
         kept: Where the run keeps what finished steps wrote, if it can be resumed.
     """
@@ -40,15 +41,16 @@ class Surroundings:
     inner: dict[str, StepResult]
     run_pipeline: Callable[..., Any]
     run_child: Callable[..., Any]
+    routes: Mapping[str, Route]
     cached: frozenset[str] = frozenset()
     kept: Kept | None = None
 
     def route(self, step: Step) -> Route:
         """Return the step's route in the plan."""
-        routes: dict[str, Route] | None = self.plan.compiled.get("routes")
-        if routes is None:
-            routes = self.plan.compiled["routes"] = {route.step: route for route in self.plan.routes}
-        return routes[self.prefix + step.name]
+        return self.routes[step.name]
+
+
+_NONE: Mapping[str, Any] = {}
 
 
 class Blank(dict[str, Any]):
@@ -59,10 +61,12 @@ def values_of(step: Step, results: Results) -> dict[str, Any]:
     """Return the value of each parameter that is given one; what a blank step left out takes its default."""
     values = {}
     for name, value in step.bindings.items():
-        if not isinstance(value, FieldRef):
+        if type(value) is not FieldRef:
             values[name] = value
-        elif not isinstance(results.get(value.step or ""), Blank):
-            values[name] = value.read(results)
+            continue
+        written = results.get(value.step or "", _NONE)
+        if type(written) is not Blank:
+            values[name] = value.read(results) if value.keys else written.get(value.name)
     for name in step.texts:
         if name in values:
             values[name] = as_texts(values[name])

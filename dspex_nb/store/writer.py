@@ -18,6 +18,7 @@ from dspex_nb.store.schema import connect
 
 GROUP_S = 0.05
 _RETRY_S = 1.0
+_SHOWN = frozenset({TokenReceived, ItemYielded})
 _INSERT = "INSERT INTO events (run_id, kind, at, json) VALUES "
 _KEEP = 20_000  # events held while the disk refuses them; older ones are given up first
 
@@ -40,7 +41,7 @@ class Writer:
 
     def append(self, event: Event) -> None:
         """Queue an event; tokens and items are shown, never stored."""
-        if isinstance(event, TokenReceived | ItemYielded):
+        if type(event) in _SHOWN:
             return
         self._pending.append(event)
         if self._asleep:  # it looks at the deque once more after saying so: what came before that look is seen
