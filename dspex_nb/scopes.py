@@ -87,9 +87,7 @@ class Scope:
     def at_step(self, step: str) -> Scope:
         """Return the same scope inside `step`."""
         # Not `replace`, which takes three times as long: each step in a pool passes here.
-        return Scope(
-            self.run_id, self.bus, self.cancel, step, self.trial, self.index, self.tokens, self.trace, self.admit
-        )
+        return Scope(self.run_id, self.bus, self.cancel, step, self.trial, self.index, self.tokens, self.trace, self.admit)
 
 
 _ids = random.Random()  # noqa: S311 - its own, so that a notebook's random.seed(0) does not repeat yesterday's run ids

@@ -119,7 +119,8 @@ def reference(fields: Fields, node: Node, ref: FieldRef, place: Place) -> FieldR
                 f"{ref.step}.{ref.name} is a field; its parts cannot be named in a cell", "take them apart in a function step"
             )
         return ref
-    labels = {child.name.rpartition(".")[2]: child for child in writer.children}
+    listed = "over" in writer.draft.settings  # then its value is a list, and no child's alone
+    labels = {} if listed else {child.name.rpartition(".")[2]: child for child in writer.children}
     if ref.name in labels and writer.draft.kind == "parallel" and "merge" not in writer.draft.options:
         inner = list(labels[ref.name].writes)
         if (len(inner) == 1 and not ref.keys) or (len(ref.keys) <= 1 and set(ref.keys) <= set(inner) and len(inner) > 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dspex_nb.pipelines.options import OPTIONS
@@ -62,7 +62,7 @@ class _Calls:
             for name, value in step.bindings.items()
             if "." not in name and (whole or not self.implied(name, value))  # a template's own text says `gist.reasoning`
         }
-        parts = {child.label: self.call(child, whole=whole) for child in step.children} if step.kind == "parallel" else {}
+        parts = {child.label: self.call(_staying(child, step), whole=whole) for child in step.children if step.kind == "parallel"}
         args, options = self.first(step, program)
         settings = {**self.settings(step), **_learned(step, program)}
         texts = {**step.sources, "": _target_text(step)} | ({} if step.when is None else {"when": step.when.text})
@@ -111,7 +111,7 @@ class _Calls:
             ref = next(iter(step.when.bindings.values()), None)
             alone = getattr(step.when.function, "__name__", "") == "_truth" and ref is not None
             found["when"] = self.value(ref) if alone else step.when.function
-        over = next((value for name, value in step.bindings.items() if name in step.over), None)
+        over = _list_of(step)
         return found | _given("over", None if over is None else self.value(over))
 
     def value(self, value: Any) -> Any:
@@ -131,6 +131,18 @@ class _Calls:
         earlier = [one.name for number, one in remakers if number < self.at]
         first = next((one.name for number, one in writers if (number, one) not in remakers), "")
         return FieldRef(name, earlier[-1] if earlier else first)
+
+
+def _list_of(step: Step) -> Any:
+    """Return what a step goes through, a parallel step by way of its children; None if through nothing."""
+    if step.kind == "parallel":
+        return next((found for child in step.children if child.label in step.over and (found := _list_of(child))), None)
+    return next((value for name, value in step.bindings.items() if name in step.over), None)
+
+
+def _staying(child: Step, parent: Step) -> Step:
+    """Return a child without the `over=` that it has from its parent."""
+    return replace(child, over=(), children=tuple(_staying(inner, child) for inner in child.children)) if parent.over else child
 
 
 def _given(name: str, value: Any) -> dict[str, Any]:

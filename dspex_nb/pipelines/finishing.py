@@ -106,12 +106,21 @@ def _step(node: Node, defaults: Defaults, values: dict[int, Any]) -> Step:
         children=tuple(_step(child, defaults, values) for child in node.children),
         on_error=fallback or node.on_error or defaults.on_error,
         when=_predicate(node, values),
-        over=tuple(name for name, ref in node.refs.items() if node.over is not None and ref.name == node.over),
+        over=_over(node),
         texts=tuple(item.name for item in draft.parameters.items if _reads_text(item.type, draft)),
         sources=_sources(node),
         made_with=_made_with(draft, values),
         **with_defaults(draft.kind, settings, defaults),
     )
+
+
+def _over(node: Node) -> tuple[str, ...]:
+    """Return the parameters that take the elements of a list, or the labels of the children of `parallel` that go through it."""
+    if node.over is None:
+        return ()
+    if node.draft.kind == "parallel":
+        return tuple(child.name.rpartition(".")[2] for child in node.children if child.over is not None)
+    return tuple(name for name, ref in node.refs.items() if ref.name == node.over)
 
 
 def _reads_text(annotation: Any, draft: StepDraft) -> bool:

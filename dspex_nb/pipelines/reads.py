@@ -68,24 +68,13 @@ def _read_over(fields: Fields, node: Node) -> None:
     name = value.name if isinstance(value, BareName | FieldRef) else value
     if not isinstance(name, str):
         raise argument.place.plan_error("over= takes the name of a list field", "write e.g. over=passages")
-    if node.draft.kind == "parallel":
-        raise argument.place.plan_error(
-            "parallel(...) goes over no list: what its steps read is their own",
-            f"give over={name} to each step inside, or make a pipeline of them in a cell above and give it over={name}",
-        )
     node.over = name
-    bound = [
-        one for one in node.draft.parameters.names
-        if (given := node.draft.bindings.get(one)) is not None and _field_name(given) == name
-    ]  # fmt: skip
-    if bound or name in node.draft.parameters.names:
+    if node.draft.kind == "parallel":
+        _hand_over(fields, node, argument)
         return
-    free = [
-        one
-        for one in node.draft.parameters.items
-        if one.name not in node.draft.bindings and not fields.written_outside(one.name, node)
-    ]
-    needed = [one for one in free if one.required] or free
+    if _says(node, name):
+        return
+    needed = _unfed(fields, node)
     if len(needed) != 1 or not (fields.written_outside(name, node) or not fields.declared):
         reads = ", ".join(node.draft.parameters.names) or "nothing"
         raise argument.place.plan_error(
@@ -95,6 +84,43 @@ def _read_over(fields: Fields, node: Node) -> None:
     if not fields.written_outside(name, node):
         fields.infer(node, name, Any)
     node.refs[needed[0].name] = value if isinstance(value, FieldRef) else FieldRef(name)
+
+
+def _says(node: Node, name: str) -> bool:
+    """Return whether a step names a field, as a parameter or for one."""
+    return name in node.draft.parameters.names or any(_field_name(given) == name for given in node.draft.bindings.values())
+
+
+def _unfed(fields: Fields, node: Node) -> list[Parameter]:
+    """Return the parameters that no argument and no field feeds; those with a default only if there are no others."""
+    free = [
+        one
+        for one in node.draft.parameters.items
+        if one.name not in node.draft.bindings and not fields.written_outside(one.name, node)
+    ]
+    return [one for one in free if one.required] or free
+
+
+def _hand_over(fields: Fields, node: Node, over: Argument) -> None:
+    """The steps inside `parallel` go through its list, those that read it; what the others give is the same for each element."""
+    going = [child for child in node.children if _goes(fields, child, str(node.over))] or node.children
+    for child in node.children:
+        if "over" in child.draft.settings:
+            raise child.draft.settings["over"].place.plan_error(
+                f"{child.name!r} goes through a list of its own, inside one that goes through {node.over!r}",
+                f"make a pipeline of {child.name!r} in a cell above, and put it here in its place",
+            )
+    for child in going:
+        for each in (child, child.fallback):
+            if each is not None and "over" not in each.draft.settings:
+                each.draft = replace(each.draft, settings={**each.draft.settings, "over": over})
+
+
+def _goes(fields: Fields, node: Node, name: str) -> bool:
+    """Return whether a step inside `parallel` takes the elements of the list `name`."""
+    if node.draft.kind == "parallel":
+        return any(_goes(fields, child, name) for child in node.children)
+    return _says(node, name) or any(one.required for one in _unfed(fields, node))
 
 
 def _infer_optional(fields: Fields, wanted: list[tuple[Node, Parameter]]) -> None:

@@ -105,7 +105,8 @@ class Step:
         children: `parallel`'s steps (its value is a dict from label to value, or to a dict of outputs where a child has several;
             `options["merge"]`, if given, is called with that dict); the inner step of `best_of_n` and `refine`.
         on_error: `"stop"`, `"skip"`, or the fallback step, which writes the same fields.
-        over: Parameters that receive one element at a time of the list bound to them; every field written becomes a list.
+        over: Parameters that receive one element at a time of the list bound to them; every field written becomes a list. Of
+            `parallel`: the labels of the children that go through the list.
         texts: Parameters that read text: passages given to them arrive as their texts.
         backoff: How long to wait before each retry.
         made_with: The arguments that a `dspy.Module` instance written in the cell was made with.

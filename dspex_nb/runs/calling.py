@@ -12,6 +12,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, wait
+from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
@@ -75,7 +76,20 @@ def _make_whole_there(task: Task, scope: Scope, name: str, *, separate: bool) ->
         if any(_is(function, test) for test in _GENERATORS):
             task.channel = Channel(BUFFER)
     elif is_async(function) or _is(function, inspect.isgeneratorfunction):
-        task.fn = _Named(functools.partial(_here, scope, name), function)
+        task.fn = _Named(functools.partial(_here, _until_over(task, scope), name), function)
+
+
+def _until_over(task: Task, scope: Scope) -> Scope:
+    """Return the scope, stopped also as the task ends: a time limit leaves its thread behind, but not its coroutine."""
+    token = CancelToken()
+    forget = scope.cancel.on_cancel(token.cancel)
+
+    def over(_: object) -> None:
+        forget()
+        token.cancel()
+
+    task.future.add_done_callback(over)
+    return replace(scope, cancel=token)
 
 
 def pool_of(step: Step, session: Session) -> Pool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from dspex_nb.runs.chains import CHAINS, TEMPERATURE, vote, voting_program
 from dspex_nb.runs.outcomes import Written
 from dspex_nb.runs.retrieving import folded, merged, reranked, responded, searched
 from dspex_nb.runs.spreading import spread, spread_outputs
-from dspex_nb.runs.surroundings import Surroundings
+from dspex_nb.runs.surroundings import Blank, Surroundings
 from dspex_nb.runs.telling import completed, predicted
 from dspex_nb.runs.together import checked, gathered, grouped, several
 from dspex_nb.scopes import Scope
@@ -185,14 +185,31 @@ def _parallel(step: Step, around: Surroundings, scope: Scope, _attempt: int, _va
         calls = [partial(around.run_child, child, around, group) for child in children]
         at_once = around.threads and len(calls) > 1
         parts: list[Written] = crew.at_once(calls, group.cancel.cancel) if at_once else [checked(scope, call) for call in calls]
-    value: Any = merged(step, {
-        child.label: part.fields.get(child.writes[0])
-        if len(child.writes) == 1
-        else {name: part.fields.get(name) for name in child.writes}
-        for child, part in zip(children, parts, strict=True)
-    })  # fmt: skip
+    fields = {child.label: part.fields for child, part in zip(children, parts, strict=True)}
+    value = [_merged(step, one) for one in _by_element(step.over, fields)] if step.over else _merged(step, fields)
     taken = gathered(replace(step, writes=(), hidden=()), [part for part in parts if part.usage != _NOTHING])
     return Written(spread(step, value), taken.usage, taken.cost, taken.cached)
+
+
+def _merged(step: Step, fields: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Return the value of a parallel step: what its children wrote by label, merged if it says how."""
+    return merged(step, {
+        child.label: fields[child.label].get(child.writes[0])
+        if len(child.writes) == 1
+        else {name: fields[child.label].get(name) for name in child.writes}
+        for child in step.children
+    })  # fmt: skip
+
+
+def _by_element(going: Collection[str], fields: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Mapping[str, Any]]]:
+    """Yield what the children wrote for each element of a list; those that do not go through it wrote the same for all."""
+    lists = {label: written for label, written in fields.items() if label in going and not isinstance(written, Blank)}
+    count = max((len(values) for written in lists.values() for values in written.values()), default=0)
+    for number in range(count):
+        yield {
+            label: {name: values[number] for name, values in written.items()} if label in lists else written
+            for label, written in fields.items()
+        }
 
 
 def _nested(step: Step, around: Surroundings, scope: Scope, _attempt: int, values: dict[str, Any]) -> Written:

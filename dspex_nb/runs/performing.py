@@ -121,7 +121,7 @@ def _in_pool(step: Step) -> bool:
 
 
 def _attempt(step: Step, around: Surroundings, scope: Scope, attempt: int) -> Written:
-    if not step.over:
+    if not step.over or step.kind == "parallel":  # whose children go through the list themselves
         return once(step, around, scope, attempt, values_of(step, around.results))
     values = values_of(step, around.results)
     lists = {name: _listed(step, name, values[name]) for name in step.over}

@@ -507,7 +507,9 @@ def test_over_maps_and_finds_the_one_free_parameter():
     assert spec["a"].types == {"label": list[int]}
     refused('doc: int\na = predict("doc: int -> x", over=doc)', "not a list")
     refused('docs: list[str]\nq: str\na = predict("q, r -> x", r=q, over=docs)', "does not read it")
-    refused('docs: list[str]\na = parallel(predict("doc -> x"), doc=docs, over=docs)', "over=docs to each step inside", at="docs")
+    refused('docs: list[str]\nq: str\na = parallel(predict("q -> x"), over=docs)', "does not read it")
+    refused('docs: list[str]\na = parallel(b=predict("doc -> x", over=docs), over=docs)', "a list of its own")
+    refused('docs: list[str]\na = parallel(b=predict("doc -> x"), over=docs)\nc = predict("x -> y", x=a.b)', "has no field 'b'")
 
 
 def test_a_fallback_step_stands_in_and_leaves_the_graph():

@@ -449,14 +449,20 @@ def test_a_pipeline_called_in_a_step_has_a_run_of_its_own_and_the_same_stop(fres
     assert len([event for event in told if event.kind == "step_started" and event.run_id == told[0].run_id]) == 1
 
 
-def test_a_time_limit_in_a_pool_names_the_function():
+def test_a_time_limit_in_a_pool_names_the_function_and_ends_its_coroutine():
+    ended = threading.Event()
+
     async def long(x):
-        await asyncio.sleep(0.3)
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.set()
 
     pools = Pools()
     pools.create("side", 1, "thread")
     try:
         with pytest.raises(StepError, match=r"long: not done after 0\.05 s"):
             run("x: int\na = native(f, x=x, pool='side', timeout_s=0.05)", {"f": long}, Session(pools=pools), x=1)
+        assert ended.wait(5)
     finally:
         pools.close()

@@ -418,6 +418,27 @@ def test_independent_model_steps_run_at_once_but_not_in_rows_of_a_map():
     assert max(most) <= before + 2
 
 
+def test_parallel_goes_over_a_list():
+    names = {"upper": lambda text: text.upper(), "size": lambda text: len(text), "double": lambda n: 2 * n}
+    body = "texts: list[str]\nn: int\nviews = parallel(big=upper, size=size, twice=double, over=texts)"
+    done = run(body, names, texts=["a", "bc"], n=4)
+    assert done.outputs == {"views": [{"big": "A", "size": 1, "twice": 8}, {"big": "BC", "size": 2, "twice": 8}]}
+    assert run(body, names, texts=[], n=4).outputs == {"views": []}
+    within = "texts: list[str]\nviews = parallel(big=upper, more=parallel(size=size, big=upper), over=texts)"
+    assert run(within, names, texts=["a"]).outputs == {"views": [{"big": "A", "more": {"size": 1, "big": "A"}}]}
+    merged = 'texts: list[str]\nviews = parallel(upper, size=size, merge=lambda found: str(found["size"]), over=texts)'
+    assert run(merged, names, texts=["a", "bc"]).outputs == {"views": ["1", "2"]}
+
+
+def test_a_child_that_fails_leaves_nothing_in_what_parallel_gives_for_each_element():
+    def broken(text):
+        raise ValueError(text)
+
+    names = {"upper": lambda text: text.upper(), "broken": broken}
+    body = 'texts: list[str]\nviews = parallel(big=upper, none=native(broken, on_error="skip"), over=texts)'
+    assert run(body, names, texts=["a", "b"]).outputs == {"views": [{"big": "A", "none": None}, {"big": "B", "none": None}]}
+
+
 def test_over_calls_the_model_for_a_few_elements_at_once():
     session = answering(lambda request: '{"short": "s"}', delay_s=0.05)
     start = time.monotonic()
