@@ -4,6 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Compiled modules are kept whatever the machine says: each kernel, worker and study would compile DSPy for a second anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 WORKERS := 1
@@ -91,24 +93,22 @@ chromium:
 		echo "Install it, e.g. sudo apt-get install chromium fonts-dejavu-core, and run make test again." >&2; exit 1; \
 	fi
 
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
 lint: $(TESTABLE)  ## ruff, mypy, import rules
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(LINT)
 
 # Two lanes side by side, each mostly on one core. Tests of the model run one at a time, in one of them: two servers on two
-# cores starve each other (a token took up to 0.5 s). That lane is the longer one, so the other is nice to it. Job control gives
-# the other lane the SIGINT that tests of ■ need.
-test: $(TESTABLE) chromium postgresql redis lint  ## everything that needs no server
+# cores starve each other (a token took up to 0.5 s). That lane is the longer one, so the other, which also lints, is nice to it.
+# Job control gives the other lane the SIGINT that tests of ■ need. Files without the mark are not even collected for the model.
+test: $(TESTABLE) chromium postgresql redis  ## everything that needs no server
 	@set -m; home=$$(mktemp -d); mkdir $$home/plain $$home/model; failed=0; \
-	DSPEX_HOME=$$home/plain nice -n 10 $(BIN)/python -m pytest -p dspex_nb.testing.pool_table --check-pools-table docs/pools-table.md \
-		-m "not services and not model" -n $(WORKERS) \
-		tests/unit tests/property tests/conformance >$$home/plain.log 2>&1 </dev/null & plain=$$!; \
+	{ $(LINT) && DSPEX_HOME=$$home/plain nice -n 10 $(BIN)/python -m pytest -n $(WORKERS) \
+		-p dspex_nb.testing.pool_table --check-pools-table docs/pools-table.md -m "not services and not model and not browser" \
+		tests/unit tests/property tests/conformance tests/notebooks; } >$$home/plain.log 2>&1 </dev/null & plain=$$!; \
 	trap 'kill -- -$$plain 2>/dev/null || true; rm -rf "$$home"' EXIT; trap 'exit 130' INT TERM; \
-	export DSPEX_HOME=$$home/model; \
-	$(BIN)/python -m pytest -m "model and not services" tests/unit tests/property tests/conformance || [ $$? = 5 ] || failed=1; \
-	$(BIN)/python -m pytest -m "not services" tests/notebooks tests/browser || failed=1; \
+	DSPEX_HOME=$$home/model $(BIN)/python -m pytest -m "(model or browser) and not services" \
+		$$(grep -rl 'mark\.model' tests/unit tests/property tests/conformance) tests/notebooks tests/browser || failed=1; \
 	wait $$plain || failed=1; cat $$home/plain.log; exit $$failed
 
 test-services: $(TESTABLE)  ## tests that need servers or heavy packages

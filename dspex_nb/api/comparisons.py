@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dspex_nb.api.displays import show
 from dspex_nb.errors import DataError, did_you_mean
@@ -17,13 +17,21 @@ from dspex_nb.metrics import (
     paired_interval,
     paired_test,
 )
-from dspex_nb.runs.evaluation import ScoredRow, measured
+from dspex_nb.runs.evaluation import Scorecard, ScoredRow, measured
 from dspex_nb.views import ChangeInfo, ComparisonInfo, ScoreInfo, comparison_html, comparison_text
 
-if TYPE_CHECKING:
-    from dspex_nb.api.evaluations import Evaluation
-
 _LISTED = 50
+
+
+class Side(Protocol):
+    """One of the two: an `Evaluation`, as far as comparing goes."""
+
+    name: str
+    card: Scorecard
+
+    @property
+    def frame(self) -> Any:
+        """Its rows as a DataFrame."""
 
 
 class Comparison:
@@ -36,7 +44,7 @@ class Comparison:
         left_out: How many examples only the earlier, and only the later one has.
     """
 
-    def __init__(self, before: Evaluation, after: Evaluation, metric: str = "") -> None:
+    def __init__(self, before: Side, after: Side, metric: str = "") -> None:
         self.before, self.after = before, after
         self._metric = _named(after, metric)
         _named(before, self._metric.name)
@@ -141,7 +149,7 @@ class Comparison:
             won=len(won),
         )
 
-    def _score_info(self, label: str, side: Evaluation, scores: list[float], at: int) -> ScoreInfo:
+    def _score_info(self, label: str, side: Side, scores: list[float], at: int) -> ScoreInfo:
         if not any(self.left_out):
             interval = side.card.intervals[self.metric]
         else:
@@ -166,7 +174,7 @@ class Comparison:
         show(comparison_html(self.info()), comparison_text(self.info()))
 
 
-def compare(before: Evaluation, after: Evaluation, metric: str = "") -> Comparison:
+def compare(before: Side, after: Side, metric: str = "") -> Comparison:
     """Return two evaluations beside each other; what `after.compare(before)` returns.
 
     Args:
@@ -180,7 +188,7 @@ def compare(before: Evaluation, after: Evaluation, metric: str = "") -> Comparis
     return Comparison(before, after, metric)
 
 
-def _named(side: Evaluation, name: str) -> Metric:
+def _named(side: Side, name: str) -> Metric:
     known = {metric.name: metric for metric in side.card.metrics}
     if not name:
         return side.card.metrics[0]
@@ -191,7 +199,7 @@ def _named(side: Evaluation, name: str) -> Metric:
     return known[name]
 
 
-def _pairs(before: Evaluation, after: Evaluation) -> list[tuple[ScoredRow, ScoredRow]]:
+def _pairs(before: Side, after: Side) -> list[tuple[ScoredRow, ScoredRow]]:
     """Return the rows of the same example, in the later one's order; an example that is there twice is paired twice."""
     earlier: dict[str, list[ScoredRow]] = {}
     for row in before.card.rows:

@@ -66,6 +66,42 @@ class Job:
     max_errors: int | None = None
     on_progress: Any = None
 
+    def resume(self, program: Any, data: Any, metrics: Any, options: dict[str, Any]) -> Evaluation:
+        """Go on with it; see `Evaluation.resume`."""
+        now = session()
+        if not self.files.exists:
+            raise DSPexError(
+                f"evaluation {self.files.run_id} is not on disk: {self.files.fault}",
+                hint="evaluate anew: answers already received are in the cache",
+            )
+        known = ("n_jobs", "timeout_s", "deadline_s", "max_errors", "on_progress")
+        unknown = next((option for option in options if option not in known), None)
+        if unknown:
+            raise DSPexError(
+                f"resume has no option {unknown!r}", hint=did_you_mean(unknown, known) or f"it takes {', '.join(known)}"
+            )
+        about, found = self.files.about(), program if program is not None else self.program
+        if found is None:
+            found = _variable(self.name, self.files.run_id)
+        unit = program_of(found, self.name)
+        if data is None and self.program is None and not about.whole:
+            raise DataError(
+                f"the data of evaluation {self.files.run_id} holds values that a file does not give back as they were",
+                hint="give it again: .resume(program, data)",
+            )
+        examples = checked_rows(unit, data) if data is not None else list(self.examples)
+        given = [in_dspy(metric) for metric in resolve_metrics(metrics)] if metrics is not None else list(self.metrics)
+        lost = [metric.name for metric in given if metric.score is _lost]
+        if lost:
+            raise MetricError(
+                f"the metric {lost[0]!r} is a function of another kernel",
+                hint=f"give it again: .resume(metrics=[{', '.join(lost)}])",
+            )
+        for limit in ("timeout_s", "deadline_s"):
+            if limit in options:
+                options[limit] = _limit(limit, options[limit])
+        return _go_on(replace(self, program=found, unit=unit, examples=examples, metrics=given, **options), now)
+
 
 def evaluate(
     program: Any,
@@ -168,40 +204,6 @@ def load_evaluation(evaluation_id: str = "") -> Evaluation:
     status = row.status if row is not None else "interrupted"
     job = Job(about.name, None, None, examples, metrics, files, about.n_jobs or None, about.timeout_s)
     return Evaluation(about.name, card, status, about.rows, job)
-
-
-def resumed(evaluation: Evaluation, program: Any, data: Any, metrics: Any, options: dict[str, Any]) -> Evaluation:
-    """Go on with an evaluation; see `Evaluation.resume`."""
-    now, job = session(), evaluation.job
-    if job is None or not job.files.exists:
-        raise DSPexError(
-            f"evaluation {evaluation.id} is not on disk: {job.files.fault if job else 'it was made by hand'}",
-            hint="evaluate anew: answers already received are in the cache",
-        )
-    known = ("n_jobs", "timeout_s", "deadline_s", "max_errors", "on_progress")
-    unknown = next((option for option in options if option not in known), None)
-    if unknown:
-        raise DSPexError(f"resume has no option {unknown!r}", hint=did_you_mean(unknown, known) or f"it takes {', '.join(known)}")
-    about, found = job.files.about(), program if program is not None else job.program
-    if found is None:
-        found = _variable(job.name, evaluation.id)
-    unit = program_of(found, job.name)
-    if data is None and job.program is None and not about.whole:
-        raise DataError(
-            f"the data of evaluation {evaluation.id} holds values that a file does not give back as they were",
-            hint="give it again: .resume(program, data)",
-        )
-    examples = checked_rows(unit, data) if data is not None else list(job.examples)
-    given = [in_dspy(metric) for metric in resolve_metrics(metrics)] if metrics is not None else list(job.metrics)
-    lost = [metric.name for metric in given if metric.score is _lost]
-    if lost:
-        raise MetricError(
-            f"the metric {lost[0]!r} is a function of another kernel", hint=f"give it again: .resume(metrics=[{', '.join(lost)}])"
-        )
-    for limit in ("timeout_s", "deadline_s"):
-        if limit in options:
-            options[limit] = _limit(limit, options[limit])
-    return _go_on(replace(job, program=found, unit=unit, examples=examples, metrics=given, **options), now)
 
 
 def _go_on(job: Job, now: Session) -> Evaluation:

@@ -6,11 +6,11 @@ import functools
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dspex_nb.api.comparisons import Comparison
 from dspex_nb.api.displays import ShownOnce, Watch, in_notebook, show, show_figure
-from dspex_nb.errors import DataError, MissingDependencyError
+from dspex_nb.errors import DataError, DSPexError, MissingDependencyError
 from dspex_nb.events import Bus
 from dspex_nb.metrics import Interval, Metric
 from dspex_nb.runs.evaluation import Scorecard, ScoredRow
@@ -35,8 +35,12 @@ from dspex_nb.views import (
 from dspex_nb.views.formats import value_text
 from dspex_nb.views.markup import frame, heading
 
-if TYPE_CHECKING:
-    from dspex_nb.api.evaluating import Job
+
+class Resumable(Protocol):
+    """What goes on with an evaluation; see `Evaluation.resume`."""
+
+    def resume(self, program: Any, data: Any, metrics: Any, options: dict[str, Any]) -> Evaluation:
+        """Run the rows that have not ended."""
 
 
 class Trace:
@@ -69,7 +73,7 @@ class Evaluation(ShownOnce):
     """
 
     def __init__(
-        self, name: str, card: Scorecard, status: str = "done", total: int = 0, job: Job | None = None, note: str = ""
+        self, name: str, card: Scorecard, status: str = "done", total: int = 0, job: Resumable | None = None, note: str = ""
     ) -> None:
         self.name, self.card, self.status, self.job, self.note = name, card, status, job, note
         self.total = total or len(card.rows)
@@ -157,9 +161,12 @@ class Evaluation(ShownOnce):
         Raises:
             DSPexError: It still runs, or the program, a metric or the model is another one than before.
         """
-        from dspex_nb.api.evaluating import resumed
-
-        return resumed(self, program, data, metrics, options)
+        if self.job is None:
+            raise DSPexError(
+                f"evaluation {self.id} is not on disk: it was made by hand",
+                hint="evaluate anew: answers already received are in the cache",
+            )
+        return self.job.resume(program, data, metrics, options)
 
     def plot(self) -> Any:
         """Return a plotly figure: accuracy by label beside the confusion matrix.

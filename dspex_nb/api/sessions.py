@@ -6,6 +6,7 @@ import threading
 
 from dspex_nb import ambient
 from dspex_nb.ambient import Session, home
+from dspex_nb.api.packing import packed_settings
 from dspex_nb.cache import Cache
 from dspex_nb.events import Event, LMCalled
 from dspex_nb.leases import session_id
@@ -55,8 +56,6 @@ def _open() -> None:
 
 
 def _pack() -> bytes | None:
-    from dspex_nb.api.pools import packed_settings  # loads views and widgets
-
     return packed_settings()
 
 

@@ -3,77 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import aclosing, closing
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from dspex_nb.ambient import BOOK, home
 from dspex_nb.cache import Cache, request_key, waits
-from dspex_nb.clients.answers import Gathered, as_shared, from_hit, merged, read_answer, to_record
-from dspex_nb.clients.circuit import circuit_of
-from dspex_nb.clients.faults import invalid_response
+from dspex_nb.clients.answers import as_shared, from_hit, merged, to_record
+from dspex_nb.clients.calls import Call, checked_ttl
 from dspex_nb.clients.flights import Flight, Flights, await_, wait
-from dspex_nb.clients.prices import Pricing
-from dspex_nb.clients.retries import RetryPolicy
 from dspex_nb.clients.settings import Settings, without_secrets
+from dspex_nb.clients.streams import Hearer, StreamingEndpoint, in_one_piece
 from dspex_nb.clients.wires import Wire
-from dspex_nb.errors import (
-    Cancelled,
-    LMError,
-    LMInvalidRequestError,
-    LMInvalidResponseError,
-    LMNotConfiguredError,
-    LMRateLimitError,
-    NotSent,
-)
+from dspex_nb.errors import Cancelled, LMError, NotSent
 from dspex_nb.events import LMCalled
-from dspex_nb.leases import Account, account_of, book_at
 from dspex_nb.messages import Capabilities, Delta, Exchange, Request, Response, Usage
 from dspex_nb.pools.carrying import by_pipe
 from dspex_nb.scopes import Scope
-from dspex_nb.transport import Slot, Start, asleep, limiter_of, sleep
+from dspex_nb.transport import asleep, sleep
 
 T = TypeVar("T")
-_PAGE = 4000  # characters
-_USUAL_ANSWER = 1000  # tokens set aside under a budget where max_tokens does not say
-_NO_FORM = (KeyError, TypeError, AttributeError, ValueError)  # what reading raises where a server's JSON has another shape
-
 _OURS = frozenset({"cache", "ttl_s"})  # options of a call that say how it is kept and are never sent
 
 
-class Hearer(Protocol):
-    """Hears an answer while it comes."""
-
-    def begin(self) -> None:
-        """An answer begins; what came of one before it, which broke off, is void."""
-
-    def take(self, delta: Delta) -> None:
-        """The next piece of it."""
-
-
-@dataclass(slots=True)  # not frozen: that would triple what making one costs, at every call
-class _Call:
-    """One request on its way: merged with the client's options, with its key, and the cache if it may be used.
-
-    A study's call keeps its prompt beside the answer, for its dashboard to show.
-    """
-
-    request: Request
-    key: str
-    cache: Cache | None
-    ttl_s: float | None
-    started: float
-    keeps_prompt: bool = False
-
-
-class Client:
+class Client(StreamingEndpoint):
     """Asks one model. Made by `connect`; safe to use from threads and tasks at once.
 
     Attributes:
@@ -90,20 +48,13 @@ class Client:
         capabilities: Capabilities, price_zero: bool = False, seeded: bool = False, origin: Mapping[str, Any] | None = None,
         credentials: Mapping[str, Any] | None = None, shared: bool = True,
     ) -> None:  # fmt: skip
-        self.model, self.provider, self.identity = model, provider, identity
         shown, hidden = without_secrets(options)
-        self.options, self.settings, self.capabilities = shown, settings, capabilities
+        super().__init__(
+            model, wire, provider=provider, identity=identity, settings=settings, credentials={**hidden, **(credentials or {})},
+            price_zero=price_zero, seeded=seeded, shared=shared,
+        )  # fmt: skip
+        self.options, self.capabilities, self._origin = shown, capabilities, dict(origin or {})
         self.default_adapter = "compact" if provider == "local" else "chat"
-        self._wire, self._origin, self._credentials = wire, dict(origin or {}), {**hidden, **(credentials or {})}
-        self._seeded = seeded
-        self._price = Pricing(model, url=self._address, given=settings.price, free=price_zero)
-        # The account at the server is what has limits and what fails, not this object: a cell that is run again makes a new one.
-        account = (identity, hash(repr(self._credentials))) if shared else (id(self),)
-        self._limiter = limiter_of(
-            account, settings.max_concurrency, settings.rpm, settings.tpm, self._account() if shared else None
-        )
-        self._circuit = circuit_of(account)
-        self._retries = RetryPolicy(settings.num_retries)
         self._flights, self._flights_pid = Flights(), os.getpid()
 
     @property
@@ -182,24 +133,14 @@ class Client:
             scope.cancel.check()
             response = self._from_cache(call)
             if response is not None:
-                yield _in_one_piece(response)
+                yield in_one_piece(response)
             else:
-                for attempt in itertools.count():
-                    gathered = Gathered()  # what a broken attempt brought unseen is not this one's
-                    try:
-                        with self._turn(call, scope) as start:
-                            self._admit(attempt)
-                            with _reading(start, gathered):
-                                for chunk in self._wire.stream(
-                                    self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel
-                                ):
-                                    if delta := self._add(gathered, chunk):
-                                        yield delta
-                                whole = self._answered(start, self._gathered(gathered))
-                        break
-                    except LMError as error:
-                        sleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, whole)
+                with closing(self._pieces(call, scope)) as pieces:
+                    for piece in pieces:
+                        if isinstance(piece, Response):
+                            response = self._keep(call, piece)
+                        else:
+                            yield piece
         except BaseException as error:
             self._publish(call, scope, None, _said(error))
             raise
@@ -214,24 +155,14 @@ class Client:
             scope.cancel.check()
             response = self._from_cache(call)
             if response is not None:
-                yield _in_one_piece(response)
+                yield in_one_piece(response)
             else:
-                for attempt in itertools.count():
-                    gathered = Gathered()  # what a broken attempt brought unseen is not this one's
-                    try:
-                        asked = self._wire.astream(self._body(call), timeout_s=self.settings.timeout_s, cancel=scope.cancel)
-                        # Closed here and now: a generator left to the collector would hold its socket until the loop turns.
-                        async with self._turn(call, scope) as start, aclosing(asked) as chunks:  # type: ignore[type-var]
-                            self._admit(attempt)
-                            with _reading(start, gathered):
-                                async for chunk in chunks:
-                                    if delta := self._add(gathered, chunk):
-                                        yield delta
-                                whole = self._answered(start, self._gathered(gathered))
-                        break
-                    except LMError as error:
-                        await asleep(self._wait_s(error, attempt, begun=gathered.begun), scope.cancel)
-                response = self._keep(call, whole)
+                async with aclosing(self._apieces(call, scope)) as pieces:
+                    async for piece in pieces:
+                        if isinstance(piece, Response):
+                            response = self._keep(call, piece)
+                        else:
+                            yield piece
         except BaseException as error:
             self._publish(call, scope, None, _said(error))
             raise
@@ -295,14 +226,14 @@ class Client:
 
     # One call, step by step
 
-    def _call(self, request: Request, cache: Cache | None, ttl_s: float | None, scope: Scope) -> _Call:
+    def _call(self, request: Request, cache: Cache | None, ttl_s: float | None, scope: Scope) -> Call:
         started = time.perf_counter()
         wanted, own_ttl_s = request.options.get("cache"), request.options.get("ttl_s")
         request = self._merged(request)
         usable = cache if (self.settings.cache if wanted is None else wanted) else None
-        ttl_s = _checked_ttl(own_ttl_s) if own_ttl_s is not None else ttl_s
+        ttl_s = checked_ttl(own_ttl_s) if own_ttl_s is not None else ttl_s
         key = request_key(self.identity, request) if usable is not None else ""  # kept nowhere, found nowhere
-        return _Call(request, key, usable, self.settings.ttl_s if ttl_s is None else ttl_s, started, scope.trial is not None)
+        return Call(request, key, usable, self.settings.ttl_s if ttl_s is None else ttl_s, started, scope.trial is not None)
 
     def _merged(self, request: Request) -> Request:
         if not self.options and not request.options:
@@ -317,7 +248,7 @@ class Client:
             options["response_format"] = _schema_of(shape)
         return Request(request.messages, options, request.rollout, request.candidate)
 
-    def _from_cache(self, call: _Call, *, again: bool = False, local: bool = False) -> Response | None:
+    def _from_cache(self, call: Call, *, again: bool = False, local: bool = False) -> Response | None:
         if call.cache is None:
             return None
         hit = call.cache.get(call.key, again=again, local=local)
@@ -328,7 +259,7 @@ class Client:
         except (KeyError, TypeError):  # another version's record
             return None
 
-    def _through_flight(self, call: _Call, scope: Scope, hearer: Hearer | None) -> Response:
+    def _through_flight(self, call: Call, scope: Scope, hearer: Hearer | None) -> Response:
         if call.cache is None:
             return self._ask(call, scope, hearer)
         while True:
@@ -347,7 +278,7 @@ class Client:
             if shared is not None:
                 return as_shared(shared)
 
-    async def _athrough_flight(self, call: _Call, scope: Scope) -> Response:
+    async def _athrough_flight(self, call: Call, scope: Scope) -> Response:
         if call.cache is None:
             return await self._aask(call, scope)
         while True:
@@ -366,7 +297,7 @@ class Client:
             if shared is not None:
                 return as_shared(shared)
 
-    def _pay(self, call: _Call, cache: Cache, scope: Scope, hearer: Hearer | None) -> Response:
+    def _pay(self, call: Call, cache: Cache, scope: Scope, hearer: Hearer | None) -> Response:
         """Ask, or wait for the answer that another process is being given, or take that process's turn if it fails or dies."""
         for wait_s in waits():
             asking = cache.asking(call.key)
@@ -382,7 +313,7 @@ class Client:
             sleep(wait_s, scope.cancel)
         raise AssertionError("unreachable")
 
-    async def _apay(self, call: _Call, cache: Cache, scope: Scope) -> Response:
+    async def _apay(self, call: Call, cache: Cache, scope: Scope) -> Response:
         """Pay on the running loop, which a shared server's answers do not block; otherwise as `_pay`."""
         apart = _in_a_thread if cache.remote is not None else _at_once
         if cache.remote is not None:  # the first look was at what is here only
@@ -404,144 +335,12 @@ class Client:
             await asleep(wait_s, scope.cancel)
         raise AssertionError("unreachable")
 
-    def _ask(self, call: _Call, scope: Scope, hearer: Hearer | None = None) -> Response:
-        if scope.admit is not None:
-            scope.admit()
-        body = self._body(call)
-        for attempt in itertools.count():
-            try:
-                with self._turn(call, scope) as start:
-                    self._admit(attempt)
-                    if hearer is not None:
-                        return self._heard(body, start, scope, hearer)
-                    answer = self._wire.call(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel)
-                    return self._answered(start, self._read(answer))
-            except LMError as error:
-                if hearer is not None and isinstance(error, LMInvalidRequestError) and "stream" in error.message.lower():
-                    hearer = None  # some servers, and some accounts at some providers, are refused streams only
-                    continue
-                sleep(self._wait_s(error, attempt), scope.cancel)
-        raise AssertionError("unreachable")
-
-    def _heard(self, body: Mapping[str, Any], start: Start | None, scope: Scope, hearer: Hearer) -> Response:
-        """Send a request as a stream, tell the hearer what comes, and return the whole."""
-        gathered = Gathered()
-        hearer.begin()
-        with _reading(start, gathered):
-            for chunk in self._wire.stream(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel):
-                if delta := self._add(gathered, chunk):
-                    hearer.take(delta)
-            return self._answered(start, self._gathered(gathered))
-
-    async def _aask(self, call: _Call, scope: Scope) -> Response:
-        if scope.admit is not None:
-            scope.admit()
-        body = self._body(call)
-        for attempt in itertools.count():
-            try:
-                async with self._turn(call, scope) as start:
-                    self._admit(attempt)
-                    answer = await self._wire.acall(body, timeout_s=self.settings.timeout_s, cancel=scope.cancel)
-                    return self._answered(start, self._read(answer))
-            except LMError as error:
-                await asleep(self._wait_s(error, attempt), scope.cancel)
-        raise AssertionError("unreachable")
-
-    def _account(self) -> Account:
-        settings = self.settings
-        return account_of(
-            book_at(home() / BOOK), f"{self.identity}\0{sorted(self._credentials.items())!r}",
-            seats=settings.max_concurrency if settings.across_processes else None, rpm=settings.rpm, tpm=settings.tpm,
-        )  # fmt: skip
-
-    def _turn(self, call: _Call, scope: Scope) -> Slot:
-        return self._limiter.slot(scope.cancel, self._tokens(call), lambda: self._most(call))
-
-    def _most(self, call: _Call) -> float:
-        """Return what a call may cost; asked only under a budget, which cannot be kept where that is unknown."""
-        options = call.request.options
-        longest = int(options.get("max_tokens") or options.get("max_completion_tokens") or _USUAL_ANSWER)
-        cost = self._price.most(_written(call.request), longest * int(options.get("n") or 1))
-        if cost is None:
-            raise LMNotConfiguredError(
-                f"the price of {self.model} is unknown, so no budget can be kept",
-                hint="say it, price={'input': 0.15, 'output': 0.6} (dollars a million tokens), or dx.configure(budget=None)",
-                model=self.model,
-            )
-        return cost
-
-    def _address(self) -> str:
-        return str(getattr(self._wire, "url", ""))  # LiteLLM's has none: it goes to the provider's own server
-
-    def _admit(self, attempt: int) -> None:
-        if self._circuit.opened and not attempt:  # a call that was let in may finish its retries
-            self._circuit.enter(self.model)
-
-    def _answered(self, start: Start | None, response: Response) -> Response:
-        if self._circuit.failures:
-            self._circuit.succeed()
-        if start is not None:
-            start.cost = response.cost
-            if response.usage.total_tokens:
-                start.tokens = response.usage.total_tokens
-        elif response.cost:
-            self._limiter.paid(response.cost)
-        return response
-
-    def _wait_s(self, error: LMError, attempt: int, *, begun: bool = False) -> float:
-        """Return the seconds to wait before asking again; raises the error itself where that is over."""
-        error.model = error.model or self.model
-        self._circuit.fail(error)
-        wait_s = None if begun else self._retries.wait_s(error, attempt)
-        if wait_s is None:
-            if attempt:
-                error.message = f"{error.message} (after {attempt + 1} attempts)"
-                error.args = (error.message,)
-            raise error
-        if isinstance(error, LMRateLimitError):
-            self._limiter.pause(wait_s)
-        return wait_s
-
-    def _body(self, call: _Call) -> dict[str, Any]:
-        body: dict[str, Any] = {"messages": list(call.request.messages), **call.request.options}
-        if self._seeded and call.cache is not None and body.get("temperature", 0) and "seed" not in body:
-            # A cached call is answered once for ever, so it may as well be the same on every machine; rollouts differ by key.
-            body["seed"] = int(call.key[:8], 16) & 0x7FFFFFFF
-        return body
-
-    def _tokens(self, call: _Call) -> int:
-        if self.settings.tpm is None:
-            return 0
-        return _written(call.request) + int(call.request.options.get("max_tokens") or 0)
-
-    def _read(self, answer: Mapping[str, Any]) -> Response:
-        try:
-            return read_answer(answer, self.model, self._price)
-        except _NO_FORM as error:
-            raise self._no_form(answer, "the answer is not a chat completion") from error
-
-    def _add(self, gathered: Gathered, chunk: Mapping[str, Any]) -> Delta:
-        try:
-            return gathered.add(chunk)
-        except _NO_FORM as error:
-            raise self._no_form(chunk, "the stream holds a piece that is not a chat completion's") from error
-
-    def _gathered(self, gathered: Gathered) -> Response:
-        try:
-            return gathered.response(self.model, self._price)
-        except _NO_FORM as error:
-            raise self._no_form(gathered.usage, "the stream's usage is not a chat completion's") from error
-
-    def _no_form(self, found: Any, what: str) -> LMInvalidResponseError:
-        text = json.dumps(found, default=str)
-        return invalid_response(self._address() or f"https://{self.provider}", text, self.model, what, self._wire.secrets())
-
-    def _keep(self, call: _Call, response: Response) -> Response:
+    def _keep(self, call: Call, response: Response) -> Response:
         if call.cache is not None:
             call.cache.put(call.key, to_record(response, call.request.messages if call.keeps_prompt else ()), call.ttl_s)
         return response
 
-    def _land(self, call: _Call, flight: Flight, response: Response | None, error: BaseException | None = None) -> None:
+    def _land(self, call: Call, flight: Flight, response: Response | None, error: BaseException | None = None) -> None:
         # A stop or a bug is the leader's own affair; a model's refusal is everybody's.
         self._all_flights().land(call.key, flight, response, error if isinstance(error, LMError) else None)
 
@@ -550,7 +349,7 @@ class Client:
             self._flights, self._flights_pid = Flights(), os.getpid()
         return self._flights
 
-    def _publish(self, call: _Call, scope: Scope, response: Response | None, error: BaseException | None = None) -> Response:
+    def _publish(self, call: Call, scope: Scope, response: Response | None, error: BaseException | None = None) -> Response:
         if isinstance(error, NotSent):  # no call, so none is counted
             return Response(())
         elapsed_s = time.perf_counter() - call.started
@@ -596,30 +395,9 @@ def _rebuilt(kind: type[Client], state: str, secrets: str) -> Client:
     return kind.from_state(json.loads(state), json.loads(secrets) or None)
 
 
-def _in_one_piece(response: Response) -> Delta:
-    return Delta(response.text, (response.outputs[0].reasoning or "") if response.outputs else "")
-
-
 def _said(error: BaseException) -> BaseException:
     """Name a reader's leaving for what it is."""
     return Cancelled("the reader left before the answer ended") if isinstance(error, GeneratorExit) else error
-
-
-def _checked_ttl(ttl_s: Any) -> float:
-    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not ttl_s > 0:
-        raise LMInvalidRequestError(f"ttl_s={ttl_s!r} is no time to keep an answer", hint="give seconds above 0, e.g. ttl_s=3600")
-    return float(ttl_s)
-
-
-@contextmanager
-def _reading(start: Start | None, gathered: Gathered) -> Iterator[None]:
-    """Read a stream within this; what was set aside for one that breaks off counts as spent, for it will be on the bill."""
-    try:
-        yield
-    except BaseException:
-        if start is not None and start.claim is not None and gathered.begun:
-            start.cost = start.claim.cost
-        raise
 
 
 async def _at_once(work: Callable[..., T], *args: Any) -> T:
@@ -628,18 +406,6 @@ async def _at_once(work: Callable[..., T], *args: Any) -> T:
 
 async def _in_a_thread(work: Callable[..., T], *args: Any) -> T:
     return await asyncio.to_thread(work, *args)
-
-
-def _written(request: Request) -> int:
-    """Tokens of a request's messages, at four characters each."""
-    return sum(_length(message.get("content")) for message in request.messages) // 4
-
-
-def _length(content: Any) -> int:
-    """Characters of a message; an image, sound or file counts as a page of text, whatever its bytes."""
-    if isinstance(content, str):
-        return len(content)
-    return sum(len(part["text"]) if isinstance(part.get("text"), str) else _PAGE for part in content or ())
 
 
 def _schema_of(model: Any) -> dict[str, Any]:

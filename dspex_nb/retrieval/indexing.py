@@ -9,13 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dspex_nb.cache.keys import digest
 from dspex_nb.errors import DataError, DSPexError
 from dspex_nb.events import Progress
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.base import Retriever
 from dspex_nb.retrieval.documents import passages_of
 
 _VERSION = 1
@@ -46,11 +45,24 @@ class Indexed:
         return f"{counts}; {self.passages} passages written"
 
 
+class Holder(Protocol):
+    """What holds passages: a retriever, as far as indexing goes."""
+
+    def add(self, texts: Any) -> Any:
+        """Add passages, replacing those whose id is there."""
+
+    def delete(self, ids: list[str]) -> Any:
+        """Remove passages by id."""
+
+    def count(self) -> int:
+        """Return how many there are."""
+
+
 _Manifest = dict[str, tuple[str, list[str]]]
 
 
 def index(
-    retriever: Retriever,
+    retriever: Holder,
     documents: Any,
     *,
     manifest: Path | str | None = None,
@@ -130,7 +142,7 @@ def _batches(given: Mapping[str, list[Passage]], keys: list[str]) -> Iterable[tu
 class _Book:
     """Where it is remembered which documents a retriever holds: a file, or the retriever itself."""
 
-    def __init__(self, retriever: Retriever, manifest: Path | str | None) -> None:
+    def __init__(self, retriever: Holder, manifest: Path | str | None) -> None:
         self._retriever = retriever
         self._path = Path(manifest).expanduser() if manifest is not None else None
 

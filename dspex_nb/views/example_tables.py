@@ -20,9 +20,9 @@ from dspex_nb.views.markup import (
     choice_box,
     details,
     join,
-    link_button,
     mark,
     muted,
+    press,
     search_box,
     tag,
 )
@@ -216,12 +216,12 @@ class ExampleTable:
 
     def _head(self, column: Column, sort: str) -> Html:
         arrow = {sort: " ▴", f"-{sort}": " ▾"}.get(self._order, "") if sort else ""
-        name = link_button("order", join(column.name, arrow), sort, title=f"sort by {column.name}") if sort else column.name
+        name = _linked("order", sort, join(column.name, arrow), f"sort by {column.name}") if sort else column.name
         return cell_html("th", column, name)
 
     def _rows(self, example: ExampleInfo, columns: Sequence[Column], is_open: bool) -> list[Html]:  # noqa: FBT001 - its state
         first, *others = example_cells(example, self.metrics)
-        opener = link_button("open", join("▾ " if is_open else "▸ ", first), str(example.index), title="show or hide its trace")
+        opener = _linked("open", str(example.index), join("▾ " if is_open else "▸ ", first), "show or hide its trace")
         cells = [_cell(column, value) for column, value in zip(columns, [opener, *others], strict=True)]
         look = f"background: {FAINT if is_open else 'none'}; border-bottom: 1px solid {LINE}; cursor: pointer;"
         row = tag("tr", *cells, style=look, data_dspex_action="open", data_dspex_value=str(example.index))
@@ -311,3 +311,8 @@ def _pager(page: int, pages: int) -> Html:
     )
     here = tag("span", muted(f"page {page + 1:,} of {pages:,}"), style="margin: 0 8px 0 2px;")
     return tag("div", *before, here, *after, style="margin: 6px 0;")
+
+
+def _linked(action: str, value: str, label: Html, title: str) -> Html:
+    """Return a button in the colour of its cell, with what it does as its title."""
+    return press(action, value, label, style="color: inherit;", title=title, aria_label=title)

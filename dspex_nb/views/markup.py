@@ -167,17 +167,19 @@ def button(
     return tag("button", label, type="button", style=look, disabled=disabled, data_dspex_action=action, **more)
 
 
-def link_button(action: str, label: object, value: str, *, title: str = "") -> Html:
-    """Return a button that looks like the text around it, for a heading to sort by or a row to open."""
-    look = "border: none; background: none; padding: 0; font: inherit; color: inherit; cursor: pointer;"
-    told = {"title": title, "aria_label": title} if title else {}
-    return tag("button", label, type="button", style=look, data_dspex_action=action, data_dspex_value=value, **told)
+def search_box(action: str, hint: str, *, value: str = "", label: str = "", width: str = "240px") -> Html:
+    """Return a field whose text the widget hands to the input of that name as it is typed.
 
-
-def search_box(action: str, hint: str, *, width: str = "240px") -> Html:
-    """Return a field whose text the widget hands to the input of that name as it is typed."""
+    Args:
+        action: The input's name.
+        hint: What the empty field says.
+        value: What is written in it already.
+        label: Its accessible name; the hint by default.
+        width: Its width in CSS.
+    """
     look = f"{_FIELD} width: {width}; max-width: 100%;"
-    return tag("input", type="search", placeholder=hint, aria_label=hint, style=look, data_dspex_action=action)
+    more = {"value": value or None, "aria_label": label or hint, "spellcheck": "false"}
+    return tag("input", type="search", placeholder=hint, style=look, data_dspex_action=action, **more)
 
 
 def choice_box(action: str, choices: Sequence[tuple[str, str]], chosen: str, label: str) -> Html:
@@ -193,16 +195,6 @@ def press(action: str, value: object, *children: object, style: str = "", **attr
         f" text-align: inherit; color: {TEXT}; {style}"
     )
     return tag("button", *children, type="button", style=look, data_dspex_action=action, data_dspex_value=value, **attributes)
-
-
-def text_input(action: str, value: str, placeholder: str, label: str) -> Html:
-    """Return a line to write in; what is written comes as the action's value. Static copies leave it out."""
-    look = (
-        f"font-family: {FONT}; font-size: 12px; line-height: 20px; padding: 1px 8px; border-radius: 4px; background: none;"
-        f" width: 300px; max-width: 60%; color: {TEXT}; border: 1px solid {LINE};"
-    )
-    said = {"data_dspex_action": action, "aria_label": label, "spellcheck": "false"}
-    return tag("input", type="text", value=value, placeholder=placeholder, style=look, **said)
 
 
 def static(view: str) -> str:

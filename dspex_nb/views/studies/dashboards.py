@@ -30,10 +30,10 @@ from dspex_nb.views.markup import (
     notice,
     picture,
     press,
+    search_box,
     section,
     state_chip,
     tag,
-    text_input,
 )
 from dspex_nb.views.studies.estimates import estimate_to_go
 from dspex_nb.views.studies.plots import PLOTS
@@ -244,7 +244,9 @@ def _tabs(reading: Reading) -> Html:
 def _trials(snapshot: StudySnapshot, reading: Reading, page: TrialsPage, detail: TrialDetail | None) -> Html:
     found = f"{page.found:,} of {page.total:,}" if page.found < page.total else f"{page.total:,}"
     title = tag("strong", "Trials ", style="font-weight: 600;")
-    field = text_input("filter", reading.query, "filter: words, score>0.7, kind:minibatch, errors>0", "filter trials")
+    field = search_box(
+        "filter", "filter: words, score>0.7, kind:minibatch, errors>0", value=reading.query, label="filter trials", width="300px"
+    )
     head = tag("div", title, muted(found, " "), field, _pager(page), style="margin: 12px 0 4px 0;")
     problem = tag("div", mark("failed"), " ", page.problem, style=f"color: {MUTED}; font-size: 12px;") if page.problem else ""
     if not len(page.rows):

@@ -1,0 +1,57 @@
+"""The session's settings on their way to a worker: packed in the kernel, taken in the worker."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+from dspex_nb import ambient
+from dspex_nb.ambient import Session
+from dspex_nb.cache import Cache
+from dspex_nb.leases import SESSION, session_id
+
+_packed: tuple[Session | None, bytes | None] = (None, None)
+
+
+def packed_settings() -> bytes | None:
+    """Return what a worker needs to have this session's LM, adapter and cache; None where nothing was set."""
+    global _packed  # noqa: PLW0603 - one packing serves until something is set anew
+    now = ambient.current()
+    if _packed[0] is not now:
+        _packed = (now, _state(now))
+    return _packed[1]
+
+
+def _state(now: Session) -> bytes | None:
+    client, cache = now.lm, now.cache
+    found: dict[str, Any] = {"adapter": now.adapter, "n_jobs": now.n_jobs, "session": session_id()}
+    if client is not None and hasattr(client, "dump_state"):
+        found["lm"] = (type(client), client.dump_state(), client.secrets())
+    if cache is not None and hasattr(cache, "dump_state"):
+        found["cache"] = {**cache.dump_state(), **cache.secrets()}
+    elif cache is None:
+        found["cache"] = None
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(found))
+    except Exception:  # noqa: BLE001 - an adapter or a client of the user's own that cannot cross: the worker has the rest
+        return bytes(cloudpickle.dumps({name: value for name, value in found.items() if name in {"n_jobs", "cache", "session"}}))
+
+
+def take_settings(blob: bytes) -> None:
+    """In a worker: make the notebook's settings this process's; `pools.carrying` calls it."""
+    from dspex_nb.pools import slot
+
+    found = pickle.loads(blob)  # noqa: S301 - the kernel packed it
+    os.environ[SESSION] = found["session"]
+    changes = {name: found[name] for name in ("adapter", "n_jobs") if name in found}
+    if "lm" in found:
+        kind, state, secrets = found["lm"]
+        changes["lm"] = kind.from_state(state, secrets)
+    if "cache" in found:
+        changes["cache"] = None if found["cache"] is None else Cache(**found["cache"])
+    bus = ambient.configure(**changes).bus
+    bus.unsubscribe(slot.tell)
+    bus.subscribe(slot.tell)  # what happens here is told in the run whose task this is
