@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import itertools
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -14,6 +14,8 @@ import threading
 from pathlib import Path
 
 from dspex_nb.pools import warden
+
+_CLEARS_S = 5.0
 
 
 class Scratch:
@@ -38,9 +40,9 @@ class Scratch:
         with self._lock:
             folder, self._folder, process, self._warden = self._folder, None, self._warden, None
         if process is not None and process.stdin is not None:
-            process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5.0)
+            with process:
+                process.stdin.close()
+                select.select([process.stdout], [], [], _CLEARS_S)  # its end closes the pipe
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -54,11 +56,12 @@ class Scratch:
         self._warden = subprocess.Popen(  # noqa: S603 - our own interpreter and code
             [sys.executable, "-I", "-S", str(Path(warden.__file__)), str(os.getpid()), self._folder],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             env={"PATH": os.environ.get("PATH", "")},
         )
+        self._warden.wait()  # it goes on as a child of nobody
 
 
 scratch = Scratch()

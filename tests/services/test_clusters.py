@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -190,8 +191,8 @@ def host_name_of(text):
 
 def test_workers_in_networks_of_their_own(pools, networks, tmp_path):
     """They reach the scheduler, not the notebook's loopback; the notebook reaches them through the scheduler only."""
-    pytest.importorskip("distributed")
-    started = []
+    distributed = pytest.importorskip("distributed")
+    file, started = tmp_path / "s.json", []
     try:
         scheduler = [
             sys.executable,
@@ -203,13 +204,11 @@ def test_workers_in_networks_of_their_own(pools, networks, tmp_path):
             "0",
             "--no-dashboard",
             "--scheduler-file",
-            str(tmp_path / "s.json"),
+            str(file),
         ]
         started.append(subprocess.Popen(scheduler, stderr=subprocess.DEVNULL))
-        acts.wait_until((tmp_path / "s.json").exists, 60)
-        import json
-
-        port = json.loads((tmp_path / "s.json").read_text())["address"].rsplit(":", 1)[1]
+        acts.wait_until(lambda: file.exists() and file.read_text().endswith("}"), 60)
+        port = json.loads(file.read_text())["address"].rsplit(":", 1)[1]
         for name, ours, theirs in networks:
             worker = [
                 "ip",
@@ -227,6 +226,8 @@ def test_workers_in_networks_of_their_own(pools, networks, tmp_path):
                 "--no-dashboard",
             ]
             started.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL))
+        with distributed.Client(f"tcp://127.0.0.1:{port}", set_as_default=False) as client:
+            client.wait_for_workers(len(networks), 60)
         pool = pools.create("apart", 2, "dask", address=f"tcp://127.0.0.1:{port}")
         with pool.session("a") as first, pool.session("b") as second:
             seen = [first.call(host_name_of, ""), second.call(host_name_of, "")]
