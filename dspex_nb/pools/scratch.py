@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import os
-import select
 import shutil
 import subprocess
 import sys
@@ -39,10 +39,9 @@ class Scratch:
         """Remove the folder; the watching process ends."""
         with self._lock:
             folder, self._folder, process, self._warden = self._folder, None, self._warden, None
-        if process is not None and process.stdin is not None:
-            with process:
-                process.stdin.close()
-                select.select([process.stdout], [], [], _CLEARS_S)  # its end closes the pipe
+        if process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_CLEARS_S)  # closes its pipe, and waits until it closes ours
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
