@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from dspex_nb.errors import PoolError
@@ -14,6 +15,12 @@ from dspex_nb.pools.settings import Slot, processors
 OPTIONS = ("runtime_env",)
 _LISTEN_S = 1.0
 _LATE_S = 60.0  # a machine that is busy is not lost
+_GRACE = "RAY_CLIENT_RECONNECT_GRACE_PERIOD"
+_MISSED_S = 3  # Ray's own 30 s would have workers outlive a killed kernel for as long
+_NOBODY_THERE = (
+    "is `ray start --head` running there? Where it asks for a token, this machine needs it in ~/.ray/auth_token, "
+    "and the kernel RAY_AUTH_MODE=token"
+)
 
 
 class RayWorker(ClusterWorker):
@@ -42,11 +49,12 @@ class RayEngine:
             {"address": address} if address else {"num_cpus": max(size, processors()), "include_dashboard": False}
         )
         try:
-            ray.init(**given, runtime_env=options.get("runtime_env"), log_to_driver=False, logging_level="ERROR")
+            with _missed_for(_MISSED_S):
+                ray.init(**given, runtime_env=options.get("runtime_env"), log_to_driver=False, logging_level="ERROR")
         except Exception as error:
             raise PoolError(
                 f"Ray {f'at {address!r} cannot be reached' if address else 'cannot be started'}: {error}",
-                hint="is `ray start --head` running there?" if address else "try again, or start it apart: `ray start --head`",
+                hint=_NOBODY_THERE if address else "try again, or start it apart: `ray start --head`",
             ) from error
 
     def place(self, slot: Slot, look_s: float, start_s: float) -> RayLine:
@@ -99,6 +107,19 @@ class RayEngine:
         if options.get("resources"):
             wishes["resources"] = dict(options["resources"])
         return wishes
+
+
+@contextlib.contextmanager
+def _missed_for(seconds: int) -> Iterator[None]:
+    """Have the far end of a `ray://` connection made here wait so long for a notebook that is gone, if nothing else is set."""
+    if _GRACE in os.environ:
+        yield
+        return
+    os.environ[_GRACE] = str(seconds)
+    try:
+        yield
+    finally:
+        os.environ.pop(_GRACE, None)
 
 
 class RayLine:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from dspex_nb.pools import warden
 
+_CLEARS_S = 5.0
+
 
 class Scratch:
     """Made at first use, with the process that watches over it."""
@@ -37,10 +39,9 @@ class Scratch:
         """Remove the folder; the watching process ends."""
         with self._lock:
             folder, self._folder, process, self._warden = self._folder, None, self._warden, None
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
+        if process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5.0)
+                process.communicate(timeout=_CLEARS_S)  # closes its pipe, and waits until it closes ours
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -54,11 +55,12 @@ class Scratch:
         self._warden = subprocess.Popen(  # noqa: S603 - our own interpreter and code
             [sys.executable, "-I", "-S", str(Path(warden.__file__)), str(os.getpid()), self._folder],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             env={"PATH": os.environ.get("PATH", "")},
         )
+        self._warden.wait()  # it goes on as a child of nobody
 
 
 scratch = Scratch()

@@ -60,10 +60,13 @@ class Serving:
             return None
         if not act.future.started(lambda: self.slots.break_off(lane, act)):
             return None
-        self._set_limits(lane, act)
+        lane.began_at = time.monotonic()
         try:
-            plain = not lane.worker.separate and act.lease is None  # a thread is always there, and does not die
-            value = lane.worker.run(act) if plain else self._perform(lane, act)
+            if not lane.worker.separate and act.lease is None:  # a thread is always there, and does not die
+                self._set_limits(lane, act)
+                value = lane.worker.run(act)
+            else:
+                value = self._perform(lane, act)
             ended = "done" if (act.future.resolve(value) or act.delivered) and act.counts else None
             lane.served += ended is not None
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
@@ -75,7 +78,7 @@ class Serving:
 
     def _set_limits(self, lane: Lane, task: Task) -> None:
         limit = task.timeout_s if task.timeout_s is not None else self.timeout_s
-        lane.began_at = now = time.monotonic()
+        now = time.monotonic()
         if limit is not None:
             lane.deadline, lane.limit = now + limit, limit
         if limit is not None or self._watched:
@@ -87,6 +90,8 @@ class Serving:
         while True:
             try:
                 lane.worker.ready()
+                if attempt == 1:  # how long a cluster takes to find a place is not the task's time
+                    self._set_limits(lane, task)
                 if task.lease is not None:
                     self._build_state(lane, task, task.lease)
                 if task.future.done():  # broken off while its worker started

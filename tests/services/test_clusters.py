@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -79,6 +83,64 @@ def test_a_map_and_an_evaluation_on_dask(notebook, dask_cluster):
 def test_a_map_and_an_evaluation_on_ray(notebook):
     pytest.importorskip("ray")
     check_a_map_and_an_evaluation("ray")
+
+
+@pytest.fixture
+def ray_address(monkeypatch):
+    """A Ray that was started apart, on loopback, and asks for a token: where its clients connect."""
+    pytest.importorskip("ray")
+    pytest.importorskip("grpc")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    folder = tempfile.mkdtemp(prefix="dspex-ray-")  # not pytest's: the names of sockets in it must be short
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        ports = [probe.getsockname()[1] for probe in (one, other)]
+    command = f"start --head --block --node-ip-address=127.0.0.1 --port={ports[0]} --ray-client-server-port={ports[1]}"
+    command += f" --num-cpus=2 --include-dashboard=false --disable-usage-stats --temp-dir={folder}"
+    head = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", *command.split()], stdout=subprocess.DEVNULL)
+    try:
+        acts.wait_until(lambda: head.poll() is not None or listens(ports[1]), 120)
+        assert head.poll() is None
+        yield f"ray://127.0.0.1:{ports[1]}"
+    finally:
+        head.terminate()
+        try:
+            head.wait(30)
+        except subprocess.TimeoutExpired:
+            head.kill()
+            head.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_ray_that_was_started_apart(ray_address, tmp_path):
+    """A notebook reaches it as a client, and nothing there outlives that notebook."""
+    path = str(tmp_path / "pids")
+    script = f"""
+from dspex_nb.pools import Pools
+from dspex_nb.testing import pool_acts as acts
+pool = Pools().create("apart", 1, "ray", address={ray_address!r})
+with pool.session("s", initializer=acts.remember, initargs=("k", 7)) as session:
+    assert session.call(acts.recall, "k") == 7
+assert list(pool.stream(acts.count, 1000)) == list(range(1000))
+pool.call(acts.two_children, {path!r})
+"""
+    kernel = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        acts.wait_until(lambda: kernel.poll() is not None or os.path.exists(path), 120)
+        *words, left = acts.text_of(path).split()
+        pids = [int(word) for word in words]
+        assert all(map(acts.alive, pids))
+    finally:
+        kernel.kill()
+        kernel.wait()
+    acts.wait_until(lambda: not any(map(acts.alive, pids)) and not os.path.exists(left), 5)
 
 
 def test_a_cluster_that_is_started_here_ends_with_its_pool(pools):
@@ -190,8 +252,8 @@ def host_name_of(text):
 
 def test_workers_in_networks_of_their_own(pools, networks, tmp_path):
     """They reach the scheduler, not the notebook's loopback; the notebook reaches them through the scheduler only."""
-    pytest.importorskip("distributed")
-    started = []
+    distributed = pytest.importorskip("distributed")
+    file, started = tmp_path / "s.json", []
     try:
         scheduler = [
             sys.executable,
@@ -203,13 +265,11 @@ def test_workers_in_networks_of_their_own(pools, networks, tmp_path):
             "0",
             "--no-dashboard",
             "--scheduler-file",
-            str(tmp_path / "s.json"),
+            str(file),
         ]
         started.append(subprocess.Popen(scheduler, stderr=subprocess.DEVNULL))
-        acts.wait_until((tmp_path / "s.json").exists, 60)
-        import json
-
-        port = json.loads((tmp_path / "s.json").read_text())["address"].rsplit(":", 1)[1]
+        acts.wait_until(lambda: file.exists() and file.read_text().endswith("}"), 60)
+        port = json.loads(file.read_text())["address"].rsplit(":", 1)[1]
         for name, ours, theirs in networks:
             worker = [
                 "ip",
@@ -227,6 +287,8 @@ def test_workers_in_networks_of_their_own(pools, networks, tmp_path):
                 "--no-dashboard",
             ]
             started.append(subprocess.Popen(worker, stderr=subprocess.DEVNULL))
+        with distributed.Client(f"tcp://127.0.0.1:{port}", set_as_default=False) as client:
+            client.wait_for_workers(len(networks), 60)
         pool = pools.create("apart", 2, "dask", address=f"tcp://127.0.0.1:{port}")
         with pool.session("a") as first, pool.session("b") as second:
             seen = [first.call(host_name_of, ""), second.call(host_name_of, "")]

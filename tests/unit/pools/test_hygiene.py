@@ -80,7 +80,8 @@ def test_the_process_tree_of_a_killed_worker_ends_with_it(pools, tmp_path):
     assert pool.call(os.getpid) not in pids
 
 
-def test_nothing_outlives_a_killed_kernel(tmp_path):
+@pytest.mark.parametrize("children_too", [False, True])  # a process that is an actor of Ray's kills its own when it ends
+def test_nothing_outlives_a_killed_kernel(tmp_path, children_too):
     script = textwrap.dedent(f"""
         import os, sys, tempfile, time
         sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -102,6 +103,10 @@ def test_nothing_outlives_a_killed_kernel(tmp_path):
     left = Path((tmp_path / "pids.file").read_text())
     assert left.exists()
     assert all(map(alive, pids))
+    if children_too:
+        kernel.send_signal(signal.SIGSTOP)
+        for child in psutil.Process(kernel.pid).children():
+            child.kill()
     kernel.kill()
     kernel.wait()
     wait_for(lambda: not any(map(alive, pids)) and not left.parent.exists(), 5.0)

@@ -14,6 +14,7 @@ import pytest
 
 from dspex_nb.errors import PoolError, WorkerDiedError
 from dspex_nb.pools import Pools
+from dspex_nb.pools.processes import ProcessWorker
 
 
 @pytest.fixture
@@ -45,6 +46,14 @@ def test_a_worker_killed_while_idle_costs_no_task(pools):
     pid = pool.submit(os.getpid).result(30)
     os.kill(pid, signal.SIGKILL)
     assert pool.submit(os.getpid).result(30) != pid
+
+
+def test_the_start_of_a_worker_is_not_the_tasks_time(pools, monkeypatch):
+    pool = pools.create("p", 1, "loky", timeout_s=1)
+    pool.warm()
+    start = ProcessWorker.ready
+    monkeypatch.setattr(ProcessWorker, "ready", lambda self: (time.sleep(1.5), start(self)))
+    assert pool.call(abs, -3) == 3
 
 
 def test_a_session_whose_worker_died_says_so(pools):
