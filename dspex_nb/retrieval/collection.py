@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
+_read = json.JSONDecoder().raw_decode  # `json.loads` looks twice for blanks that what we wrote does not hold
 _KEYS = uuid.UUID("6f0d1c1e-1d3a-4f0e-9b52-6d1f2f0a7c11")
 DEFAULT_NAME = "dspex_passages"
 
@@ -170,10 +171,7 @@ def row_of(passage: Passage, vector: list[float]) -> Row:
 
 def hits_of(rows: Iterable[tuple[str, str, str, float]]) -> list[Hit]:
     """Return what a store found as hits."""
-    return [
-        Hit(Passage(text, name, 0.0, json.loads(metadata)), math.nan if raw is None else float(raw))
-        for name, text, metadata, raw in rows
-    ]
+    return [(name, text, _read(metadata)[0], math.nan if raw is None else float(raw)) for name, text, metadata, raw in rows]
 
 
 def key_of(given_id: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dspex_nb.errors import DSPexError, RetrieverError
 from dspex_nb.passages import Passage
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
     Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
+Hit: TypeAlias = tuple[str, str, Mapping[str, Any], float]  # what a store found: id, text, metadata, and its own number
 _SECRETS = ("api_key", "password", "token")
 _SCALAR_DIMENSIONS = 2
+_EXACT = 1e-6  # as near to the length 1 as float32 comes
 
 
 class Embeds(Protocol):
@@ -33,13 +36,6 @@ class Embeds(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return a row for each text."""
-
-
-class Hit(NamedTuple):
-    """What a store found: a passage and the store's own number for it."""
-
-    passage: Passage
-    raw: float
 
 
 class VectorIndex(Index):
@@ -190,7 +186,7 @@ class VectorIndex(Index):
     def _passages(self, found: list[list[Hit]]) -> list[list[Passage]]:
         cosine = self._cosine
         return [
-            sorted((Passage(one.text, one.id, score_of(cosine(raw)), one.metadata, raw) for one, raw in hits), key=_by_score)
+            sorted([Passage(text, name, score_of(cosine(raw)), told, raw) for name, text, told, raw in hits], key=_by_score)
             for hits in found
         ]
 
@@ -226,12 +222,7 @@ class VectorIndex(Index):
                 f"a vector has {found.shape[1]} numbers; the {self.name} index holds vectors of {self._dimension}",
                 hint="use the embedder that the index was made with, or make a new index",
             )
-        lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
-        if not np.isfinite(lengths).all():
-            raise RetrieverError("a vector holds a number that is not finite", hint="look at what the embedder returns")
-        if np.abs(lengths - 1).max(initial=0) < 1e-6:  # noqa: PLR2004 - as exact as float32 is
-            return np.ascontiguousarray(found)
-        return np.ascontiguousarray(found / np.where(lengths > 0, lengths, 1)[:, None])
+        return _unit(found)
 
     @contextmanager
     def _asking(self, doing: str) -> Iterator[None]:
@@ -285,6 +276,23 @@ def is_vector(query: Any) -> bool:
     return (
         isinstance(query, list | tuple) and bool(query) and isinstance(query[0], int | float) and not isinstance(query[0], bool)
     )
+
+
+def _unit(rows: Vectors) -> Vectors:
+    """Return rows brought to the length 1; a row of zeros stays."""
+    import numpy as np
+
+    if len(rows) == 1:  # a query: NumPy's passes over one row take longer than the search of a small index
+        length = math.sqrt(rows[0].dot(rows[0]))
+        finite, unit = math.isfinite(length), abs(length - 1) < _EXACT
+        divisor: Any = length or 1.0
+    else:
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        finite, unit = np.isfinite(lengths).all(), np.abs(lengths - 1).max(initial=0) < _EXACT
+        divisor = np.where(lengths > 0, lengths, 1)[:, None]
+    if not finite:
+        raise RetrieverError("a vector holds a number that is not finite", hint="look at what the embedder returns")
+    return np.ascontiguousarray(rows if unit else rows / divisor)
 
 
 def _several(query: Any) -> bool:
