@@ -148,7 +148,7 @@ class KeptIndex(VectorIndex):
         found: list[Hit] = []
         for slot, number in zip(slots, numbers, strict=True):
             if slot >= 0 and (passage := passages[slot]) is not None:
-                found.append(_hit(passage, number))
+                found.append((passage.id, passage.text, passage.metadata, number))
                 if len(found) == k:
                     break
         return found
@@ -174,13 +174,9 @@ class KeptIndex(VectorIndex):
         found = []
         for row in cosines:
             best = np.argpartition(-row, k - 1)[:k] if k < len(row) else np.arange(len(row))
-            chosen = ((rows.passages[slots[at]], float(row[at])) for at in best)
-            found.append([_hit(passage, raw_of(self.metric, cosine)) for passage, cosine in chosen if passage is not None])
+            numbers = [raw_of(self.metric, cosine) for cosine in row[best].tolist()]
+            found.append(self._alive(rows, slots[best].tolist(), numbers, k))
         return found
-
-
-def _hit(passage: Passage, number: float) -> Hit:
-    return passage.id, passage.text, passage.metadata, number
 
 
 def _listed(values: Any) -> list[Any]:

@@ -6,12 +6,11 @@ import inspect
 import math
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dspex_nb.errors import DSPexError, RetrieverError
-from dspex_nb.passages import Passage
+from dspex_nb.passages import Passage, found_passage
 from dspex_nb.retrieval.base import Filter, Index, counted, deeper, texts_of
 from dspex_nb.retrieval.documents import passages_in_order
 from dspex_nb.retrieval.embedders import embedder_of
@@ -186,7 +185,7 @@ class VectorIndex(Index):
     def _passages(self, found: list[list[Hit]]) -> list[list[Passage]]:
         cosine = self._cosine
         return [
-            sorted([Passage(text, name, score_of(cosine(raw)), told, raw) for name, text, told, raw in hits], key=_by_score)
+            sorted([found_passage(name, text, told, score_of(cosine(raw)), raw) for name, text, told, raw in hits], key=_by_score)
             for hits in found
         ]
 
@@ -224,16 +223,13 @@ class VectorIndex(Index):
             )
         return _unit(found)
 
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
+    def _asking(self, doing: str) -> _Asking:
         """Turn a store's own errors into ours, without credentials."""
-        try:
-            yield
-        except (DSPexError, NotImplementedError):
-            raise
-        except Exception as error:  # noqa: BLE001 - thirty clients have thirty error trees
-            said = redact(f"{type(error).__name__}: {error}", self._secrets)
-            raise RetrieverError(f"{doing} in {self.name} failed: {said}", hint=self._advice()) from None
+        return _Asking(self, doing)
+
+    def _failed(self, doing: str, error: Exception) -> RetrieverError:
+        said = redact(f"{type(error).__name__}: {error}", self._secrets)
+        return RetrieverError(f"{doing} in {self.name} failed: {said}", hint=self._advice())
 
     def _advice(self) -> str:
         return (
@@ -241,6 +237,22 @@ class VectorIndex(Index):
             if self.kept == "server"
             else "check the retriever's options"
         )
+
+
+class _Asking:
+    """What stands around a store's call; a class, since one made of a generator costs a search twice as much."""
+
+    __slots__ = ("_doing", "_index")
+
+    def __init__(self, index: VectorIndex, doing: str) -> None:
+        self._index, self._doing = index, doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, DSPexError | NotImplementedError):
+            raise self._index._failed(self._doing, error) from None  # noqa: SLF001 - one module, two parts of one call
 
 
 class _Plan:
