@@ -102,7 +102,7 @@ class VectorIndex(Index):
         if not given:
             return []
         last = {one.id: at for at, one in enumerate(given)}
-        passages = [given[at] for at in last.values()]
+        passages = given if len(last) == len(given) else [given[at] for at in last.values()]
         if vectors is None:
             made = self._embedded([one.text for one in passages])
         else:

@@ -22,14 +22,14 @@ from native_stores import DATABASES, LIBRARIES
 from dspex_nb.retrieval import KINDS, retriever
 
 LENGTH, K = 64, 10
-SEARCHES, LONGEST_S = 300, 20
+SEARCHES, LONGEST_S = 300, 10
 STORES = {**LIBRARIES, **DATABASES}
 FILES = ("sqlite", "sqlite-vec", "libsql", "turso", "duckdb", "milvus", "cozo", "ladybug")
 
 
-def timed(call):
+def timed(call, *given):
     started = time.perf_counter()
-    found = call()
+    found = call(*given)
     return time.perf_counter() - started, found
 
 
@@ -42,7 +42,9 @@ def opened(name, folder):
 def measure(name, rows, folder):
     ids, texts, metadatas, vectors = rows
     query = vectors[7]
-    own_s, find = timed(lambda: STORES[name](folder, rows, K))
+    with tempfile.TemporaryDirectory() as warm:  # what a client does once in a process is on neither side
+        STORES[name](Path(warm), tuple(one[:200] for one in rows), K)(query)
+    own_s, find = timed(STORES[name], folder, rows, K)
     index = opened(name, folder)
 
     def build():  # a library's index is built at the first search
@@ -54,9 +56,15 @@ def measure(name, rows, folder):
     best = found[0]
     assert (best.id, best.text, best.metadata) == find(query)[0][:3] == (ids[7], texts[7], metadatas[7])
     pairs, ends = [], time.perf_counter() + LONGEST_S
-    while len(pairs) < SEARCHES and (len(pairs) < 10 or time.perf_counter() < ends):
+    while len(pairs) < SEARCHES and (len(pairs) < 6 or time.perf_counter() < ends):
         query = vectors[len(pairs) * 37 % len(vectors)]
-        pairs.append((timed(lambda: find(query))[0], timed(lambda: index.search(query))[0]))
+        if len(pairs) % 2:  # who comes second pays for what the first left in the caches
+            ours, _ = timed(index.search, query)
+            own, _ = timed(find, query)
+        else:
+            own, _ = timed(find, query)
+            ours, _ = timed(index.search, query)
+        pairs.append((own, ours))
     index.close()
     own = statistics.median(one for one, _ in pairs)
     extra = statistics.median(ours - one for one, ours in pairs)
@@ -71,7 +79,9 @@ def main(count=100_000, *names):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ids, texts = [f"id{n}" for n in range(count)], [f"The text of passage {n}, about matter {n % 97}." for n in range(count)]
     metadatas = [{"title": f"Title {n}", "source": f"document{n % 500}.md", "page": n % 30} for n in range(count)]
-    print(f"{count:,} vectors of {LENGTH} numbers, k={K}. ok: a search costs at most 50 µs or 5 % more. same: ids in both answers")
+    print(
+        f"{count:,} vectors of {LENGTH} numbers, k={K}. ok: a search costs at most 50 µs or 5 % more. same: ids in both answers"
+    )
     print("store        added: native, ours             search: native, ours on top            same")
     for name in names or STORES:
         if not KINDS[name].installed:

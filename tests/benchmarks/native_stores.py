@@ -168,7 +168,7 @@ def _sqlite(run, run_many, finding, rows, k):
     run("BEGIN")
     run_many("INSERT INTO passages VALUES (?, ?, ?, ?)", values)
     run("COMMIT")
-    said = f"SELECT id, text, metadata, {finding}(vector, ?) AS raw FROM passages ORDER BY raw LIMIT ?"
+    said = f"SELECT id, text, metadata, {finding}(vector, ?) AS raw FROM passages ORDER BY raw LIMIT ?"  # noqa: S608 - a name of ours
     return lambda query: [
         (name, text, json.loads(metadata), raw) for name, text, metadata, raw in run(said, (query.tobytes(), k)).fetchall()
     ]
@@ -230,7 +230,7 @@ def duckdb(folder, rows, k):
     base.register("given", given)
     base.execute("INSERT INTO passages SELECT * FROM given")
     said = f"""SELECT id, text, metadata, array_inner_product(vector, ?::FLOAT[{length}]) AS raw
-        FROM passages ORDER BY raw DESC LIMIT ?"""
+        FROM passages ORDER BY raw DESC LIMIT ?"""  # noqa: S608 - a number of ours
     return lambda query: [
         (name, text, json.loads(metadata), raw)
         for name, text, metadata, raw in base.execute(said, [query.tolist(), k]).fetchall()
@@ -345,7 +345,10 @@ def zvec(folder, rows, k):
     import zvec
 
     ids, texts, metadatas, vectors = rows
-    fields = [zvec.FieldSchema(name, zvec.DataType.STRING) for name in _COLUMNS]
+    word, number = zvec.DataType.STRING, zvec.DataType.INT64
+    kinds = {"id": word, "text": word, "title": word, "source": word, "page": number}
+    asked = {name: {"index_param": zvec.InvertIndexParam()} for name in ("title", "source", "page")}  # for filters, as ours
+    fields = [zvec.FieldSchema(name, kind, **asked.get(name, {})) for name, kind in kinds.items()]
     flat = zvec.FlatIndexParam(metric_type=zvec.MetricType.IP)
     vector = zvec.VectorSchema("vector", zvec.DataType.VECTOR_FP32, vectors.shape[1], index_param=flat)
     held = zvec.create_and_open(str(folder / "native"), zvec.CollectionSchema("passages", fields, [vector]))
@@ -354,15 +357,15 @@ def zvec(folder, rows, k):
             zvec.Doc(
                 str(at),
                 vectors={"vector": vectors[at].tolist()},
-                fields={"id": ids[at], "text": texts[at], "metadata": json.dumps(metadatas[at])},
+                fields={"id": ids[at], "text": texts[at], **metadatas[at]},
             )
             for at in range(start, min(start + 1000, len(ids)))
         ])  # fmt: skip
 
     def find(query):
-        found = held.query(zvec.Query("vector", vector=query.tolist()), topk=k, output_fields=list(_COLUMNS))
+        found = held.query(zvec.Query("vector", vector=query.tolist()), topk=k, output_fields=list(kinds))
         said = [(one.fields, one.score) for one in found]
-        return [(one["id"], one["text"], json.loads(one["metadata"]), number) for one, number in said]
+        return [(one["id"], one["text"], {name: one[name] for name in metadatas[0]}, number) for one, number in said]
 
     return find
 

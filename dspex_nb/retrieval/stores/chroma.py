@@ -37,7 +37,7 @@ class ChromaDialect(Dialect[dict[str, Any]]):
 class Chroma(Collection):
     """Passages in a Chroma collection.
 
-    A passage's metadata is its record's `uri`: Chroma gives metadata whole or not at all, and the facts are a quarter of a search.
+    A passage's metadata is its record's `uri`: Chroma gives metadata whole or not at all; its facts are a quarter of a search.
 
     Args:
         path: A folder; in memory if neither it nor `url` is given.
@@ -73,7 +73,7 @@ class Chroma(Collection):
         self._collection.upsert(
             ids=[row.id for row in rows],
             documents=[row.text for row in rows],
-            embeddings=[row.vector for row in rows],
+            embeddings=_array([row.vector for row in rows]),
             uris=[row.metadata for row in rows],
             metadatas=[{"facts": row.facts} for row in rows],
         )
@@ -94,9 +94,16 @@ class Chroma(Collection):
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         found = self._collection.query(
-            query_embeddings=[vector], n_results=k, where=where, include=["documents", "uris", "distances"]
+            query_embeddings=_array([vector]), n_results=k, where=where, include=["documents", "uris", "distances"]
         )
         return zip(found["ids"][0], found["documents"][0], found["uris"][0], found["distances"][0], strict=True)
+
+
+def _array(vectors: list[list[float]]) -> Any:
+    """Return vectors as Chroma keeps them: of lists it looks at each number."""
+    import numpy as np
+
+    return np.array(vectors, dtype=np.float32)
 
 
 def _client(path: str | Path | None, url: str | None, token: str | None) -> Any:

@@ -95,7 +95,7 @@ class QdrantEdge(Collection):
 
     def _held(self, ids: list[str]) -> Iterable[str]:
         found = self._shard.retrieve([key_of(one) for one in ids], with_payload=True, with_vector=False)
-        return [one.payload["id"] for one in found]
+        return [_fields(one)[0] for one in found]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         import qdrant_edge as edge
