@@ -183,11 +183,7 @@ class VectorIndex(Index):
             return self._passages(self._nearest(vectors, k, None if condition is None else self._where(condition)))
 
     def _passages(self, found: list[list[Hit]]) -> list[list[Passage]]:
-        cosine = self._cosine
-        return [
-            sorted([found_passage(name, text, told, score_of(cosine(raw)), raw) for name, text, told, raw in hits], key=_by_score)
-            for hits in found
-        ]
+        return [_ranked(hits, self._cosine) for hits in found]
 
     def _put(self, passages: list[Passage]) -> None:
         self.add(passages)
@@ -309,6 +305,19 @@ def _unit(rows: Vectors) -> Vectors:
 
 def _several(query: Any) -> bool:
     return not isinstance(query, str) and not is_vector(query) and len(texts_of(query)) > 1
+
+
+def _ranked(hits: list[Hit], cosine: Callable[[float], float]) -> list[Passage]:
+    """Return hits as passages with their scores, highest first, equal ones by id; the loop is what a search costs on our side."""
+    made, last, in_order = [], math.inf, True
+    for name, text, metadata, raw in hits:
+        score = (1 + cosine(raw)) / 2
+        if not 0 <= score <= 1:
+            score = score_of(cosine(raw))
+        in_order = in_order and score < last
+        last = score
+        made.append(found_passage(name, text, metadata, score, raw))
+    return made if in_order else sorted(made, key=_by_score)
 
 
 def _by_score(one: Passage) -> tuple[float, str]:

@@ -59,6 +59,10 @@ def test_three_stores_at_once_and_citations_that_resolve(pgvector, tmp_path):
         kept.close()
 
 
+PARSE = """
+def parse_query(query: str):
+    return {"search_terms": [word for word in query.lower().split() if len(word) > 3], "filters": {}}
+"""
 WRITTEN = """%%pipeline research
 query: str
 
@@ -85,7 +89,7 @@ def test_the_cell_as_written_on_the_embedded_models():
     with TestingShell() as shell:
         shell.run("%dspex lm local")
         shell.user_ns["topics"] = topics
-        shell.run("def parse_query(query: str):\n    return {'search_terms': query.split(), 'filters': {}}")
+        shell.run(PARSE)
         shell.run(WRITTEN)
         result = shell.run("research(query='What does the global statement do?')")
     ranked = result.fields["ranked"]
