@@ -11,7 +11,7 @@ _providers: dict[str, Callable[..., Any]] = {}
 
 
 def provide(name: str, make: Callable[..., Any]) -> None:
-    """Set who makes `name` of a retriever (`"dspy"`, `"tool"`, `"card"`, `"search_box"`), or an `"embedder"` of a model's name."""
+    """Set who makes `name` of a retriever (`"dspy"`, `"tool"`, `"card"`, `"search_box"`), or an `"embedder"` of a model."""
     _providers[name] = make
 
 
