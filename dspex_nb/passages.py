@@ -54,6 +54,25 @@ class Passage:
         return found if self.raw_score is None else {**found, "raw_score": self.raw_score}
 
 
+_new: Any = object.__new__
+_set_text, _set_id, _set_score, _set_metadata, _set_raw_score = (
+    vars(Passage)[name].__set__ for name in ("text", "id", "score", "metadata", "raw_score")
+)
+
+
+def found_passage(given_id: str, text: str, metadata: Mapping[str, Any], score: float, raw_score: float) -> Passage:
+    """Return `Passage(text, given_id, score, metadata, raw_score)`, in half the time: searches make one a hit."""
+    if not given_id:
+        return Passage(text, "", score, metadata, raw_score)
+    made: Passage = _new(Passage)
+    _set_text(made, text)
+    _set_id(made, given_id)
+    _set_score(made, score)
+    _set_metadata(made, metadata)
+    _set_raw_score(made, raw_score)
+    return made
+
+
 def passage_id(text: str, metadata: Mapping[str, Any]) -> str:
     """Return the id of a passage without one: the same text and metadata give the same id, in any index and process."""
     return passage_digest("", text, metadata)[:16]

@@ -8,6 +8,7 @@ from dspex_nb.api.sessions import session
 from dspex_nb.cache import Cache
 from dspex_nb.retrieval import embedding
 from dspex_nb.retrieval.embedders import LOCAL, backend_of
+from dspex_nb.retrieval.extending import provide
 from dspex_nb.scopes import Scope, new_run_id
 
 
@@ -37,3 +38,6 @@ class Embedder(embedding.Embedder):
     def _surroundings(self) -> tuple[Cache | None, Scope]:
         now = session()
         return now.cache, Scope(new_run_id(), now.bus)
+
+
+provide("embedder", Embedder)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
+_read = json.JSONDecoder().raw_decode  # `json.loads` looks twice for blanks that what we wrote does not hold
+_written = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make an encoder for each passage
 _KEYS = uuid.UUID("6f0d1c1e-1d3a-4f0e-9b52-6d1f2f0a7c11")
 DEFAULT_NAME = "dspex_passages"
 
@@ -33,7 +35,6 @@ class Row:
     """A passage as a database keeps it.
 
     Attributes:
-        key: A UUID made from the id, for stores that take no other names.
         id: The passage's id.
         text: Its text.
         metadata: Its metadata as JSON: what comes back.
@@ -41,12 +42,16 @@ class Row:
         vector: Its vector, of unit length.
     """
 
-    key: str
     id: str
     text: str
     metadata: str
     facts: list[str]
     vector: list[float]
+
+    @property
+    def key(self) -> str:
+        """A UUID made from the id, for stores that take no other names."""
+        return key_of(self.id)
 
 
 class Collection(VectorIndex):
@@ -164,16 +169,13 @@ class Collection(VectorIndex):
 
 def row_of(passage: Passage, vector: list[float]) -> Row:
     """Return a passage as a database keeps it."""
-    metadata = json.dumps(dict(passage.metadata), ensure_ascii=False)
-    return Row(key_of(passage.id), passage.id, passage.text, metadata, facts_of(passage.id, passage.metadata), vector)
+    metadata = passage.metadata if isinstance(passage.metadata, dict) else dict(passage.metadata)
+    return Row(passage.id, passage.text, _written(metadata), facts_of(passage.id, metadata), vector)
 
 
 def hits_of(rows: Iterable[tuple[str, str, str, float]]) -> list[Hit]:
     """Return what a store found as hits."""
-    return [
-        Hit(Passage(text, name, 0.0, json.loads(metadata)), math.nan if raw is None else float(raw))
-        for name, text, metadata, raw in rows
-    ]
+    return [(name, text, _read(metadata)[0], math.nan if raw is None else float(raw)) for name, text, metadata, raw in rows]
 
 
 def key_of(given_id: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval.embedding import Backend, Embedder
+from dspex_nb.retrieval.extending import provider
 
 LOCAL = "local"
 
@@ -47,10 +48,14 @@ def backend_of(model: Any = LOCAL, **options: Any) -> Backend:
 
 
 def embedder_of(given: Any = None) -> Any:
-    """Return an embedder: one given as it is, else one made of a model's name or a function; None is the embedded model."""
+    """Return an embedder: one given as it is, else one made of a model's name or a function; None is the embedded model.
+
+    The façade's keep their vectors in the session's cache, so an index that is made again embeds nothing again.
+    """
     if hasattr(given, "embed") and hasattr(given, "dimension"):
         return given
-    return Embedder(backend_of(LOCAL if given is None else given))
+    model, make = LOCAL if given is None else given, provider("embedder")
+    return Embedder(backend_of(model)) if make is None else make(model)
 
 
 def _sentence_transformers(model: Any, options: dict[str, Any]) -> Backend:

@@ -11,8 +11,13 @@ _providers: dict[str, Callable[..., Any]] = {}
 
 
 def provide(name: str, make: Callable[..., Any]) -> None:
-    """Set who makes `name` of a retriever: `"dspy"`, `"tool"`, `"card"` or `"search_box"`."""
+    """Set who makes `name` of a retriever (`"dspy"`, `"tool"`, `"card"`, `"search_box"`), or an `"embedder"` of a model."""
     _providers[name] = make
+
+
+def provider(name: str) -> Callable[..., Any] | None:
+    """Return who makes `name`, if anybody does."""
+    return _providers.get(name)
 
 
 class Extended:

@@ -7,9 +7,9 @@ for it that is ours; else we find the ids that satisfy it and ask for these: eac
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +18,7 @@ from dspex_nb.retrieval.filters import Compare, Condition, Every, Opposite, Some
 
 Where = TypeVar("Where")
 Satisfying = Callable[[Condition], Iterable[str]]
+_SORTS = {int: "number", float: "number"}
 _CHARACTERS = 12  # bytes: 24 hex digits; two of a billion facts meet with a probability of one in ten billion
 
 
@@ -25,8 +26,11 @@ def facts_of(given_id: str, metadata: Mapping[str, Any]) -> list[str]:
     """Return the tokens of a passage: of its id, of each key, and of each value, a list's elements one by one."""
     found = [id_fact(given_id)]
     for key, value in metadata.items():
-        found.append(_fact("key", key))
-        found += [fact(key, one) for one in (value if isinstance(value, list) else [value]) if not isinstance(one, list | dict)]
+        found.append(_key_fact(key))
+        if isinstance(value, list):
+            found += [fact(key, one) for one in value if not isinstance(one, list | dict)]
+        elif not isinstance(value, dict):
+            found.append(fact(key, value))
     return list(dict.fromkeys(found))
 
 
@@ -34,18 +38,25 @@ def fact(key: str, value: Any) -> str:
     """Return the token of a key with a value; `1` and `1.0` have the same, `1`, `"1"` and `True` different ones."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    sort = "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
-    return _fact("value", key, sort, value)
+    sort = _SORTS.get(type(value)) or type(value).__name__
+    return _hashed(f"value {len(key)} {key} {sort} {value}")  # the key's length says where it ends, so no two are written alike
 
 
 def id_fact(given_id: str) -> str:
     """Return the token of a passage's id."""
-    return _fact("id", given_id)
+    return _hashed(f"id {given_id}")
 
 
-def _fact(*parts: Any) -> str:
-    written = json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return blake2b(written, digest_size=_CHARACTERS).hexdigest()
+@lru_cache(maxsize=1024)
+def _key_fact(key: str) -> str:
+    return _hashed(f"key {key}")
+
+
+def _hashed(written: str) -> str:
+    return blake2b(written.encode("utf-8", "surrogatepass"), digest_size=_CHARACTERS).hexdigest()
+
+
+_NOTHING = _hashed("nothing")  # a token that no passage has
 
 
 class Dialect(ABC, Generic[Where]):
@@ -147,7 +158,7 @@ def compiled(condition: Condition, dialect: Dialect[Where], satisfying: Satisfyi
                 f"this store cannot keep {condition.operator} of {condition.key!r}: it compares no numbers of our metadata",
                 hint='ask with {"$in": [...]}, or leave it out and filter what was found',
             )
-        tokens = [id_fact(one) for one in satisfying(condition)] or [_fact("nothing")]
+        tokens = [id_fact(one) for one in satisfying(condition)] or [_NOTHING]
     if condition.operator == "$exists" and not condition.value:
         opposite = not opposite
     return dialect.lacks(tokens) if opposite else dialect.holds(tokens)
@@ -156,9 +167,9 @@ def compiled(condition: Condition, dialect: Dialect[Where], satisfying: Satisfyi
 def _tokens(asked: Compare) -> list[str] | None:
     """Return the tokens of which a passage must have one; None for an order, which no token tells."""
     if asked.operator == "$exists":
-        return [_fact("key", asked.key)]
+        return [_key_fact(asked.key)]
     if asked.operator == "$eq":
         return [fact(asked.key, asked.value)]
     if asked.operator == "$in":
-        return [fact(asked.key, one) for one in asked.value] or [_fact("nothing")]
+        return [fact(asked.key, one) for one in asked.value] or [_NOTHING]
     return None

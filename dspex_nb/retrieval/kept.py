@@ -139,7 +139,7 @@ class KeptIndex(VectorIndex):
             for at, (row, raws) in enumerate(zip(_listed(slots), _listed(numbers), strict=True)):
                 hits = self._alive(rows, row, raws, k)
                 if tail is not None:
-                    hits = sorted(hits + tail[at], key=lambda hit: -self._cosine(hit.raw))[:k]
+                    hits = sorted(hits + tail[at], key=lambda hit: -self._cosine(hit[-1]))[:k]
                 found.append(hits)
             return found
 
@@ -148,7 +148,7 @@ class KeptIndex(VectorIndex):
         found: list[Hit] = []
         for slot, number in zip(slots, numbers, strict=True):
             if slot >= 0 and (passage := passages[slot]) is not None:
-                found.append(Hit(passage, number))
+                found.append((passage.id, passage.text, passage.metadata, number))
                 if len(found) == k:
                     break
         return found
@@ -174,8 +174,8 @@ class KeptIndex(VectorIndex):
         found = []
         for row in cosines:
             best = np.argpartition(-row, k - 1)[:k] if k < len(row) else np.arange(len(row))
-            chosen = ((rows.passages[slots[at]], float(row[at])) for at in best)
-            found.append([Hit(passage, raw_of(self.metric, cosine)) for passage, cosine in chosen if passage is not None])
+            numbers = [raw_of(self.metric, cosine) for cosine in row[best].tolist()]
+            found.append(self._alive(rows, slots[best].tolist(), numbers, k))
         return found
 
 

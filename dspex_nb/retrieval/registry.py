@@ -65,7 +65,7 @@ KINDS = {
             ("qdrant", "Qdrant", "qdrant_client"),
             ("milvus", "Milvus", "pymilvus"),
             ("lancedb", "LanceDb", "lancedb"),
-            ("duckdb", "DuckDb", "duckdb"),
+            ("duckdb", "DuckDb", "duckdb pyarrow"),
             ("libsql", "LibSql", "libsql"),
             ("turso", "Turso", "turso"),
             ("hnswlib", "Hnswlib", "hnswlib"),

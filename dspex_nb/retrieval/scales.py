@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 # What a store's number is called, and how it gives the cosine.
@@ -24,7 +25,10 @@ def scaled(scale: str, raw: float) -> float:
 
 def score_of(cosine: float) -> float:
     """Return (1 + cosine) / 2; not-a-number, which vectors of zeros give, as if at a right angle."""
-    return min(1.0, max(0.0, (1 + cosine) / 2)) if cosine == cosine else 0.5  # noqa: PLR0124 - not-a-number is not itself
+    score = (1 + cosine) / 2
+    if 0 <= score <= 1:
+        return score
+    return 0.5 if math.isnan(score) else float(score > 0)
 
 
 def raw_of(scale: str, cosine: float) -> float:

@@ -90,7 +90,8 @@ class SqlCollection(Collection):
         return [(row.id, row.text, row.metadata, self._facts(row.facts), self._vector(row.vector))]
 
     def _facts(self, facts: list[str]) -> Any:
-        return json.dumps(facts)
+        written = '","'.join(facts)  # hex digits need no escaping
+        return f'["{written}"]'
 
     def _vector(self, vector: list[float]) -> Any:
         return json.dumps(vector)

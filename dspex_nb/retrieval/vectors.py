@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dspex_nb.errors import DSPexError, RetrieverError
-from dspex_nb.passages import Passage
+from dspex_nb.passages import Passage, found_passage
 from dspex_nb.retrieval.base import Filter, Index, counted, deeper, texts_of
 from dspex_nb.retrieval.documents import passages_in_order
 from dspex_nb.retrieval.embedders import embedder_of
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
+Hit: TypeAlias = tuple[str, str, Mapping[str, Any], float]  # what a store found: id, text, metadata, and its own number
 _SECRETS = ("api_key", "password", "token")
 _SCALAR_DIMENSIONS = 2
+_EXACT = 1e-6  # as near to the length 1 as float32 comes
 
 
 class Embeds(Protocol):
@@ -33,13 +35,6 @@ class Embeds(Protocol):
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return a row for each text."""
-
-
-class Hit(NamedTuple):
-    """What a store found: a passage and the store's own number for it."""
-
-    passage: Passage
-    raw: float
 
 
 class VectorIndex(Index):
@@ -107,7 +102,7 @@ class VectorIndex(Index):
         if not given:
             return []
         last = {one.id: at for at, one in enumerate(given)}
-        passages = [given[at] for at in last.values()]
+        passages = given if len(last) == len(given) else [given[at] for at in last.values()]
         if vectors is None:
             made = self._embedded([one.text for one in passages])
         else:
@@ -188,11 +183,7 @@ class VectorIndex(Index):
             return self._passages(self._nearest(vectors, k, None if condition is None else self._where(condition)))
 
     def _passages(self, found: list[list[Hit]]) -> list[list[Passage]]:
-        cosine = self._cosine
-        return [
-            sorted((Passage(one.text, one.id, score_of(cosine(raw)), one.metadata, raw) for one, raw in hits), key=_by_score)
-            for hits in found
-        ]
+        return [_ranked(hits, self._cosine) for hits in found]
 
     def _put(self, passages: list[Passage]) -> None:
         self.add(passages)
@@ -226,23 +217,15 @@ class VectorIndex(Index):
                 f"a vector has {found.shape[1]} numbers; the {self.name} index holds vectors of {self._dimension}",
                 hint="use the embedder that the index was made with, or make a new index",
             )
-        lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
-        if not np.isfinite(lengths).all():
-            raise RetrieverError("a vector holds a number that is not finite", hint="look at what the embedder returns")
-        if np.abs(lengths - 1).max(initial=0) < 1e-6:  # noqa: PLR2004 - as exact as float32 is
-            return np.ascontiguousarray(found)
-        return np.ascontiguousarray(found / np.where(lengths > 0, lengths, 1)[:, None])
+        return _unit(found)
 
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
+    def _asking(self, doing: str) -> _Asking:
         """Turn a store's own errors into ours, without credentials."""
-        try:
-            yield
-        except (DSPexError, NotImplementedError):
-            raise
-        except Exception as error:  # noqa: BLE001 - thirty clients have thirty error trees
-            said = redact(f"{type(error).__name__}: {error}", self._secrets)
-            raise RetrieverError(f"{doing} in {self.name} failed: {said}", hint=self._advice()) from None
+        return _Asking(self, doing)
+
+    def _failed(self, doing: str, error: Exception) -> RetrieverError:
+        said = redact(f"{type(error).__name__}: {error}", self._secrets)
+        return RetrieverError(f"{doing} in {self.name} failed: {said}", hint=self._advice())
 
     def _advice(self) -> str:
         return (
@@ -250,6 +233,22 @@ class VectorIndex(Index):
             if self.kept == "server"
             else "check the retriever's options"
         )
+
+
+class _Asking:
+    """What stands around a store's call; a class, since one made of a generator costs a search twice as much."""
+
+    __slots__ = ("_doing", "_index")
+
+    def __init__(self, index: VectorIndex, doing: str) -> None:
+        self._index, self._doing = index, doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, DSPexError | NotImplementedError):
+            raise self._index._failed(self._doing, error) from None  # noqa: SLF001 - one module, two parts of one call
 
 
 class _Plan:
@@ -287,8 +286,38 @@ def is_vector(query: Any) -> bool:
     )
 
 
+def _unit(rows: Vectors) -> Vectors:
+    """Return rows brought to the length 1; a row of zeros stays."""
+    import numpy as np
+
+    if len(rows) == 1:  # a query: NumPy's passes over one row take longer than the search of a small index
+        length = math.sqrt(rows[0].dot(rows[0]))
+        finite, unit = math.isfinite(length), abs(length - 1) < _EXACT
+        divisor: Any = length or 1.0
+    else:
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        finite, unit = np.isfinite(lengths).all(), np.abs(lengths - 1).max(initial=0) < _EXACT
+        divisor = np.where(lengths > 0, lengths, 1)[:, None]
+    if not finite:
+        raise RetrieverError("a vector holds a number that is not finite", hint="look at what the embedder returns")
+    return np.ascontiguousarray(rows if unit else rows / divisor)
+
+
 def _several(query: Any) -> bool:
     return not isinstance(query, str) and not is_vector(query) and len(texts_of(query)) > 1
+
+
+def _ranked(hits: list[Hit], cosine: Callable[[float], float]) -> list[Passage]:
+    """Return hits as passages with their scores, highest first, equal ones by id; the loop is what a search costs on our side."""
+    made, last, in_order = [], math.inf, True
+    for name, text, metadata, raw in hits:
+        score = (1 + cosine(raw)) / 2
+        if not 0 <= score <= 1:
+            score = score_of(cosine(raw))
+        in_order = in_order and score < last
+        last = score
+        made.append(found_passage(name, text, metadata, score, raw))
+    return made if in_order else sorted(made, key=_by_score)
 
 
 def _by_score(one: Passage) -> tuple[float, str]:

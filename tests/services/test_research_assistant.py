@@ -1,4 +1,4 @@
-"""The research assistant over three retrievers at once: PostgreSQL on a real server, FAISS and Chroma; its citations resolve."""
+"""The research assistant: over PostgreSQL on a real server, FAISS and Chroma at once, and its cell as the design writes it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dspex_nb.pipelines import read_cell
 from dspex_nb.retrieval import KINDS, retriever
 from dspex_nb.testing.embedding import HashEmbedder
 from dspex_nb.testing.scripted import ScriptedLM
+from dspex_nb.testing.shell import TestingShell
 
 pytestmark = pytest.mark.services
 CELL = """
@@ -56,3 +57,43 @@ def test_three_stores_at_once_and_citations_that_resolve(pgvector, tmp_path):
     finally:
         words.drop()
         kept.close()
+
+
+PARSE = """
+def parse_query(query: str):
+    return {"search_terms": [word for word in query.lower().split() if len(word) > 3], "filters": {}}
+"""
+WRITTEN = """%%pipeline research
+query: str
+
+parse    = native(parse_query, "query -> search_terms: list[str], filters: dict[str, str]")
+rewrite  = chain_of_thought("search_terms -> refined_queries: list[str], strategy: str")
+hits     = parallel(
+    retriever("bm25", index=topics, k=20),
+    retriever("faiss", index=topics, k=20),
+    query=refined_queries, filter=filters, merge="rrf",
+)
+ranked   = rerank(hits, query=query, method="mmr", k=5)
+answer   = multi_chain_comparison("query, passages: list[str] -> answer", passages=ranked, chains=3, aggregation="weighted_vote")
+report   = respond(answer, passages=ranked, format="markdown", citations=True)
+cache(ttl="1h")
+"""
+
+
+@pytest.mark.model
+def test_the_cell_as_written_on_the_embedded_models():
+    from pydoc_data.topics import topics
+
+    if not KINDS["faiss"].installed:
+        pytest.skip("pip install 'dspex_nb[faiss]'")
+    with TestingShell() as shell:
+        shell.run("%dspex lm local")
+        shell.user_ns["topics"] = topics
+        shell.run(PARSE)
+        shell.run(WRITTEN)
+        result = shell.run("research(query='What does the global statement do?')")
+    ranked = result.fields["ranked"]
+    assert "global" in {one.id for one in ranked}
+    for citation in result.report.citations:
+        assert topics[citation.passage_id] == ranked[citation.number - 1].text
+    assert len(result.fields["hits"]) >= len(ranked) == 5

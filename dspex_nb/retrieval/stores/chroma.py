@@ -37,6 +37,8 @@ class ChromaDialect(Dialect[dict[str, Any]]):
 class Chroma(Collection):
     """Passages in a Chroma collection.
 
+    A passage's metadata is its record's `uri`: Chroma gives metadata whole or not at all; its facts are a quarter of a search.
+
     Args:
         path: A folder; in memory if neither it nor `url` is given.
         url: A server's address, e.g. `"http://localhost:8000"`.
@@ -71,8 +73,9 @@ class Chroma(Collection):
         self._collection.upsert(
             ids=[row.id for row in rows],
             documents=[row.text for row in rows],
-            embeddings=[row.vector for row in rows],
-            metadatas=[{"metadata": row.metadata, "facts": row.facts} for row in rows],
+            embeddings=_array([row.vector for row in rows]),
+            uris=[row.metadata for row in rows],
+            metadatas=[{"facts": row.facts} for row in rows],
         )
 
     def _remove(self, ids: list[str]) -> None:
@@ -83,18 +86,24 @@ class Chroma(Collection):
         return there
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        found = self._collection.get(include=["documents", "metadatas"])
-        return zip(found["ids"], found["documents"], [one["metadata"] for one in found["metadatas"]], strict=True)
+        found = self._collection.get(include=["documents", "uris"])
+        return zip(found["ids"], found["documents"], found["uris"], strict=True)
 
     def _size(self) -> int:
         return int(self._collection.count())
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         found = self._collection.query(
-            query_embeddings=[vector], n_results=k, where=where, include=["documents", "metadatas", "distances"]
+            query_embeddings=_array([vector]), n_results=k, where=where, include=["documents", "uris", "distances"]
         )
-        metadatas = [one["metadata"] for one in found["metadatas"][0]]
-        return zip(found["ids"][0], found["documents"][0], metadatas, found["distances"][0], strict=True)
+        return zip(found["ids"][0], found["documents"][0], found["uris"][0], found["distances"][0], strict=True)
+
+
+def _array(vectors: list[list[float]]) -> Any:
+    """Return vectors as Chroma keeps them: of lists it looks at each number."""
+    import numpy as np
+
+    return np.array(vectors, dtype=np.float32)
 
 
 def _client(path: str | Path | None, url: str | None, token: str | None) -> Any:

@@ -106,5 +106,5 @@ class LlamaIndex(VectorIndex):
             if passage is None and name in nodes:
                 passage = Passage(nodes[name].get_content(), name, 0.0, nodes[name].metadata)
             if passage is not None:
-                found.append(Hit(passage, float(raw)))
+                found.append((passage.id, passage.text, passage.metadata, float(raw)))
         return found

@@ -24,10 +24,8 @@ class Memory(KeptIndex):
             self._matrix = self._rows.vectors
 
     def _ask(self, vectors: Vectors, k: int) -> tuple[Any, Any]:
-        import numpy as np
-
-        cosines = vectors @ self._matrix.T
-        best = np.argpartition(-cosines, k - 1, axis=1)[:, :k] if k < cosines.shape[1] else np.argsort(-cosines, axis=1)
-        chosen = np.take_along_axis(cosines, best, axis=1)
-        order = np.argsort(-chosen, axis=1, kind="stable")
-        return np.take_along_axis(best, order, axis=1), np.take_along_axis(chosen, order, axis=1)
+        found = []
+        for cosines in vectors @ self._matrix.T:
+            best = cosines.argpartition(-k)[-k:]
+            found.append((best, cosines[best]))
+        return [slots.tolist() for slots, _ in found], [numbers.tolist() for _, numbers in found]

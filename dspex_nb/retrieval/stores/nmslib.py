@@ -30,5 +30,6 @@ class Nmslib(KeptIndex):
 
     def _ask(self, vectors: Vectors, k: int) -> tuple[Any, Any]:
         self._index.setQueryTimeParams({"efSearch": max(100, k)})
-        found = self._index.knnQueryBatch(vectors, k=k)
+        # A batch starts threads, which takes longer than one query.
+        found = [self._index.knnQuery(vectors[0], k=k)] if len(vectors) == 1 else self._index.knnQueryBatch(vectors, k=k)
         return [slots.tolist() for slots, _ in found], [numbers.tolist() for _, numbers in found]

@@ -124,7 +124,7 @@ class PgVector(VectorIndex):
                     cursor.execute(setting)
             for one in vectors.tolist():
                 cursor.execute(find, [_written(one), *values, _written(one), k])
-                found.append([Hit(Passage(text, name, 0.0, metadata), float(raw)) for name, text, metadata, raw in cursor])
+                found.append([(name, text, metadata, float(raw)) for name, text, metadata, raw in cursor])
         return found
 
     def _where(self, condition: Condition) -> statements.Where:

@@ -95,7 +95,7 @@ class QdrantEdge(Collection):
 
     def _held(self, ids: list[str]) -> Iterable[str]:
         found = self._shard.retrieve([key_of(one) for one in ids], with_payload=True, with_vector=False)
-        return [_payload(one)["id"] for one in found]
+        return [_fields(one)[0] for one in found]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         import qdrant_edge as edge
@@ -103,7 +103,7 @@ class QdrantEdge(Collection):
         offset = None
         while True:
             points, offset = self._shard.scroll(edge.ScrollRequest(offset=offset, limit=_PAGE, with_payload=True))
-            yield from (tuple(_payload(one)[name] for name in _FIELDS) for one in points)
+            yield from map(_fields, points)
             if offset is None:
                 return
 
@@ -117,9 +117,10 @@ class QdrantEdge(Collection):
 
         chosen = where if where is None or isinstance(where, edge.Filter) else edge.Filter(must=[where])
         nearest = edge.Query.Nearest(vector)
-        found = self._shard.query(edge.QueryRequest(k, query=nearest, filter=chosen, with_payload=True))
-        return [(*(_payload(one)[name] for name in _FIELDS), one.score) for one in found]
+        found = self._shard.query(edge.QueryRequest(k, query=nearest, filter=chosen, with_payload=_FIELDS))
+        return [(*_fields(one), one.score) for one in found]
 
 
-def _payload(point: Any) -> dict[str, Any]:
-    return point.payload  # type: ignore[no-any-return]
+def _fields(point: Any) -> tuple[str, str, str]:
+    payload = point.payload  # each look makes it anew
+    return payload["id"], payload["text"], payload["metadata"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from dspex_nb.retrieval.filters import Compare, Condition
 from dspex_nb.retrieval.sql import SqlCollection, SqlDialect, Statement
 from dspex_nb.retrieval.words import words
 
+_BLOCK = 10_000  # vectors in memory at once
 _SIGNS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _ORDER = """EXISTS (SELECT 1 FROM json_each({{table}}.metadata) AS m WHERE m.key = ? AND (
     m.type IN ({types}) AND m.atom {sign} ? OR m.type = 'array' AND EXISTS (
@@ -114,7 +115,7 @@ class Words(SqliteTable):
 
 
 class Sqlite(Words):
-    """Passages in one file, without any package.
+    """Passages in one file, without any package: vectors are read in blocks and compared by NumPy.
 
     Args:
         path: The file; in memory if None.
@@ -122,17 +123,31 @@ class Sqlite(Words):
     """
 
     name = "sqlite"
-    finding = "SELECT id, text, metadata, dspex_cosine(vector, ?) AS raw FROM {table} WHERE {where} ORDER BY raw DESC LIMIT ?"
+    comparing = "SELECT rowid, vector FROM {table} WHERE {where}"
+    finding = "SELECT rowid, id, text, metadata FROM {table} WHERE rowid IN (SELECT value FROM json_each(?))"
 
     def _connection(self, path: str) -> Any:
         import sqlite3
 
-        import numpy as np
-
-        def cosine(one: bytes, other: bytes) -> float:
-            return float(np.frombuffer(one, np.float32) @ np.frombuffer(other, np.float32))
-
         made = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         made.execute("PRAGMA journal_mode = WAL")
-        made.create_function("dspex_cosine", 2, cosine, deterministic=True)
         return made
+
+    def _found(self, vector: list[float], k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
+        import numpy as np
+
+        asked, (condition, values) = np.array(vector, np.float32), where or ("1 = 1", [])
+        numbers: list[int] = []
+        cosines = []
+        with closing(self._connected.cursor()) as cursor:
+            cursor.execute(self._said(self.comparing, where=condition), values)
+            while block := cursor.fetchmany(_BLOCK):
+                numbers += [number for number, _ in block]
+                cosines.append(np.frombuffer(b"".join(one for _, one in block), np.float32).reshape(-1, len(asked)) @ asked)
+        if not numbers:
+            return []
+        found = np.concatenate(cosines)
+        best = found.argpartition(-k)[-k:] if k < len(found) else range(len(found))
+        raws = {numbers[at]: float(found[at]) for at in best}
+        rows = self._run(self._said(self.finding), [json.dumps(list(raws))])
+        return [(name, text, metadata, raws[number]) for number, name, text, metadata in rows]

@@ -64,6 +64,12 @@ class SurrealDb(Collection):
         found = self._client.query(statement, {"table": self._table, **values})
         return found.execute()[-1] if hasattr(found, "execute") else found  # from version 3 on a result for each statement
 
+    def _record(self, key: str) -> Any:
+        """Return a row's record as a value: how a query says one differs between versions 2 and 3."""
+        from surrealdb import RecordID
+
+        return RecordID(self._table, key)
+
     def _create(self, dimension: int) -> None:
         self._run(
             "CREATE type::table($about) CONTENT { dimension: $dimension }", about=f"{self._table}_about", dimension=dimension
@@ -72,19 +78,18 @@ class SurrealDb(Collection):
     def _write(self, rows: list[Row]) -> None:
         given = [
             {
-                "key": row.key,
+                "key": self._record(row.key),
                 "row": {"pid": row.id, "text": row.text, "metadata": row.metadata, "facts": row.facts, "vector": row.vector},
             }
             for row in rows
         ]
-        self._run("FOR $one IN $rows { UPSERT type::record($table, $one.key) CONTENT $one.row; };", rows=given)
+        self._run("FOR $one IN $rows { UPSERT $one.key CONTENT $one.row; };", rows=given)
 
     def _remove(self, ids: list[str]) -> None:
-        self._run("FOR $key IN $keys { DELETE type::record($table, $key); };", keys=[key_of(one) for one in ids])
+        self._run("FOR $key IN $keys { DELETE $key; };", keys=[self._record(key_of(one)) for one in ids])
 
     def _held(self, ids: list[str]) -> Iterable[str]:
-        given = [key_of(one) for one in ids]
-        found = self._run("SELECT VALUE pid FROM $keys.map(|$key| type::record($table, $key))", keys=given)
+        found = self._run("SELECT VALUE pid FROM $keys", keys=[self._record(key_of(one)) for one in ids])
         return [one for one in found if one]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:

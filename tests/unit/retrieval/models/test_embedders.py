@@ -285,3 +285,20 @@ def test_the_session_keeps_and_counts(server):
         embedder.embed(["q"])
         assert dx.session().ledger.calls == before + 1
     assert len(server.requests) == 1
+
+
+@needs_model
+@pytest.mark.model
+def test_an_index_that_is_made_again_embeds_nothing_again(monkeypatch):
+    asked, embed = [], embedding_local.MiniLM.embed
+
+    def counted(model, texts, cancel):
+        asked.append(list(texts))
+        return embed(model, texts, cancel)
+
+    monkeypatch.setattr(embedding_local.MiniLM, "embed", counted)
+    with dx.context(cache=Cache()):
+        for _ in range(2):
+            found = dx.retriever("memory", index=["how to loop", "how to branch"])
+        assert found.search("how to loop", k=1)[0].text == "how to loop"
+    assert asked == [["how to loop", "how to branch"]]
