@@ -15,6 +15,7 @@ from typing import Any
 
 from dspex_nb.bridge.candidates import summary
 from dspex_nb.bridge.watching import StudyWatch, Trial
+from dspex_nb.pools import crew
 
 _PARAMETER = re.compile(r"(\d+)_predictor_(instruction|demos)")
 
@@ -22,17 +23,38 @@ _PARAMETER = re.compile(r"(\d+)_predictor_(instruction|demos)")
 @contextlib.contextmanager
 def optuna_told(watch: StudyWatch, seed: int, predictors: Sequence[str]) -> Iterator[None]:
     """Seed Optuna's sampler where the optimizer does not, and tell each trial's parameters."""
-    optuna: Any = importlib.import_module("optuna")
-    plain = optuna.create_study
+    told = _ToldOptuna(watch, seed, predictors)
+    modules = [importlib.import_module(f"dspy.teleprompt.{name}") for name in ("mipro_optimizer_v2", "teleprompt_optuna")]
+    plain = [module._import_optuna for module in modules]  # noqa: SLF001 - as below
+    for module in modules:
+        module._import_optuna = lambda: told  # type: ignore[attr-defined]  # noqa: SLF001 - through it they reach the package
+    try:
+        yield
+    finally:
+        for module, method in zip(modules, plain, strict=True):
+            module._import_optuna = method  # type: ignore[attr-defined]  # noqa: SLF001
 
-    def create_study(*args: Any, **options: Any) -> Any:
-        options.setdefault("sampler", optuna.samplers.TPESampler(seed=seed))
-        study = plain(*args, **options)
-        optimize = study.optimize
+
+class _ToldOptuna:
+    """The package optuna but for its studies. It is imported, which takes more than half a second, while the LM is waited for."""
+
+    def __init__(self, watch: StudyWatch, seed: int, predictors: Sequence[str]) -> None:
+        self._watch, self._seed, self._predictors = watch, seed, predictors
+        self._coming = crew.start(importlib.import_module, "optuna")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coming.result(), name)
+
+    def create_study(self, *args: Any, **options: Any) -> Any:
+        """Return a study whose sampler is seeded and whose trials tell what they chose."""
+        optuna = self._coming.result()
+        options.setdefault("sampler", optuna.samplers.TPESampler(seed=self._seed))
+        study = optuna.create_study(*args, **options)
+        optimize, watch = study.optimize, self._watch
 
         def optimize_and_tell(objective: Callable[[Any], float], *rest: Any, **more: Any) -> Any:
             def told(trial: Any) -> float:
-                watch.chosen = lambda: {_named(name, predictors): value for name, value in trial.params.items()}
+                watch.chosen = lambda: {_named(name, self._predictors): value for name, value in trial.params.items()}
                 try:
                     return objective(trial)
                 finally:
@@ -42,12 +64,6 @@ def optuna_told(watch: StudyWatch, seed: int, predictors: Sequence[str]) -> Iter
 
         study.optimize = optimize_and_tell
         return study
-
-    optuna.create_study = create_study
-    try:
-        yield
-    finally:
-        optuna.create_study = plain
 
 
 def _named(parameter: str, predictors: Sequence[str]) -> str:
@@ -59,19 +75,6 @@ def _named(parameter: str, predictors: Sequence[str]) -> str:
         return parameter
     name = parameter.removeprefix("demo_index_for_")
     return f"{predictors[0] if name == 'self' and len(predictors) == 1 else name}: demo"
-
-
-@contextlib.contextmanager
-def without_bars() -> Iterator[None]:
-    """Leave out DSPy's progress bars: nobody sees them here, and each example adds up all scores so far for them."""
-    from dspy.utils.parallelizer import ParallelExecutor
-
-    plain = ParallelExecutor._report_progress  # noqa: SLF001 - there is no option for it
-    ParallelExecutor._report_progress = lambda *_: None  # noqa: SLF001
-    try:
-        yield
-    finally:
-        ParallelExecutor._report_progress = plain  # noqa: SLF001
 
 
 class GEPAWatch:

@@ -17,10 +17,12 @@ from dspex_nb.ambient import Session
 from dspex_nb.bridge.accelerate import accelerate_predictors
 from dspex_nb.bridge.candidates import canonical, state_of, without_lm
 from dspex_nb.bridge.catalog import find_optimizer
-from dspex_nb.bridge.choices import GEPAWatch, optuna_told, predictor_names, simba_told, without_bars
+from dspex_nb.bridge.choices import GEPAWatch, optuna_told, predictor_names, simba_told
 from dspex_nb.bridge.finetuning import TrainableLM, failures_left_out, provider_of
+from dspex_nb.bridge.lanes import on_lanes
 from dspex_nb.bridge.lm import BridgeLM, Stopped
 from dspex_nb.bridge.optimizing import Optimizer, Setting, chained_names, make_optimizer
+from dspex_nb.bridge.overlapping import overlapped
 from dspex_nb.bridge.patience import PatientLM
 from dspex_nb.bridge.plans import StudyPlan
 from dspex_nb.bridge.programs import dspy_adapter, program_for
@@ -129,7 +131,8 @@ class StudyRun:
                     max_errors=10**9,  # an example that fails scores 0; what fails always is told by the watch
                 )
             )
-            told.enter_context(without_bars())
+            told.enter_context(on_lanes())
+            told.enter_context(overlapped(int(plan.options.get("num_threads") or plan.n_jobs)))
             self._tell_choices(told)
             setting = Setting(plan.seed, lm, plan.n_jobs)
             optimizer = make_optimizer(plan.optimizer, metric, self._options(), trainset=self._train, setting=setting)

@@ -130,8 +130,7 @@ def write_events(connection: sqlite3.Connection, events: Sequence[Event], owner:
     if not events:
         return
     rows = [(event.run_id, event.kind, event.at, _line(event)) for event in events]
-    insert_many(connection, _INSERT, rows)
-    last = connection.execute("SELECT last_insert_rowid()").fetchone()[0]  # of one transaction, so they follow each other
+    last = insert_many(connection, _INSERT, rows)  # all in one transaction, so their numbers follow each other
     told = [(seq, event) for seq, event in enumerate(events, last - len(rows) + 1) if type(event) in PROJECTED]
     if told:  # most events, those of steps, are in the log alone
         project(connection, told, owner)

@@ -1,0 +1,184 @@
+"""What optimizers do one after another though none of it waits for the other: sets of demos bootstrapped, instructions proposed.
+
+Each of these is a chain of LM calls, and DSPy runs the chains in turn. Here they run beside each other, asking the same and
+giving the same: what an optimizer draws at random it draws in its own order, before the first of them begins. As in
+`choices.py` these are contexts in which functions of the optimizer's own module do otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import copy
+import importlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial, wraps
+from inspect import signature
+from types import SimpleNamespace
+from typing import Any
+
+import dspy
+
+from dspex_nb.pools import crew
+
+
+@contextlib.contextmanager
+def overlapped(n_jobs: int) -> Iterator[None]:
+    """Let random search and MIPROv2 run up to `n_jobs` of their chains at once."""
+    if n_jobs == 1:  # the user wants one call after the other
+        yield
+        return
+    random_search: Any = importlib.import_module("dspy.teleprompt.random_search")
+    mipro: Any = importlib.import_module("dspy.teleprompt.mipro_optimizer_v2")
+    proposing: Any = importlib.import_module("dspy.propose.grounded_proposer")
+    summary = _Summary(proposing.create_dataset_summary)
+    with contextlib.ExitStack() as replaced:
+        replace = partial(_replaced, replaced)
+        replace(random_search.BootstrapFewShotWithRandomSearch, "compile", _searching(random_search, n_jobs))
+        replace(mipro.MIPROv2, "compile", summary.expected_in(mipro.MIPROv2.compile))
+        replace(mipro, "create_n_fewshot_demo_sets", _making_sets(mipro.create_n_fewshot_demo_sets, n_jobs, summary))
+        replace(mipro, "GroundedProposer", partial(_proposer(mipro.GroundedProposer), n_jobs))
+        replace(proposing, "create_dataset_summary", summary.taken)
+        yield
+
+
+def _replaced(until: contextlib.ExitStack, owner: Any, name: str, stand_in: Any) -> None:
+    until.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, stand_in)
+
+
+def _searching(module: Any, n_jobs: int) -> Callable[..., Any]:
+    """Return random search's `compile`, its sets of demos bootstrapped at once when the first of them is wanted."""
+    plain = module.BootstrapFewShotWithRandomSearch.compile
+
+    @wraps(plain)  # its parameters are asked for
+    def compile_program(self: Any, student: Any, **given: Any) -> Any:
+        if self.stop_at_score is not None:  # then later sets may never be wanted, and must not be paid for
+            return plain(self, student, **given)
+        wanted = _Wanted()
+        with contextlib.ExitStack() as rehearsal:
+            rehearsal.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            _replaced(rehearsal, module, "BootstrapFewShot", wanted.note)
+            _replaced(rehearsal, module, "Evaluate", lambda **_: lambda _: SimpleNamespace(score=0.0, results=[]))
+            plain(self, student, **given)
+        with contextlib.ExitStack() as run:
+            _replaced(run, module, "BootstrapFewShot", wanted.made(n_jobs))
+            return plain(self, student, **given)
+
+    return compile_program
+
+
+class _Summary:
+    """MIPROv2's description of the data: a chain of calls that needs no demos, and so begins with them."""
+
+    def __init__(self, plain: Callable[..., str]) -> None:
+        self._plain = plain
+        self._options: dict[str, Any] = {}
+        self._begun: tuple[dict[str, Any], Future[str]] | None = None
+
+    def expected_in(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        """Return MIPROv2's `compile`, remembering what the description is made with."""
+
+        @wraps(plain)  # its parameters are asked for
+        def compile_program(optimizer: Any, student: Any, **given: Any) -> Any:
+            bound = signature(plain).bind(optimizer, student, **given)
+            bound.apply_defaults()
+            told = bound.arguments
+            self._begun = None
+            self._options = {"view_data_batch_size": told["view_data_batch_size"], "prompt_model": optimizer.prompt_model}
+            self._options = self._options if told["data_aware_proposer"] else {}
+            return plain(optimizer, student, **given)
+
+        return compile_program
+
+    def begin(self, trainset: Sequence[Any]) -> None:
+        """Begin it, if it will be wanted."""
+        if self._options:
+            options = {"trainset": trainset, **self._options}
+            self._begun = (options, crew.start(partial(self._plain, **options)))
+
+    def taken(self, **options: Any) -> str:
+        """Return what was begun with these options, or make it now."""
+        begun, self._begun = self._begun, None
+        return begun[1].result() if begun is not None and begun[0] == options else self._plain(**options)
+
+
+def _making_sets(plain: Callable[..., Any], n_jobs: int, summary: _Summary) -> Callable[..., Any]:
+    """Return what makes MIPROv2's sets of demos, all at once and beside the description of the data."""
+    module: Any = importlib.import_module("dspy.teleprompt.utils")
+
+    def create(**given: Any) -> Any:
+        wanted = _Wanted()
+        with contextlib.ExitStack() as rehearsal:
+            rehearsal.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            _replaced(rehearsal, module, "BootstrapFewShot", wanted.note)
+            plain(**{**given, "rng": copy.deepcopy(given.get("rng"))})
+        summary.begin(given["trainset"])
+        with contextlib.ExitStack() as run:
+            _replaced(run, module, "BootstrapFewShot", wanted.made(n_jobs - 1))
+            return plain(**given)
+
+    return create
+
+
+class _Wanted:
+    """The bootstraps of a compile in their order: noted in a rehearsal that asks no LM, then run, then handed over."""
+
+    def __init__(self) -> None:
+        self._runs: list[Callable[[], Any]] = []
+
+    def note(self, **options: Any) -> Any:
+        """Stand in for `BootstrapFewShot` in the rehearsal."""
+
+        def compile_program(student: Any, **given: Any) -> Any:
+            self._runs.append(partial(dspy.BootstrapFewShot(**options).compile, student, **given))
+            return student.reset_copy()
+
+        return SimpleNamespace(compile=compile_program)
+
+    def made(self, n_jobs: int) -> Callable[..., Any]:
+        """Return what stands in for `BootstrapFewShot` in the run."""
+        results = self._results(n_jobs)
+        return lambda **_: SimpleNamespace(compile=lambda *_, **__: next(results))
+
+    def _results(self, n_jobs: int) -> Iterator[Any]:
+        yield from _at_once(self._runs, n_jobs)
+
+
+def _proposer(plain: Any) -> Any:
+    """Return the class that proposes instructions, each from a chain of calls, all at once."""
+
+    class GroundedProposer(plain):  # type: ignore[misc]
+        def __init__(self, n_jobs: int, *args: Any, **given: Any) -> None:
+            super().__init__(*args, **given)
+            self._n_jobs = n_jobs
+
+        def propose_instructions_for_program(self, *args: Any, **given: Any) -> dict[int, list[str]]:
+            self._runs: list[Callable[[], str]] = []
+            proposed: dict[int, list[int]] = super().propose_instructions_for_program(*args, **given)
+            texts = _at_once(self._runs, self._n_jobs)
+            return {predictor: [texts[number] for number in numbers] for predictor, numbers in proposed.items()}
+
+        def propose_instruction_for_predictor(self, **given: Any) -> int:
+            """Note a proposal with what is drawn for it now, and return its number."""
+            one = copy.copy(self)  # its tip is set anew for the next
+            drawn = self.rng.randint(0, 10**9)
+            one.rng = SimpleNamespace(randint=lambda *_: drawn)
+            self._runs.append(partial(plain.propose_instruction_for_predictor, one, **given))
+            return len(self._runs) - 1
+
+    return GroundedProposer
+
+
+def _at_once(runs: Sequence[Callable[[], Any]], n_jobs: int) -> list[Any]:
+    """Return what each gives, in order; the first error is raised, and what has not begun by then never does."""
+    if not runs:
+        return []
+    pool = ThreadPoolExecutor(min(n_jobs, len(runs)), thread_name_prefix="dspex-chain")
+    try:
+        futures: list[Future[Any]] = [pool.submit(contextvars.copy_context().run, run) for run in runs]
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
