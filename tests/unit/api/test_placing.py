@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import os
 import threading
 
@@ -29,35 +27,8 @@ def notebook(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def server():
-    """An OpenAI-compatible server that answers `[[ ## size ## ]]` with the length of what it was sent, and counts."""
-
-    class Answer(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            self.asked.append(asked["messages"][-1]["content"])
-            message = {"role": "assistant", "content": "[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]"}
-            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            choices = [{"index": 0, "finish_reason": "stop", "message": message}]
-            body = json.dumps({"id": "1", "model": asked["model"], "choices": choices, "usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    Answer.asked = []
-    found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=found.serve_forever, daemon=True).start()
-    found.asked = Answer.asked
-    yield found
-    found.shutdown()
-    found.server_close()
+def server(model_server):
+    return model_server(lambda body: "[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]")
 
 
 def size(text):
@@ -86,17 +57,17 @@ def test_a_map_in_a_pool_gives_the_frame_it_gives_here(notebook):
 
 
 def test_an_evaluation_in_a_pool_scores_the_same_and_its_calls_are_told_here(notebook, server):
-    dx.configure(lm=dx.LM("openai/m", api_base=f"http://127.0.0.1:{server.server_port}/v1", api_key="sk-mine"))
+    dx.configure(lm=dx.LM("openai/m", api_base=server.url, api_key="sk-mine"))
     rows = [{"question": word, "answer": "yes"} for word in ("one", "two", "three")]
     program = dx.Predict("question -> answer")
     pool = dx.pool("rows", 1, "loky")
     there = dx.evaluate(program, rows, backend=pool)
     assert there.score == 1.0
-    assert len(server.asked) == 3
+    assert len(server.bodies) == 3
     assert notebook.ledger.calls == 3
     here = dx.evaluate(program, rows)  # from the cache that the worker wrote
     assert here.score == 1.0
-    assert len(server.asked) == 3
+    assert len(server.bodies) == 3
     assert dx.evaluate(len_of, [{"text": "ab", "output": 2}], metrics=exact, backend=pool).score == 1.0
 
 
