@@ -65,7 +65,7 @@ def plain_metadata(given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise DataError(f"metadata is a {type(given).__name__}, expected a dict", hint='write e.g. {"title": "if", "year": 2026}')
     if _TEXT.issuperset(map(type, given)) and _PLAIN.issuperset(map(type, given.values())):
-        return dict(given)  # what nearly all are: a hundred thousand are looked at in a fifth of the time
+        return dict(given)  # what nearly all are, and quick to see
     found: dict[str, Any] = {}
     for key, value in given.items():
         if not isinstance(key, str):

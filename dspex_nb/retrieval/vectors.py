@@ -236,7 +236,7 @@ class VectorIndex(Index):
 
 
 class _Asking:
-    """What stands around a store's call; a class, since one made of a generator costs a search twice as much."""
+    """What stands around a store's call; a class, since every search makes one."""
 
     __slots__ = ("_doing", "_index")
 

@@ -6,6 +6,7 @@
 
 Both hold the same passages in an index of their own (`native_stores.py` says how) and give back id, text, metadata and number.
 Searches take turns, each for another query, so that other load falls on both; the median of the differences counts.
+Who goes first alternates: the second pays for what the first left in the caches.
 """
 
 from __future__ import annotations

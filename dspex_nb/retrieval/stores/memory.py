@@ -27,5 +27,6 @@ class Memory(KeptIndex):
         found = []
         for cosines in vectors @ self._matrix.T:
             best = cosines.argpartition(-k)[-k:]
+            best = best[cosines[best].argsort()[::-1]]  # nearest first: of k and the deleted, the first k that are there count
             found.append((best, cosines[best]))
         return [slots.tolist() for slots, _ in found], [numbers.tolist() for _, numbers in found]

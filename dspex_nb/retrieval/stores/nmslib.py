@@ -30,6 +30,6 @@ class Nmslib(KeptIndex):
 
     def _ask(self, vectors: Vectors, k: int) -> tuple[Any, Any]:
         self._index.setQueryTimeParams({"efSearch": max(100, k)})
-        # A batch starts threads, which takes longer than one query.
+        # A batch of one took ten times as long as the query.
         found = [self._index.knnQuery(vectors[0], k=k)] if len(vectors) == 1 else self._index.knnQueryBatch(vectors, k=k)
         return [slots.tolist() for slots, _ in found], [numbers.tolist() for _, numbers in found]
