@@ -99,7 +99,8 @@ def ray_address(monkeypatch):
         ports = [probe.getsockname()[1] for probe in (one, other)]
     command = f"start --head --block --node-ip-address=127.0.0.1 --port={ports[0]} --ray-client-server-port={ports[1]}"
     command += f" --num-cpus=2 --include-dashboard=false --disable-usage-stats --temp-dir={folder}"
-    head = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", *command.split()], stdout=subprocess.DEVNULL)
+    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    head = subprocess.Popen([*guard, sys.executable, "-m", "ray.scripts.scripts", *command.split()], stdout=subprocess.DEVNULL)
     try:
         acts.wait_until(lambda: head.poll() is not None or listens(ports[1]), 120)
         assert head.poll() is None
