@@ -9,6 +9,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from dspy.dsp.utils.settings import thread_local_overrides
@@ -21,16 +22,70 @@ _NOTHING = object()
 
 
 @contextlib.contextmanager
-def on_lanes() -> Iterator[None]:
-    """Run what DSPy runs in parallel on lanes, and all of it without progress bars: nobody sees them here."""
+def on_lanes() -> Iterator[Ahead]:
+    """Run what DSPy runs in parallel on lanes, and all of it without progress bars: nobody sees them here.
+
+    Yields:
+        Where to begin what is wanted later.
+    """
+    ahead = Ahead()
     plain = {name: getattr(ParallelExecutor, name) for name in ("_execute_parallel", "_report_progress")}
-    ParallelExecutor._execute_parallel = lambda executor, function, data: Lanes(executor, function, data).results()  # noqa: SLF001
+    ParallelExecutor._execute_parallel = lambda executor, function, data: Lanes(executor, function, data, ahead).results()  # noqa: SLF001
     ParallelExecutor._report_progress = lambda *_: None  # noqa: SLF001 - it adds up all scores so far at each example
     try:
-        yield
+        yield ahead
     finally:
         for name, method in plain.items():
             setattr(ParallelExecutor, name, method)
+
+
+class Ahead:
+    """Calls begun before their results are wanted, on lanes that the passes then do without.
+
+    Attributes:
+        running: Lanes in use.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.running = 0
+
+    @contextlib.contextmanager
+    def begun(self, calls: Sequence[Callable[[], Any]], lanes: int) -> Iterator[Iterator[Any]]:
+        """Make the calls in their order, so many at once; what has not begun at the end of the context never does.
+
+        Yields:
+            The results in order, each as soon as it is there; an error is raised in its turn.
+        """
+        futures: list[Future[Any]] = [Future() for _ in calls]
+        waiting = iter(zip(calls, futures, strict=True))
+        for _ in range(min(lanes, len(calls))):
+            with self._lock:
+                self.running += 1
+            crew.start(self._run, waiting)
+        try:
+            yield (future.result() for future in futures)
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _run(self, waiting: Iterator[tuple[Callable[[], Any], Future[Any]]]) -> None:
+        try:
+            while (one := self._next(waiting)) is not None:
+                call, future = one
+                if not future.set_running_or_notify_cancel():
+                    return
+                try:
+                    future.set_result(contextvars.copy_context().run(call))
+                except BaseException as failure:  # noqa: BLE001 - whatever it is, it is raised where the result is wanted
+                    future.set_exception(failure)
+        finally:
+            with self._lock:
+                self.running -= 1
+
+    def _next(self, waiting: Iterator[Any]) -> Any:
+        with self._lock:
+            return next(waiting, None)
 
 
 class Lanes:
@@ -43,10 +98,11 @@ class Lanes:
         executor: DSPy's `ParallelExecutor`.
         function: What it made of the function: returns an `Exception` instead of raising it.
         data: The examples.
+        ahead: What runs beside it, and has some of its lanes.
     """
 
-    def __init__(self, executor: Any, function: Callable[[Any], Any], data: Sequence[Any]) -> None:
-        self._executor, self._function, self._data = executor, function, data
+    def __init__(self, executor: Any, function: Callable[[Any], Any], data: Sequence[Any], ahead: Ahead) -> None:
+        self._executor, self._function, self._data, self._ahead = executor, function, data, ahead
         self._outcomes: list[Any] = [_NOTHING] * len(data)
         self._began: dict[int, float] = {}
         self._next = itertools.count()
@@ -63,7 +119,7 @@ class Lanes:
             BaseException: What is no `Exception` ends the pass at once.
         """
         executor = self._executor
-        for _ in range(min(executor.num_threads, len(self._data))):
+        for _ in range(min(max(executor.num_threads - self._ahead.running, 1), len(self._data))):
             crew.start(self._run)
         try:
             if self._left:

@@ -21,12 +21,20 @@ from typing import Any
 
 import dspy
 
+from dspex_nb.bridge.lanes import Ahead
 from dspex_nb.pools import crew
+
+_BESIDE = 16
 
 
 @contextlib.contextmanager
-def overlapped(n_jobs: int) -> Iterator[None]:
-    """Let random search and MIPROv2 run up to `n_jobs` of their chains at once."""
+def overlapped(n_jobs: int, ahead: Ahead) -> Iterator[None]:
+    """Let random search and MIPROv2 run their chains at once, never more than `n_jobs` of them and of evaluations' examples.
+
+    Args:
+        n_jobs: LM calls at once; 1 leaves everything in turn.
+        ahead: Where chains run that evaluations do not wait for.
+    """
     if n_jobs == 1:  # the user wants one call after the other
         yield
         return
@@ -36,7 +44,7 @@ def overlapped(n_jobs: int) -> Iterator[None]:
     summary = _Summary(proposing.create_dataset_summary)
     with contextlib.ExitStack() as replaced:
         replace = partial(_replaced, replaced)
-        replace(random_search.BootstrapFewShotWithRandomSearch, "compile", _searching(random_search, n_jobs))
+        replace(random_search.BootstrapFewShotWithRandomSearch, "compile", _searching(random_search, n_jobs, ahead))
         replace(mipro.MIPROv2, "compile", summary.expected_in(mipro.MIPROv2.compile))
         replace(mipro, "create_n_fewshot_demo_sets", _making_sets(mipro.create_n_fewshot_demo_sets, n_jobs, summary))
         replace(mipro, "GroundedProposer", partial(_proposer(mipro.GroundedProposer), n_jobs))
@@ -49,8 +57,12 @@ def _replaced(until: contextlib.ExitStack, owner: Any, name: str, stand_in: Any)
     setattr(owner, name, stand_in)
 
 
-def _searching(module: Any, n_jobs: int) -> Callable[..., Any]:
-    """Return random search's `compile`, its sets of demos bootstrapped at once when the first of them is wanted."""
+def _searching(module: Any, n_jobs: int, ahead: Ahead) -> Callable[..., Any]:
+    """Return random search's `compile`, its sets of demos bootstrapped while earlier ones are scored.
+
+    Not all at once: a model that is asked faster for it may still be as slow, and a study that is stopped or out of budget
+    should have scored what it paid for.
+    """
     plain = module.BootstrapFewShotWithRandomSearch.compile
 
     @wraps(plain)  # its parameters are asked for
@@ -64,7 +76,8 @@ def _searching(module: Any, n_jobs: int) -> Callable[..., Any]:
             _replaced(rehearsal, module, "Evaluate", lambda **_: lambda _: SimpleNamespace(score=0.0, results=[]))
             plain(self, student, **given)
         with contextlib.ExitStack() as run:
-            _replaced(run, module, "BootstrapFewShot", wanted.made(n_jobs))
+            results = run.enter_context(ahead.begun(wanted.calls, max(n_jobs // _BESIDE, 1)))
+            _replaced(run, module, "BootstrapFewShot", _handing_over(results))
             return plain(self, student, **given)
 
     return compile_program
@@ -117,34 +130,35 @@ def _making_sets(plain: Callable[..., Any], n_jobs: int, summary: _Summary) -> C
             plain(**{**given, "rng": copy.deepcopy(given.get("rng"))})
         summary.begin(given["trainset"])
         with contextlib.ExitStack() as run:
-            _replaced(run, module, "BootstrapFewShot", wanted.made(n_jobs - 1))
+            _replaced(run, module, "BootstrapFewShot", _handing_over(iter(_at_once(wanted.calls, n_jobs - 1))))
             return plain(**given)
 
     return create
 
 
 class _Wanted:
-    """The bootstraps of a compile in their order: noted in a rehearsal that asks no LM, then run, then handed over."""
+    """The bootstraps of a compile, noted in their order in a rehearsal that asks no LM.
+
+    Attributes:
+        calls: What makes each of them.
+    """
 
     def __init__(self) -> None:
-        self._runs: list[Callable[[], Any]] = []
+        self.calls: list[Callable[[], Any]] = []
 
     def note(self, **options: Any) -> Any:
         """Stand in for `BootstrapFewShot` in the rehearsal."""
 
         def compile_program(student: Any, **given: Any) -> Any:
-            self._runs.append(partial(dspy.BootstrapFewShot(**options).compile, student, **given))
+            self.calls.append(partial(dspy.BootstrapFewShot(**options).compile, student, **given))
             return student.reset_copy()
 
         return SimpleNamespace(compile=compile_program)
 
-    def made(self, n_jobs: int) -> Callable[..., Any]:
-        """Return what stands in for `BootstrapFewShot` in the run."""
-        results = self._results(n_jobs)
-        return lambda **_: SimpleNamespace(compile=lambda *_, **__: next(results))
 
-    def _results(self, n_jobs: int) -> Iterator[Any]:
-        yield from _at_once(self._runs, n_jobs)
+def _handing_over(results: Iterator[Any]) -> Callable[..., Any]:
+    """Return what stands in for `BootstrapFewShot` in the run: each compiles to the next result."""
+    return lambda **_: SimpleNamespace(compile=lambda *_, **__: next(results))
 
 
 def _proposer(plain: Any) -> Any:

@@ -131,8 +131,8 @@ class StudyRun:
                     max_errors=10**9,  # an example that fails scores 0; what fails always is told by the watch
                 )
             )
-            told.enter_context(on_lanes())
-            told.enter_context(overlapped(int(plan.options.get("num_threads") or plan.n_jobs)))
+            ahead = told.enter_context(on_lanes())
+            told.enter_context(overlapped(int(plan.options.get("num_threads") or plan.n_jobs), ahead))
             self._tell_choices(told)
             setting = Setting(plan.seed, lm, plan.n_jobs)
             optimizer = make_optimizer(plan.optimizer, metric, self._options(), trainset=self._train, setting=setting)

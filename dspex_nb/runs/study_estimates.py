@@ -45,12 +45,13 @@ class StudyEstimate:
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    """Numbers of examples and of LM steps."""
+    """Numbers of examples, of LM steps, and of programs where an optimizer takes several."""
 
     train: int
     val: int
     steps: int
     options: Mapping[str, Any]
+    programs: int = 1
 
     def get(self, name: str, default: int) -> int:
         value = self.options.get(name)
@@ -72,7 +73,8 @@ def estimate_study(plan: StudyPlan, client: Any, steps: int = 1) -> StudyEstimat
     from dspex_nb.bridge.splitting import split
 
     train, val = split(plan.optimizer, plan.trainset, plan.valset, plan.options)
-    sizes = _Sizes(len(train), len(val or train), max(steps, 1), plan.options)
+    programs = len(plan.program) if isinstance(plan.program, Sequence) else 1
+    sizes = _Sizes(len(train), len(val or train), max(steps, 1), plan.options, programs)
     runs, proposals = _counts(plan.optimizer, sizes)
     calls = runs * sizes.steps + proposals
     prompt, answer = _tokens(plan, val or train)
@@ -152,7 +154,7 @@ _COUNTS: Mapping[str, Callable[[_Sizes], tuple[int, int]]] = {
     "SIMBA": _simba,
     "GEPA": _gepa,
     "InferRules": lambda s: ((s.get("num_candidates", 10) + 1) * s.val + s.bootstraps(), s.get("num_candidates", 10) * s.steps),
-    "Ensemble": lambda s: (2 * s.val, 0),
+    "Ensemble": lambda s: ((s.programs + min(s.get("size", s.programs), s.programs)) * s.val, 0),
     "BootstrapFinetune": lambda s: (s.train + 2 * s.val, 0),
     "AvatarOptimizer": _avatar,
 }

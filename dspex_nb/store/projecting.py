@@ -7,6 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ PROJECTED = frozenset({LMCalled, RowScored, RunEnded, RunStarted, TrialEnded, Tr
 _AT_ONCE = (32, 8, 3, 1)
 _SUMS = ("calls", "cache_hits", "prompt_tokens", "completion_tokens", "errors", "cost", "unpriced", "saved_cost", "unpriced_hits")
 _OF_TRIAL = tuple(name for name in _SUMS if name != "errors")  # a trial's errors are its examples'
+_study_sums, _trial_sums = attrgetter(*_SUMS), attrgetter(*_OF_TRIAL)
 _STARTED = """
 INSERT INTO runs (run_id, name, of_kind, status, started, owner_pid, owner_started, info) VALUES (?, ?, ?, 'running', ?, ?, ?, ?)
 ON CONFLICT (run_id) DO UPDATE SET status='running', ended=NULL, error=NULL,
@@ -36,6 +38,20 @@ ON CONFLICT (run_id, trial) DO UPDATE SET seq=excluded.seq, kind=excluded.kind, 
     best=excluded.best, examples=excluded.examples, errors=excluded.errors, elapsed_s=excluded.elapsed_s, at=excluded.at,
     info=json_patch(info, excluded.info)
 """
+
+
+def _adding(table: str, keys: Sequence[str], replaced: Sequence[str], sums: Sequence[str]) -> str:
+    """Return the statement that adds to the sums of a row, making it if need be."""
+    columns = (*keys, *replaced, *sums)
+    changes = [f"{name}=excluded.{name}" for name in replaced] + [f"{name}={name}+excluded.{name}" for name in sums]
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our own names
+        f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(changes)}"
+    )
+
+
+_ADD_TO_STUDY = _adding("study_usage", ("run_id",), (), _SUMS)
+_ADD_TO_TRIAL = _adding("study_trials", ("run_id", "trial"), ("seq",), _OF_TRIAL)
 
 
 def project(connection: sqlite3.Connection, events: Sequence[tuple[int, Event]], owner: Owner) -> None:
@@ -106,10 +122,9 @@ def _project_calls(connection: sqlite3.Connection, calls: Sequence[tuple[int, LM
         ))  # fmt: skip
     insert_many(connection, "INSERT OR REPLACE INTO study_calls VALUES ", rows)
     for (run_id, trial), one in sums.items():
-        _add_up(connection, "study_usage", ("run_id",), (run_id,), {name: getattr(one, name) for name in _SUMS})
+        connection.execute(_ADD_TO_STUDY, (run_id, *_study_sums(one)))
         if trial is not None:
-            told = {name: getattr(one, name) for name in _OF_TRIAL}
-            _add_up(connection, "study_trials", ("run_id", "trial"), (run_id, trial), told, seq=one.seq)
+            connection.execute(_ADD_TO_TRIAL, (run_id, trial, one.seq, *_trial_sums(one)))
 
 
 @dataclass(slots=True)
@@ -142,25 +157,6 @@ class _Sums:
         self.completion_tokens += event.completion_tokens
         self.cost += event.cost or 0.0
         self.unpriced += event.cost is None
-
-
-def _add_up(
-    connection: sqlite3.Connection,
-    table: str,
-    keys: tuple[str, ...],
-    key: tuple[Any, ...],
-    sums: dict[str, Any],
-    seq: int | None = None,
-) -> None:
-    """Add to the sums of a row, making it if need be."""
-    given = {**sums, **({} if seq is None else {"seq": seq})}
-    columns = (*keys, *given)
-    changes = [f"{name}={name}+excluded.{name}" for name in sums] + ["seq=excluded.seq"] * (seq is not None)
-    connection.execute(
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our own names
-        f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(changes)}",
-        (*key, *given.values()),
-    )
 
 
 def insert_many(connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:

@@ -12,6 +12,7 @@ from dspex_nb.cache import Cache
 from dspex_nb.clients import connect
 from dspex_nb.events import Bus, LMCalled, RowScored, TrialEnded, TrialStarted
 from dspex_nb.modules import Predict
+from dspex_nb.runs.study_estimates import estimate_study
 from dspex_nb.scopes import Scope
 from dspex_nb.signatures import Signature
 
@@ -53,6 +54,20 @@ CASES = {
     "BootstrapFinetune": {},
     "AvatarOptimizer": {"program": lambda: Avatar("question -> answer", [look_up]), "options": {"max_iters": 2}},
 }  # fmt: skip
+
+
+def estimated(name, case):
+    rows = case.get("trainset", ROWS)
+    plan = StudyPlan(
+        case.get("program", program)(),
+        name,
+        None,
+        rows,
+        valset=case.get("valset"),
+        inputs=("question",),
+        options=case.get("options", {}),
+    )
+    return estimate_study(plan, None).calls
 
 
 @pytest.fixture
@@ -120,6 +135,8 @@ def test_it_runs_as_a_study_and_tells_what_it_does(name, study, tmp_path):
     calls = [event for event in seen if isinstance(event, LMCalled)]
     assert {event.trial for event in calls if event.trial is not None} <= {event.trial for event in ended}
     assert all(event.index is not None for event in calls if event.trial is not None)
+    # What it was to take at most is not passed, and was no wild guess.
+    assert len(calls) <= estimated(name, case) <= 2.5 * len(calls)
     for event in ended:
         own = [row.scores["correct"] for row in seen if isinstance(row, RowScored) and row.trial == event.trial]
         assert sum(own) / len(own) == pytest.approx(event.score, abs=1e-4)

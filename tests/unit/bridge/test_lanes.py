@@ -16,9 +16,9 @@ HERE = contextvars.ContextVar("here", default="nowhere")
 
 
 @pytest.fixture(autouse=True)
-def laned():
-    with on_lanes():
-        yield
+def ahead():
+    with on_lanes() as ahead:
+        yield ahead
 
 
 def executor(num_threads=4, **options):
@@ -129,3 +129,45 @@ def test_an_example_that_takes_too_long_is_begun_once_more(monkeypatch):
     over.set()
     assert None not in found
     assert calls.count(1) == 2
+
+
+def test_what_runs_ahead_gives_its_results_in_order_and_raises_in_its_turn(ahead):
+    def fail():
+        raise ValueError("second")
+
+    with ahead.begun([lambda: "first", fail, lambda: "third"], lanes=2) as results:
+        assert next(results) == "first"
+        with pytest.raises(ValueError, match="second"):
+            next(results)
+
+
+def test_what_has_not_begun_at_the_end_never_does(ahead):
+    begun, going_on = [], threading.Event()
+
+    def wait(name):
+        begun.append(name)
+        going_on.wait(20)
+
+    with ahead.begun([lambda: wait("first"), lambda: wait("second")], lanes=1):
+        while not begun:
+            pass
+    going_on.set()
+    while ahead.running:
+        pass
+    assert begun == ["first"]
+
+
+def test_a_pass_does_without_the_lanes_that_run_ahead(ahead):
+    going_on, running, most = threading.Event(), [], []
+
+    def count(item):
+        running.append(item)
+        most.append(len(running))
+        two.wait()
+        running.remove(item)
+
+    two = threading.Barrier(2, timeout=20)
+    with ahead.begun([lambda: going_on.wait(20)] * 2, lanes=2):
+        executor(num_threads=4).execute(count, list(range(10)))
+        going_on.set()
+    assert max(most) == 2

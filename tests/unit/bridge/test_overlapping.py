@@ -65,8 +65,10 @@ def test_the_same_is_asked_and_the_same_comes_of_it(optimizer, options, study):
     assert (at_once.best.score, at_once.best.trial, at_once.trials) == (in_turn.best.score, in_turn.best.trial, in_turn.trials)
 
 
-@pytest.mark.parametrize(("optimizer", "options"), [("BootstrapFewShotWithRandomSearch", SEARCH), ("MIPROv2", MIPRO)])
-def test_the_sets_of_demos_are_made_at_once(optimizer, options, study):
+@pytest.mark.parametrize(
+    ("optimizer", "options", "n_jobs"), [("BootstrapFewShotWithRandomSearch", SEARCH, 48), ("MIPROv2", MIPRO, 4)]
+)
+def test_sets_of_demos_are_made_at_once(optimizer, options, n_jobs, study):
     meet, met = threading.Barrier(3, timeout=20), threading.local()  # three sets: in the order of the data, and two shuffled
 
     def metric(example, prediction, trace=None):
@@ -75,9 +77,26 @@ def test_the_sets_of_demos_are_made_at_once(optimizer, options, study):
             meet.wait()
         return correct(example, prediction)
 
-    outcome, _ = study(optimizer, dict(options), metric)
+    outcome, _ = study(optimizer, dict(options), metric, n_jobs)
     assert (outcome.status, outcome.error) == ("done", None)
     assert not meet.broken
+
+
+def test_a_random_search_scores_a_set_while_it_makes_the_next(study):
+    scored, waited = threading.Event(), []
+
+    def metric(example, prediction, trace=None):
+        if trace is not None and scoring.count("demos") and not waited:  # the second set, with the first on its way to be scored
+            waited.append(scored.wait(20))
+        if trace is None and len(scoring) > 2 * len(ROWS):  # after the start, and the one with labelled demos
+            scored.set()
+        scoring.append("score" if trace is None else "demos")
+        return correct(example, prediction)
+
+    scoring = []
+    outcome, _ = study("BootstrapFewShotWithRandomSearch", {**SEARCH, "max_bootstrapped_demos": 1}, metric)
+    assert outcome.status == "done"
+    assert waited == [True]
 
 
 def test_nothing_is_asked_for_sets_that_an_early_end_may_spare(study):

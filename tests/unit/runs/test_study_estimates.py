@@ -26,7 +26,7 @@ def estimate(optimizer, client=None, steps=1, valset=None, **options):
         (
             "BetterTogether",
             {"p": "LabeledFewShot", "q": {"optimizer": "COPRO", "breadth": 2, "depth": 1}, "strategy": "p -> q"},
-            200,
+            211,  # such a study asked as many of a stub
             300,
         ),
         ("Ensemble", {}, 200, 200),
