@@ -86,12 +86,13 @@ def test_a_map_and_an_evaluation_on_ray(notebook):
 
 
 @pytest.fixture
-def ray_address(monkeypatch):
+def ray_address(monkeypatch, tmp_path):
     """A Ray that was started apart, on loopback, and asks for a token: where its clients connect."""
     pytest.importorskip("ray")
     pytest.importorskip("grpc")
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     folder = tempfile.mkdtemp(prefix="dspex-ray-")  # not pytest's: the names of sockets in it must be short
     with socket.socket() as one, socket.socket() as other:
         for probe in (one, other):
@@ -100,10 +101,13 @@ def ray_address(monkeypatch):
     command = f"start --head --block --node-ip-address=127.0.0.1 --port={ports[0]} --ray-client-server-port={ports[1]}"
     command += f" --num-cpus=2 --include-dashboard=false --disable-usage-stats --temp-dir={folder}"
     guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-    head = subprocess.Popen([*guard, sys.executable, "-m", "ray.scripts.scripts", *command.split()], stdout=subprocess.DEVNULL)
+    log = tmp_path / "head"
+    with log.open("wb") as out:
+        start = [*guard, sys.executable, "-m", "ray.scripts.scripts", *command.split()]
+        head = subprocess.Popen(start, stdout=out, stderr=subprocess.STDOUT)
     try:
-        acts.wait_until(lambda: head.poll() is not None or listens(ports[1]), 120)
-        assert head.poll() is None
+        acts.wait_until(lambda: head.poll() is not None or "Ray runtime started" in log.read_text(), 120)
+        assert head.poll() is None, log.read_text()
         yield f"ray://127.0.0.1:{ports[1]}"
     finally:
         head.terminate()
@@ -113,11 +117,6 @@ def ray_address(monkeypatch):
             head.kill()
             head.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_ray_that_was_started_apart(ray_address, tmp_path):
