@@ -147,13 +147,13 @@ def iter_table(
 
     Only rows in flight are held: as far as `ordered` needs it, a row that takes long holds those behind it back.
     """
-    taken: dict[int, tuple[int, Example]] = {}
+    taken: dict[int, tuple[int, Example, Mapping[str, Any]]] = {}
 
     def inputs(examples: Iterable[Example]) -> Iterator[dict[str, Any]]:
         for index, example in enumerate(examples):
             given = _with_inputs(program, example).inputs()
             if done is None or not done(index, given):
-                taken[numbers.count] = (index, example)
+                taken[numbers.count] = (index, example, given)
                 numbers.count += 1
                 yield given
 
@@ -166,8 +166,7 @@ def iter_table(
         with prepared as (rows, options):
             window = max(_WINDOW, 8 * options["n_jobs"]) if ordered else 0
             for result in iter_rows(program.call, rows, **options, window=window):
-                index, example = taken.pop(result.index)
-                row = TableRow(index, example, _with_inputs(program, example).inputs(), result)
+                row = TableRow(*taken.pop(result.index), result)
                 if not ordered:
                     yield row
                     continue

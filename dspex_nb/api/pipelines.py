@@ -173,7 +173,8 @@ class Pipeline:
         program = placed(self, backend=backend)
         if out is not None:
             return self._map_to(out, program, data, options, now)
-        records = self._records(iter_table(program, data, **options), numbered=not ordered)
+        shape = _Shape(self.spec)
+        records = _records(shape, iter_table(program, data, **options), numbered=not ordered)
         if return_as != "frame":
             return records
         import pandas as pd
@@ -185,21 +186,9 @@ class Pipeline:
             made.index = data.index
         return made
 
-    def _records(self, rows: Iterator[TableRow], *, numbered: bool) -> Iterator[dict[str, Any]]:
-        for row in rows:
-            yield {**({"row": row.index} if numbered else {}), **self._record(row)}
-
-    def _record(self, row: TableRow) -> dict[str, Any]:
-        given = {name: _column(self.spec, name) for name in row.example}
-        shown = [*(name for name in given if given[name] != name), *self.spec.result]
-        return {
-            **{given[name]: value for name, value in row.example.items()},
-            **{name: _field(row.result, name) for name in dict.fromkeys(shown)},
-            "error": None if row.result.error is None else _short(row.result.error),
-        }
-
     def _map_to(self, out: str | Path, program: Program, data: Any, options: dict[str, Any], now: Session) -> Path:
         file = RowFile(out, self.identity(now) or new_run_id())
+        shape = _Shape(self.spec)
         count = 0
 
         def done(index: int, inputs: dict[str, Any]) -> bool:
@@ -209,7 +198,7 @@ class Pipeline:
 
         try:
             for row in iter_table(program, data, **options, done=done):
-                file.add(row.index, row.inputs, self._record(row))
+                file.add(row.index, row.inputs, shape.record(row))
         except BaseException:
             file.close()
             raise
@@ -376,10 +365,27 @@ def _recipe(module: Any) -> Any:
     return module_recipe(module)
 
 
-def _column(spec: PipelineSpec, name: str) -> str:
-    """Return what a column of the data is called in the result of a map."""
-    ref = spec.fields.get(name)
-    return f"expected_{name}" if ref is not None and ref.step else name
+class _Shape:
+    """What the rows of a map's result hold, found in the pipeline's graph once and not for each row."""
+
+    def __init__(self, spec: PipelineSpec) -> None:
+        self._written = frozenset(name for name, ref in spec.fields.items() if ref.step)
+        self._result = tuple(spec.result)
+
+    def record(self, row: TableRow) -> dict[str, Any]:
+        """Return a row: the data's columns, the result's fields, the error; see `Pipeline.map`."""
+        written, example, result = self._written, row.example, row.result
+        shown = dict.fromkeys((*(name for name in example if name in written), *self._result))
+        return {
+            **{f"expected_{name}" if name in written else name: value for name, value in example.items()},
+            **{name: _field(result, name) for name in shown},
+            "error": None if result.error is None else _short(result.error),
+        }
+
+
+def _records(shape: _Shape, rows: Iterator[TableRow], *, numbered: bool) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {**({"row": row.index} if numbered else {}), **shape.record(row)}
 
 
 def _field(result: RowResult, name: str) -> Any:

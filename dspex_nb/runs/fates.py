@@ -28,6 +28,7 @@ class Fates:
         prefix: `"outer/"` for an inner pipeline.
         pipeline: The name of an inner pipeline, whose cell is another than the one that runs.
         started: When the run began, on the clock of `time.perf_counter`.
+        quiet: Publish nothing: a row's steps are no events of their own, its LM calls and the map's progress are.
         blanks: Whether a step was skipped or failed: as long as none was, none can lack what it reads.
     """
 
@@ -35,6 +36,7 @@ class Fates:
     scope: Scope
     prefix: str
     pipeline: str = ""
+    quiet: bool = False
     started: float = field(default_factory=time.perf_counter)
     top: dict[str, StepResult] = field(default_factory=dict)
     inner: dict[str, StepResult] = field(default_factory=dict)
@@ -47,12 +49,15 @@ class Fates:
 
     def begin(self, step: Step, around: Surroundings) -> float:
         """Say that a step starts; returns the time."""
-        route, scope = around.routes[step.name], self.scope
-        scope.bus.publish(StepStarted(run_id=scope.run_id, step=route.step, engine=route.engine, reason=route.reason))
+        if not self.quiet:
+            route, scope = around.routes[step.name], self.scope
+            scope.bus.publish(StepStarted(run_id=scope.run_id, step=route.step, engine=route.engine, reason=route.reason))
         return time.perf_counter()
 
     def end(self, step: Step, status: str, elapsed_s: float, error: str | None = None, note: str = "") -> None:
         """Say that a step is over."""
+        if self.quiet:
+            return
         name, scope = self.prefix + step.name, self.scope
         scope.bus.publish(StepEnded(run_id=scope.run_id, step=name, status=status, elapsed_s=elapsed_s, error=error, note=note))
 

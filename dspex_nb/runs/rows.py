@@ -11,11 +11,9 @@ import asyncio
 import copy
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from dspex_nb.ambient import Session
-from dspex_nb.events import Bus
 from dspex_nb.pipelines.records import PipelineSpec, Step
 from dspex_nb.pools import crew
 from dspex_nb.predictions import Facts, Prediction
@@ -66,7 +64,6 @@ class _Rows:
         self.cached, self.routes = cached_steps(spec, session), routes_of(plan)
         self.places = {step.name: _Place(step, cached=step.name in self.cached) for step in spec.steps if step.kind not in _LM}
         self.result, self.fields, self.names = dict(spec.result), dict(spec.fields), frozenset(steps)
-        self.quiet = Bus(keep=0)  # a row's steps are no events of their own: LM calls and the progress are
 
     async def run(self, row: Mapping[str, Any], scope: Scope) -> Prediction:
         """Run one row.
@@ -77,7 +74,7 @@ class _Rows:
         """
         inputs = {one.name: row[one.name] if one.name in row else copy.deepcopy(one.default) for one in self.spec.inputs}
         results: dict[str, dict[str, Any]] = {"": inputs}
-        fates = Fates(self.names, replace(scope, bus=self.quiet), "")
+        fates = Fates(self.names, scope, "", quiet=True)
         around = Surroundings(
             plan=self.plan, session=self.session, scope=scope, prefix="", threads=False, results=results, inner=fates.inner,
             run_pipeline=execute, run_child=fates.child, routes=self.routes, cached=self.cached,
