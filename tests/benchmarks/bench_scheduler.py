@@ -28,7 +28,7 @@ from dspex_nb.routing import plan
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.scopes import Scope, new_run_id
 
-STEPS, ROUNDS = 10, 7
+STEPS, ROUNDS, PAIRS = 10, 7, 80
 
 
 def plus(x: int) -> int:
@@ -95,15 +95,14 @@ def pool_step(backend: str, work: Callable[..., Any], argument: Any) -> dict[str
     try:
         run(), bare()
         ratios, bares, steps = [], [], []
-        for _ in range(2 * ROUNDS):
-            bares.append(spent(bare, 12, time.perf_counter) / STEPS)
-            steps.append(spent(run, 12, time.perf_counter) / STEPS)
+        for _ in range(PAIRS):  # short ones: a machine's speed changes within a second
+            bares.append(spent(bare, 3, time.perf_counter) / STEPS)
+            steps.append(spent(run, 3, time.perf_counter) / STEPS)
             ratios.append(steps[-1] / bares[-1])
     finally:
         pools.close()
-    return {
-        "bare_us": min(bares) * 1e6, "step_us": min(steps) * 1e6, "ratio": statistics.median(ratios), "ratio_best": min(steps) / min(bares),
-    }  # fmt: skip
+    middle = [statistics.median(found) * 1e6 for found in (bares, steps)]
+    return {"bare_us": middle[0], "step_us": middle[1], "ratio": statistics.median(ratios), "ratio_best": min(steps) / min(bares)}
 
 
 def a_millisecond(x: int) -> int:
