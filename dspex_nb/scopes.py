@@ -59,9 +59,11 @@ class CancelToken:
             self._callbacks.pop(number, None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Scope:
     """The run a call belongs to. Passed as an argument, so it survives every thread and process boundary.
+
+    Nobody changes one. It is not frozen all the same: that would triple what making one costs, and each step makes its own.
 
     Attributes:
         trial: The trial of a study, `index` the example there.

@@ -55,12 +55,12 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
         name: The step's full name, for events.
         values: Its arguments by name; those it takes by position only are taken out.
     """
-    args = [values.pop(name) for name in step.positional if name in values] if step.positional else []
+    args = tuple(values.pop(name) for name in step.positional if name in values) if step.positional else ()
     token = running.set((scope, name))
     try:
         if step.pool is None:
             return _whole(step.callable(*args, **values), scope, name)
-        task, pool = Task(step.callable, tuple(args), values, timeout_s=step.timeout_s), pool_of(step, session)
+        task, pool = Task(step.callable, args, values, step.timeout_s), pool_of(step, session)
         _make_whole_there(task, scope, name, separate=pool.separate)
         return call_in_pool(pool, scope, name, task)
     finally:

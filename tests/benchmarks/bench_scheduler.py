@@ -141,6 +141,7 @@ def main() -> None:
         "pool_thread": pool_step("thread", plus, 1),
         "pool_thread_1ms": pool_step("thread", a_millisecond, 1),
         "pool_process": pool_step("loky", plus, 1),
+        "pool_process_1ms": pool_step("loky", a_millisecond, 1),
         "graph_of_1000": planning(),
         "step_cache": step_cache(),
     }
