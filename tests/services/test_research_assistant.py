@@ -78,6 +78,8 @@ answer   = multi_chain_comparison("query, passages: list[str] -> answer", passag
 report   = respond(answer, passages=ranked, format="markdown", citations=True)
 cache(ttl="1h")
 """
+IN_TWO = 'retriever("bm25", index=topics, k=20),\n    retriever("faiss", index=topics, k=20),'
+IN_THREE = WRITTEN.replace(IN_TWO, "retriever(words, k=20), retriever(near, k=20), retriever(kept, k=20),")
 
 
 @pytest.mark.model
@@ -97,3 +99,33 @@ def test_the_cell_as_written_on_the_embedded_models():
     for citation in result.report.citations:
         assert topics[citation.passage_id] == ranked[citation.number - 1].text
     assert len(result.fields["hits"]) >= len(ranked) == 5
+
+
+@pytest.mark.model
+def test_three_stores_at_once_on_the_embedded_models(pgvector, tmp_path):
+    for name in ("faiss", "chroma"):
+        if not KINDS[name].installed:
+            pytest.skip(f"pip install 'dspex_nb[{name}]'")
+    topics = dx.datasets.python_topics()
+    words = retriever("postgres", dsn=pgvector, table="research_model", index=topics)
+    near = retriever("faiss", index=topics)
+    kept = retriever("chroma", path=tmp_path / "chroma", index=topics)
+    try:
+        with TestingShell() as shell:
+            shell.run("%dspex lm local")
+            shell.user_ns.update(words=words, near=near, kept=kept)
+            shell.run(PARSE)
+            shell.run(IN_THREE)
+            result = shell.run("research(query='What does the global statement do?')")
+        ranked = result.fields["ranked"]
+        assert len(ranked) == 5
+        assert "global" in {one.title for one in ranked}
+        assert result.report.citations
+        for citation in result.report.citations:
+            cited = ranked[citation.number - 1]
+            assert cited.id == citation.passage_id
+            for index in (words, near, kept):
+                assert cited.text in {one.text for one in index.search(cited.text, k=50) if one.id == cited.id}
+    finally:
+        words.drop()
+        kept.close()
