@@ -120,13 +120,13 @@ class SqliteTable(SqlCollection):
     def _held(self, ids: list[str]) -> Iterable[str]:
         for start in range(0, len(ids), _NAMED):  # as a list in JSON, Turso would go through the table for each
             part = ids[start : start + _NAMED]
-            asked = self._said(f"SELECT id FROM {{table}} WHERE id IN ({', '.join('?' * len(part))})")
+            asked = self._said(f"SELECT id FROM {{table}} WHERE id IN ({', '.join('?' * len(part))})")  # noqa: S608 - question marks
             yield from (found for (found,) in self._run(asked, part))
 
     def _take_up(self, beside: str, made: Callable[[str, str, str], str]) -> None:
         """Put into a table beside what it makes of the id, text and metadata of passages that it lacks."""
         new = self._said("SELECT number, id, text, metadata FROM {table} WHERE number > ? ORDER BY number LIMIT ?")
-        putting = self._said(f"INSERT INTO {{table}}_{beside} (rowid, {beside}) VALUES (?, ?)")
+        putting = self._said(f"INSERT INTO {{table}}_{beside} (rowid, {beside}) VALUES (?, ?)")  # noqa: S608 - a name of ours
         with self._turn():
             with closing(self._connected.cursor()) as cursor:
                 if self._last(cursor, f"_{beside}") == self._last(cursor):
@@ -138,7 +138,7 @@ class SqliteTable(SqlCollection):
                     last = rows[-1][0]
 
     def _last(self, cursor: Any, beside: str = "") -> int:
-        asked = self._said(f"SELECT rowid FROM {{table}}{beside} ORDER BY rowid DESC LIMIT 1")
+        asked = self._said(f"SELECT rowid FROM {{table}}{beside} ORDER BY rowid DESC LIMIT 1")  # noqa: S608 - a name of ours
         (last,) = cursor.execute(asked).fetchone() or (0,)
         return int(last)
 
