@@ -110,7 +110,8 @@ class Collection(VectorIndex):
 
     def _given(self, vectors: Vectors) -> list[Any]:
         """Return vectors as `_write` and `_found` take them."""
-        return vectors.tolist()
+        given: list[Any] = vectors.tolist()
+        return given
 
     def count(self) -> int:
         """Return how many passages the collection holds."""
