@@ -8,7 +8,7 @@ import math
 import re
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,15 +38,20 @@ class Row:
         id: The passage's id.
         text: Its text.
         metadata: Its metadata as JSON: what comes back.
-        facts: Its metadata as tokens: what filters ask for.
-        vector: Its vector, of unit length.
+        told: Its metadata.
+        vector: Its vector, of unit length, as `Collection._given` has it.
     """
 
     id: str
     text: str
     metadata: str
-    facts: list[str]
-    vector: list[float]
+    told: Mapping[str, Any]
+    vector: Any
+
+    @property
+    def facts(self) -> list[str]:
+        """Its metadata as tokens: what filters ask for."""
+        return facts_of(self.id, self.told)
 
     @property
     def key(self) -> str:
@@ -100,8 +105,13 @@ class Collection(VectorIndex):
         """Return how many rows there are."""
 
     @abstractmethod
-    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+    def _found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         """Return id, text, metadata and the store's number of the nearest rows that satisfy `where` (None: all)."""
+
+    def _given(self, vectors: Vectors) -> list[Any]:
+        """Return vectors as `_write` and `_found` take them."""
+        given: list[Any] = vectors.tolist()
+        return given
 
     def count(self) -> int:
         """Return how many passages the collection holds."""
@@ -134,7 +144,7 @@ class Collection(VectorIndex):
             if self._dimension is None:
                 self._create(vectors.shape[1])
                 self._dimension = vectors.shape[1]
-        rows = [row_of(one, vector) for one, vector in zip(passages, vectors.tolist(), strict=True)]
+        rows = [row_of(one, vector) for one, vector in zip(passages, self._given(vectors), strict=True)]
         for start in range(0, len(rows), self.batch_size):
             with self._turn():
                 self._write(rows[start : start + self.batch_size])
@@ -158,7 +168,7 @@ class Collection(VectorIndex):
 
     def _nearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
         with self._turn():
-            return [hits_of(self._found(one, k, where)) for one in vectors.tolist()]
+            return [hits_of(self._found(one, k, where)) for one in self._given(vectors)]
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         with self._lock:
@@ -167,10 +177,10 @@ class Collection(VectorIndex):
             return self._words.find(query, k, condition)
 
 
-def row_of(passage: Passage, vector: list[float]) -> Row:
+def row_of(passage: Passage, vector: Any) -> Row:
     """Return a passage as a database keeps it."""
     metadata = passage.metadata if isinstance(passage.metadata, dict) else dict(passage.metadata)
-    return Row(passage.id, passage.text, _written(metadata), facts_of(passage.id, metadata), vector)
+    return Row(passage.id, passage.text, _written(metadata), metadata, vector)
 
 
 def hits_of(rows: Iterable[tuple[str, str, str, float]]) -> list[Hit]:

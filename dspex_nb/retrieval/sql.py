@@ -67,7 +67,7 @@ class SqlCollection(Collection):
     putting: ClassVar[tuple[str, ...]]
     finding: ClassVar[str]
     removing: ClassVar[tuple[str, ...]] = ("DELETE FROM {table} WHERE {among}",)
-    among: ClassVar[str]
+    among: ClassVar[str] = ""
     about: ClassVar[tuple[str, ...]] = (
         "CREATE TABLE IF NOT EXISTS {table}_about (dimension INTEGER)",
         "INSERT INTO {table}_about VALUES ({dimension})",
@@ -93,7 +93,7 @@ class SqlCollection(Collection):
         written = '","'.join(facts)  # hex digits need no escaping
         return f'["{written}"]'
 
-    def _vector(self, vector: list[float]) -> Any:
+    def _vector(self, vector: Any) -> Any:
         return json.dumps(vector)
 
     def _ids(self, ids: list[str]) -> Any:
@@ -128,7 +128,7 @@ class SqlCollection(Collection):
     def _size(self) -> int:
         return int(self._run(self._said("SELECT count(*) FROM {table}"))[0][0])
 
-    def _found(self, vector: list[float], k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
+    def _found(self, vector: Any, k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
         condition, values = where or ("1 = 1", [])
         return self._run(self._said(self.finding, where=condition), [self._vector(vector), *values, k])
 

@@ -361,6 +361,7 @@ def zvec(folder, rows, k):
             )
             for at in range(start, min(start + 1000, len(ids)))
         ])  # fmt: skip
+    held.optimize()
 
     def find(query):
         found = held.query(zvec.Query("vector", vector=query.tolist()), topk=k, output_fields=list(kinds))

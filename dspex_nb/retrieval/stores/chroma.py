@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
 from dspex_nb.retrieval.facts import Dialect
+
+if TYPE_CHECKING:
+    from dspex_nb.retrieval.vectors import Vectors
+
+_BEHIND = "\x1e"  # JSON holds none of it, so its last one is ours, whatever the text
 
 
 class ChromaDialect(Dialect[dict[str, Any]]):
@@ -37,7 +42,8 @@ class ChromaDialect(Dialect[dict[str, Any]]):
 class Chroma(Collection):
     """Passages in a Chroma collection.
 
-    A passage's metadata is its record's `uri`: Chroma gives metadata whole or not at all; its facts are a quarter of a search.
+    A passage's metadata stands in its record's document, behind the text: Chroma gives a record's metadata and `uri` only
+    together with its facts, which are a quarter of a search.
 
     Args:
         path: A folder; in memory if neither it nor `url` is given.
@@ -72,9 +78,8 @@ class Chroma(Collection):
     def _write(self, rows: list[Row]) -> None:
         self._collection.upsert(
             ids=[row.id for row in rows],
-            documents=[row.text for row in rows],
-            embeddings=_array([row.vector for row in rows]),
-            uris=[row.metadata for row in rows],
+            documents=[f"{row.text}{_BEHIND}{row.metadata}" for row in rows],
+            embeddings=[row.vector for row in rows],
             metadatas=[{"facts": row.facts} for row in rows],
         )
 
@@ -86,24 +91,24 @@ class Chroma(Collection):
         return there
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        found = self._collection.get(include=["documents", "uris"])
-        return zip(found["ids"], found["documents"], found["uris"], strict=True)
+        found = self._collection.get(include=["documents"])
+        return [(name, *_parts(one)) for name, one in zip(found["ids"], found["documents"], strict=True)]
 
     def _size(self) -> int:
         return int(self._collection.count())
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        found = self._collection.query(
-            query_embeddings=_array([vector]), n_results=k, where=where, include=["documents", "uris", "distances"]
-        )
-        return zip(found["ids"][0], found["documents"][0], found["uris"][0], found["distances"][0], strict=True)
+        found = self._collection.query(query_embeddings=[vector], n_results=k, where=where, include=["documents", "distances"])
+        rows = zip(found["ids"][0], found["documents"][0], found["distances"][0], strict=True)
+        return [(name, *_parts(document), number) for name, document, number in rows]
+
+    def _given(self, vectors: Vectors) -> list[Any]:
+        return list(vectors)  # of lists Chroma looks at each number
 
 
-def _array(vectors: list[list[float]]) -> Any:
-    """Return vectors as Chroma keeps them: of lists it looks at each number."""
-    import numpy as np
-
-    return np.array(vectors, dtype=np.float32)
+def _parts(document: str) -> tuple[str, str]:
+    text, _, metadata = document.rpartition(_BEHIND)
+    return text, metadata
 
 
 def _client(path: str | Path | None, url: str | None, token: str | None) -> Any:

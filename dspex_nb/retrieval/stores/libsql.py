@@ -17,7 +17,7 @@ class LibSql(Words):
 
     name = "libsql"
     metric = "cosine distance"
-    finding = "SELECT id, text, metadata, vector_distance_cos(vector, ?) AS raw FROM {table} WHERE {where} ORDER BY raw LIMIT ?"
+    distance = "vector_distance_cos"
 
     def _connection(self, path: str) -> Any:
         import libsql

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from array import array
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, safe_name
+from dspex_nb.retrieval.facts import facts_of
 from dspex_nb.retrieval.filters import Compare, Condition
 from dspex_nb.retrieval.sql import SqlCollection, SqlDialect, Statement
 from dspex_nb.retrieval.words import words
 
-_BLOCK = 10_000  # vectors in memory at once
+if TYPE_CHECKING:
+    from dspex_nb.retrieval.vectors import Vectors
+
+_BLOCK = 10_000  # rows in memory at once
+_NAMED = 500  # ids in one statement
 _SIGNS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _ORDER = """EXISTS (SELECT 1 FROM json_each({{table}}.metadata) AS m WHERE m.key = ? AND (
     m.type IN ({types}) AND m.atom {sign} ? OR m.type = 'array' AND EXISTS (
         SELECT 1 FROM json_each(m.value) AS v WHERE v.type IN ({types}) AND v.atom {sign} ?)))"""
-_HOLDS = "EXISTS (SELECT 1 FROM json_each({table}.facts) AS f WHERE f.value IN (SELECT value FROM json_each(?)))"
+_HOLDS = "EXISTS (SELECT 1 FROM json_each({table}_facts.facts) AS f WHERE f.value IN (SELECT value FROM json_each(?)))"
 
 
 def _order(asked: Compare) -> Statement:
@@ -30,17 +34,35 @@ def _order(asked: Compare) -> Statement:
 
 
 class SqliteTable(SqlCollection):
-    """Base of stores that keep passages in a table of SQLite's kind."""
+    """Base of stores that keep passages in tables of SQLite's kind.
+
+    Vectors have a table of their own, so that going through them reads nothing else. What only some searches need, facts for
+    filters and words, is in tables beside it that take up new passages at the first such search. All go by the passage's number;
+    a passage that replaces another has a new one, the highest, so a table beside lacks what is above its own highest.
+    """
 
     dialect: ClassVar[SqlDialect] = SqlDialect(_HOLDS, order=_order)
-    among = "id IN (SELECT value FROM json_each(?))"
     making: ClassVar[tuple[str, ...]] = (
-        "CREATE TABLE {table} (id TEXT PRIMARY KEY, text TEXT, metadata TEXT, facts TEXT, vector BLOB)",
+        "CREATE TABLE {table} (number INTEGER PRIMARY KEY, id TEXT UNIQUE, text TEXT, metadata TEXT)",
+        "CREATE TABLE {table}_vectors (number INTEGER PRIMARY KEY, vector BLOB)",
+        "CREATE TABLE {table}_facts (number INTEGER PRIMARY KEY, facts TEXT)",
     )
     putting: ClassVar[tuple[str, ...]] = (
-        """INSERT INTO {table} (id, text, metadata, facts, vector) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
-        SET text = excluded.text, metadata = excluded.metadata, facts = excluded.facts, vector = excluded.vector""",
+        "INSERT OR IGNORE INTO {table} (number, id, text, metadata) VALUES (?, ?, ?, ?)",
+        "INSERT INTO {table}_vectors (number, vector) VALUES (?, ?)",
     )
+    removing: ClassVar[tuple[str, ...]] = (
+        "DELETE FROM {table}_vectors WHERE number = (SELECT number FROM {table} WHERE id = ?)",
+        "DELETE FROM {table}_facts WHERE number = (SELECT number FROM {table} WHERE id = ?)",
+        "DELETE FROM {table} WHERE id = ?",
+    )
+    finding = """SELECT id, text, metadata, raw FROM (
+        SELECT {table}_vectors.number AS number, {distance}(vector, ?) AS raw FROM {table}_vectors {where} ORDER BY raw LIMIT ?
+        ) AS nearest JOIN {table} ON {table}.number = nearest.number"""
+    filtered = """JOIN {{table}} ON {{table}}.number = {{table}}_vectors.number
+        JOIN {{table}}_facts ON {{table}}_facts.number = {{table}}.number WHERE {condition}"""
+    distance: ClassVar[str] = ""  # the function of two vectors
+    batch_size = 20_000
 
     @abstractmethod
     def _connection(self, path: str) -> Any:
@@ -64,21 +86,83 @@ class SqliteTable(SqlCollection):
             return list(cursor.fetchall()) if statement.startswith("SELECT") else []
 
     def _run_all(self, statements: list[tuple[str, list[Sequence[Any]]]]) -> None:
+        with self._changing() as cursor:
+            for statement, rows in statements:
+                cursor.executemany(statement, rows)
+
+    @contextmanager
+    def _changing(self) -> Iterator[Any]:
         with closing(self._connected.cursor()) as cursor:
-            cursor.execute("BEGIN")
+            cursor.execute("BEGIN IMMEDIATE")
             try:
-                for statement, rows in statements:
-                    cursor.executemany(statement, rows)
+                yield cursor
             except BaseException:
                 cursor.execute("ROLLBACK")
                 raise
             cursor.execute("COMMIT")
 
+    def _write(self, rows: list[Row]) -> None:
+        texts, vectors = map(self._said, self.putting)
+        with self._changing() as cursor:
+            start = self._last(cursor) + 1
+            numbers = range(start, start + len(rows))
+            told = [(at, row.id, row.text, row.metadata) for at, row in zip(numbers, rows, strict=True)]
+            cursor.executemany(texts, told)
+            if self._count_from(cursor, start) < len(rows):  # some were there, and were left out
+                for statement in self.removing:
+                    cursor.executemany(self._said(statement), [(row.id,) for row in rows])
+                cursor.executemany(texts, told)
+            cursor.executemany(vectors, [(at, row.vector.tobytes()) for at, row in zip(numbers, rows, strict=True)])
+
+    def _remove(self, ids: list[str]) -> None:
+        self._run_all([(self._said(statement), [(one,) for one in ids]) for statement in self.removing])
+
+    def _held(self, ids: list[str]) -> Iterable[str]:
+        for start in range(0, len(ids), _NAMED):  # as a list in JSON, Turso would go through the table for each
+            part = ids[start : start + _NAMED]
+            asked = self._said(f"SELECT id FROM {{table}} WHERE id IN ({', '.join('?' * len(part))})")  # noqa: S608 - question marks
+            yield from (found for (found,) in self._run(asked, part))
+
+    def _take_up(self, beside: str, made: Callable[[str, str, str], str]) -> None:
+        """Put into a table beside what it makes of the id, text and metadata of passages that it lacks."""
+        new = self._said("SELECT number, id, text, metadata FROM {table} WHERE number > ? ORDER BY number LIMIT ?")
+        putting = self._said(f"INSERT INTO {{table}}_{beside} (rowid, {beside}) VALUES (?, ?)")  # noqa: S608 - a name of ours
+        with self._turn():
+            with closing(self._connected.cursor()) as cursor:
+                if self._last(cursor, f"_{beside}") == self._last(cursor):
+                    return
+            with self._changing() as cursor:
+                last = self._last(cursor, f"_{beside}")
+                while rows := cursor.execute(new, (last, _BLOCK)).fetchall():
+                    cursor.executemany(putting, [(number, made(*rest)) for number, *rest in rows])
+                    last = rows[-1][0]
+
+    def _last(self, cursor: Any, beside: str = "") -> int:
+        asked = self._said(f"SELECT rowid FROM {{table}}{beside} ORDER BY rowid DESC LIMIT 1")  # noqa: S608 - a name of ours
+        (last,) = cursor.execute(asked).fetchone() or (0,)
+        return int(last)
+
+    def _count_from(self, cursor: Any, number: int) -> int:
+        (count,) = cursor.execute(self._said("SELECT count(*) FROM {table} WHERE number >= ?"), (number,)).fetchone()
+        return int(count)
+
+    def _where(self, condition: Condition) -> Any:
+        self._take_up("facts", lambda name, _, metadata: self._facts(facts_of(name, json.loads(metadata))))
+        return super()._where(condition)
+
+    def _found(self, vector: Any, k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
+        condition, values = self._filtered(where)
+        return self._run(self._said(self.finding, condition), [vector.tobytes(), *values, k])
+
+    def _filtered(self, where: Statement | None) -> Statement:
+        return ("", []) if where is None else (self.filtered.format(condition=where[0]), where[1])
+
     def _said(self, statement: str, where: str = "", dimension: int = 0) -> str:
+        statement = statement.replace("{distance}", self.distance)
         return super()._said(statement, where.replace("{table}", self._table), dimension)
 
-    def _vector(self, vector: list[float]) -> Any:
-        return array("f", vector).tobytes()
+    def _given(self, vectors: Vectors) -> list[Any]:
+        return list(vectors)
 
 
 class Words(SqliteTable):
@@ -87,28 +171,22 @@ class Words(SqliteTable):
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     words_by: ClassVar[str] = "store"
     making: ClassVar[tuple[str, ...]] = (*SqliteTable.making, "CREATE VIRTUAL TABLE {table}_words USING fts5(words)")
-    # By row number: FTS5 has no index of another column.
-    putting: ClassVar[tuple[str, ...]] = (
-        *SqliteTable.putting,
-        "DELETE FROM {table}_words WHERE rowid = (SELECT rowid FROM {table} WHERE id = ?)",
-        "INSERT INTO {table}_words (words, rowid) SELECT ?, rowid FROM {table} WHERE id = ?",
-    )
     removing: ClassVar[tuple[str, ...]] = (
-        "DELETE FROM {table}_words WHERE rowid IN (SELECT rowid FROM {table} WHERE {among})",
-        "DELETE FROM {table} WHERE {among}",
+        "DELETE FROM {table}_words WHERE rowid = (SELECT number FROM {table} WHERE id = ?)",
+        *SqliteTable.removing,
     )
     sparse = """SELECT id, text, metadata, -bm25({table}_words) AS score FROM {table}_words
-        JOIN {table} ON {table}.rowid = {table}_words.rowid WHERE {table}_words MATCH ? AND {where}
+        JOIN {table} ON {table}.number = {table}_words.rowid WHERE {table}_words MATCH ? AND {where}
         ORDER BY score DESC, id LIMIT ?"""
-
-    def _values(self, row: Any) -> list[Sequence[Any]]:
-        return [*super()._values(row), (row.id,), (" ".join(words(row.text)), row.id)]
+    satisfied = "EXISTS (SELECT 1 FROM {{table}}_facts WHERE {{table}}_facts.number = {{table}}.number AND {condition})"
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         asked = " OR ".join(f'"{word}"' for word in words(query))  # words hold no quotation marks
         if not asked or self._dimension is None:
             return []
+        self._take_up("words", lambda _, text, __: " ".join(words(text)))
         where, values = self._where(condition) if condition is not None else ("1 = 1", [])
+        where = where if condition is None else self.satisfied.format(condition=where)
         with self._turn():
             rows = self._run(self._said(self.sparse, where), [asked, *values, k])
         return [Passage(text, name, float(score), json.loads(metadata)) for name, text, metadata, score in rows]
@@ -123,8 +201,8 @@ class Sqlite(Words):
     """
 
     name = "sqlite"
-    comparing = "SELECT rowid, vector FROM {table} WHERE {where}"
-    finding = "SELECT rowid, id, text, metadata FROM {table} WHERE rowid IN (SELECT value FROM json_each(?))"
+    comparing = "SELECT {table}_vectors.number, vector FROM {table}_vectors {where}"
+    finding = "SELECT number, id, text, metadata FROM {table} WHERE number IN (SELECT value FROM json_each(?))"
 
     def _connection(self, path: str) -> Any:
         import sqlite3
@@ -133,17 +211,17 @@ class Sqlite(Words):
         made.execute("PRAGMA journal_mode = WAL")
         return made
 
-    def _found(self, vector: list[float], k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
+    def _found(self, vector: Any, k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
         import numpy as np
 
-        asked, (condition, values) = np.array(vector, np.float32), where or ("1 = 1", [])
+        condition, values = self._filtered(where)
         numbers: list[int] = []
         cosines = []
         with closing(self._connected.cursor()) as cursor:
-            cursor.execute(self._said(self.comparing, where=condition), values)
+            cursor.execute(self._said(self.comparing, condition), values)
             while block := cursor.fetchmany(_BLOCK):
                 numbers += [number for number, _ in block]
-                cosines.append(np.frombuffer(b"".join(one for _, one in block), np.float32).reshape(-1, len(asked)) @ asked)
+                cosines.append(np.frombuffer(b"".join(one for _, one in block), np.float32).reshape(-1, len(vector)) @ vector)
         if not numbers:
             return []
         found = np.concatenate(cosines)

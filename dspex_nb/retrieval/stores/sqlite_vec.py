@@ -19,7 +19,7 @@ class SqliteVec(Words):
 
     name = "sqlite-vec"
     metric = "cosine distance"
-    finding = "SELECT id, text, metadata, vec_distance_cosine(vector, ?) AS raw FROM {table} WHERE {where} ORDER BY raw LIMIT ?"
+    distance = "vec_distance_cosine"
 
     def _connection(self, path: str) -> Any:
         import apsw

@@ -18,7 +18,7 @@ class Turso(SqliteTable):
     name = "turso"
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     metric = "cosine distance"
-    finding = "SELECT id, text, metadata, vector_distance_cos(vector, ?) AS raw FROM {table} WHERE {where} ORDER BY raw LIMIT ?"
+    distance = "vector_distance_cos"
 
     def _connection(self, path: str) -> Any:
         import turso

@@ -10,6 +10,7 @@ from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
 
 _FIELDS = ["id", "text", "metadata"]
+_MANY = 1000  # new rows that make a search slow until Zvec has put them in order
 
 
 class Zvec(Collection):
@@ -32,6 +33,7 @@ class Zvec(Collection):
         import zvec
 
         self._path = Path(path)
+        self._unordered = 0
         if self._path.exists():
             self._collection = zvec.open(str(path))
             self._dimension = self._collection.schema.vectors[0].dimension
@@ -59,6 +61,7 @@ class Zvec(Collection):
         self._collection.upsert([
             zvec.Doc(row.key, vectors={"vector": row.vector}, fields={name: getattr(row, name) for name in names}) for row in rows
         ])  # fmt: skip
+        self._unordered += len(rows)
 
     def _remove(self, ids: list[str]) -> None:
         self._collection.delete([key_of(one) for one in ids])
@@ -76,6 +79,10 @@ class Zvec(Collection):
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         import zvec
 
+        if self._unordered >= _MANY:
+            self._collection.optimize()
+            self._unordered = 0
         given = {} if where is None else {"filter": where}
         found = self._collection.query(zvec.Query("vector", vector=vector), topk=k, output_fields=_FIELDS, **given)
-        return [(*(one.fields[name] for name in _FIELDS), one.score) for one in found]
+        rows = [(one.fields, one.score) for one in found]
+        return [(fields["id"], fields["text"], fields["metadata"], score) for fields, score in rows]
