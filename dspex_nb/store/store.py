@@ -52,7 +52,7 @@ class Store:
     """Runs on disk, in one SQLite file that several processes share.
 
     Appending never blocks on the disk and never raises: what a disk refuses is in `faults`, and the run goes on.
-    Reading sees what was committed, at most 50 ms old; `flush` waits for one's own.
+    Reading sees what was committed, at most 50 ms old, 200 ms while much is written; `flush` waits for one's own.
 
     Args:
         path: The database file; made if missing.
@@ -75,7 +75,7 @@ class Store:
         return f"Store({str(self.path)!r})"
 
     def append(self, events: Iterable[Event]) -> None:
-        """Queue events to be written within 50 ms."""
+        """Queue events to be written within 50 ms, 200 ms while they are many."""
         if not self._closed:
             for event in events:
                 self._writer.append(event)
