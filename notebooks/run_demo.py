@@ -24,6 +24,7 @@ print(json.dumps({
     "after": [after.score, after.interval.low, after.interval.high],
     "trials": result.trials,
     "status": result.status,
+    "improved": (result.best_score or 0) > (result.start_score or 0),
     "calls": ledger.calls,
     "hits": ledger.cache_hits,
     "tokens": ledger.prompt_tokens + ledger.completion_tokens,
@@ -67,11 +68,12 @@ def figures_of(notebook: Any) -> dict[str, Any]:
 def table(found: dict[str, Any], seconds: float) -> str:
     """Return the closing table."""
     score = lambda name: "{:.3f}  (95% CI {:.3f} to {:.3f})".format(*found[name])
+    better = "a better" if found["improved"] else "no better"
     rows = [
         ("held-out examples", str(found["examples"])),
         ("accuracy before", score("before")),
         ("accuracy after", score("after")),
-        ("study", f"{found['status']}, {found['trials']} trials"),
+        ("study", f"{found['status']}, {found['trials']} trials; {better} program found"),
         ("LM calls", f"{found['calls']:,}"),
         ("cache hits", f"{found['hits']:,}"),
         ("tokens", f"{found['tokens']:,}"),

@@ -9,6 +9,7 @@ from typing import Any
 from dspex_nb import ambient
 from dspex_nb.ambient import Session
 from dspex_nb.cache import Cache
+from dspex_nb.events import LMCalled
 from dspex_nb.leases import SESSION, session_id
 
 _packed: tuple[Session | None, bytes | None] = (None, None)
@@ -54,4 +55,4 @@ def take_settings(blob: bytes) -> None:
         changes["cache"] = None if found["cache"] is None else Cache(**found["cache"])
     bus = ambient.configure(**changes).bus
     bus.unsubscribe(slot.tell)
-    bus.subscribe(slot.tell)  # what happens here is told in the run whose task this is
+    bus.subscribe(slot.tell, LMCalled)  # what happens here is told in the run whose task this is

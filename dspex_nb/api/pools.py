@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from dspex_nb.api.displays import in_notebook, show
-from dspex_nb.api.packing import take_settings  # noqa: F401 - where `pools.carrying` looks for it
 from dspex_nb.api.sessions import session
 from dspex_nb.pools import NAMED, Pool, Pools
 from dspex_nb.views.pool_views import PoolTableInfo, SlotInfo, pool_table_html, pool_table_text

@@ -51,12 +51,8 @@ def _open() -> None:
     store.mark_interrupted()
     sweep(home() / "unfinished")
     ambient.configure(store=store, cache=Cache(directory=home() / "cache"), steps=StepCache(home() / "steps"), pools=Pools())
-    carried.pack, carried.tell = _pack, _tell
+    carried.pack, carried.tell = packed_settings, _tell
     carried.open()  # in a worker of a pool: the notebook's LM, adapter and cache
-
-
-def _pack() -> bytes | None:
-    return packed_settings()
 
 
 def _tell(event: Event) -> None:

@@ -8,12 +8,11 @@ giving the same: what an optimizer draws at random it draws in its own order, be
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import copy
 import importlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial, wraps
 from inspect import signature
 from types import SimpleNamespace
@@ -46,8 +45,8 @@ def overlapped(n_jobs: int, ahead: Ahead) -> Iterator[None]:
         replace = partial(_replaced, replaced)
         replace(random_search.BootstrapFewShotWithRandomSearch, "compile", _searching(random_search, n_jobs, ahead))
         replace(mipro.MIPROv2, "compile", summary.expected_in(mipro.MIPROv2.compile))
-        replace(mipro, "create_n_fewshot_demo_sets", _making_sets(mipro.create_n_fewshot_demo_sets, n_jobs, summary))
-        replace(mipro, "GroundedProposer", partial(_proposer(mipro.GroundedProposer), n_jobs))
+        replace(mipro, "create_n_fewshot_demo_sets", _making_sets(mipro.create_n_fewshot_demo_sets, n_jobs, ahead, summary))
+        replace(mipro, "GroundedProposer", _proposer(mipro.GroundedProposer, n_jobs, ahead))
         replace(proposing, "create_dataset_summary", summary.taken)
         yield
 
@@ -118,7 +117,7 @@ class _Summary:
         return begun[1].result() if begun is not None and begun[0] == options else self._plain(**options)
 
 
-def _making_sets(plain: Callable[..., Any], n_jobs: int, summary: _Summary) -> Callable[..., Any]:
+def _making_sets(plain: Callable[..., Any], n_jobs: int, ahead: Ahead, summary: _Summary) -> Callable[..., Any]:
     """Return what makes MIPROv2's sets of demos, all at once and beside the description of the data."""
     module: Any = importlib.import_module("dspy.teleprompt.utils")
 
@@ -130,7 +129,8 @@ def _making_sets(plain: Callable[..., Any], n_jobs: int, summary: _Summary) -> C
             plain(**{**given, "rng": copy.deepcopy(given.get("rng"))})
         summary.begin(given["trainset"])
         with contextlib.ExitStack() as run:
-            _replaced(run, module, "BootstrapFewShot", _handing_over(iter(_at_once(wanted.calls, n_jobs - 1))))
+            results = run.enter_context(ahead.begun(wanted.calls, n_jobs - 1))
+            _replaced(run, module, "BootstrapFewShot", _handing_over(results))
             return plain(**given)
 
     return create
@@ -161,18 +161,15 @@ def _handing_over(results: Iterator[Any]) -> Callable[..., Any]:
     return lambda **_: SimpleNamespace(compile=lambda *_, **__: next(results))
 
 
-def _proposer(plain: Any) -> Any:
+def _proposer(plain: Any, n_jobs: int, ahead: Ahead) -> Any:
     """Return the class that proposes instructions, each from a chain of calls, all at once."""
 
     class GroundedProposer(plain):  # type: ignore[misc]
-        def __init__(self, n_jobs: int, *args: Any, **given: Any) -> None:
-            super().__init__(*args, **given)
-            self._n_jobs = n_jobs
-
         def propose_instructions_for_program(self, *args: Any, **given: Any) -> dict[int, list[str]]:
             self._runs: list[Callable[[], str]] = []
             proposed: dict[int, list[int]] = super().propose_instructions_for_program(*args, **given)
-            texts = _at_once(self._runs, self._n_jobs)
+            with ahead.begun(self._runs, n_jobs) as results:
+                texts = list(results)
             return {predictor: [texts[number] for number in numbers] for predictor, numbers in proposed.items()}
 
         def propose_instruction_for_predictor(self, **given: Any) -> int:
@@ -184,15 +181,3 @@ def _proposer(plain: Any) -> Any:
             return len(self._runs) - 1
 
     return GroundedProposer
-
-
-def _at_once(runs: Sequence[Callable[[], Any]], n_jobs: int) -> list[Any]:
-    """Return what each gives, in order; the first error is raised, and what has not begun by then never does."""
-    if not runs:
-        return []
-    pool = ThreadPoolExecutor(min(n_jobs, len(runs)), thread_name_prefix="dspex-chain")
-    try:
-        futures: list[Future[Any]] = [pool.submit(contextvars.copy_context().run, run) for run in runs]
-        return [future.result() for future in futures]
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 
 from dspex_nb.events import Event
 
-RECEIVER = "dspex_nb.api.pools"
+RECEIVER = "dspex_nb.api.packing"
 by_pipe: ContextVar[bool] = ContextVar("dspex_by_pipe", default=False)
 """Whether what is pickled now goes to a worker of our own and nowhere else: only then may it hold a key."""
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex_nb.errors import PoolError
-from dspex_nb.events import Event, LMCalled, to_json
+from dspex_nb.events import Event, to_json
 from dspex_nb.pools import childside, iterating, worker_log
 from dspex_nb.pools.carrying import settings
 
@@ -44,9 +44,8 @@ _busy = threading.Event()
 
 
 def tell(event: Event) -> None:
-    """Tell the run whose task this worker runs what it asked of a model; runs of its own begin and end here only."""
-    if isinstance(event, LMCalled):
-        childside.send({"event": to_json(event)})
+    """Tell the run whose task this worker runs of a call that it made of a model; runs of its own begin and end here only."""
+    childside.send({"event": to_json(event)})
 
 
 def _resolve(fn: Any) -> Callable[..., Any]:

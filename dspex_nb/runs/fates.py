@@ -83,7 +83,7 @@ class Fates:
         reason = _unmet(step, around) or self._condition(step, around)
         if reason is None:
             return None
-        self._keep(step, StepResult("skipped", error=reason, route=around.route(step), started_s=self.elapsed_s))
+        self._keep(step, StepResult("skipped", error=reason, route=around.routes[step.name], started_s=self.elapsed_s))
         self.end(step, "skipped", 0.0, reason)
         return self._blank(step)
 
@@ -100,7 +100,9 @@ class Fates:
             raise Cancelled("stopped") from error
         message, hint = explain(error, retried=step.retry > 0)
         self.end(step, "failed", elapsed_s, message)
-        self._keep(step, StepResult("failed", elapsed_s, message, route=around.route(step), started_s=started - self.started))
+        self._keep(
+            step, StepResult("failed", elapsed_s, message, route=around.routes[step.name], started_s=started - self.started)
+        )
         if step.on_error == "skip":
             return self._blank(step)
         if isinstance(step.on_error, Step):

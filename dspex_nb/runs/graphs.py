@@ -58,11 +58,6 @@ def graph_of(spec: PipelineSpec, plan: Plan, session: Session, prefix: str) -> G
     return found
 
 
-def routes_of(plan: Plan, prefix: str = "") -> Mapping[str, Route]:
-    """Return the routes below a prefix, by names without it."""
-    return {route.step.removeprefix(prefix): route for route in plan.routes if route.step.startswith(prefix)}
-
-
 def _derived(spec: PipelineSpec, plan: Plan, session: Session, prefix: str) -> Graph:
     needs = {step.name: {ref.step for ref in step.refs if ref.step} for step in spec.steps}
     feeds: dict[str, list[str]] = {name: [] for name in needs}
@@ -73,7 +68,7 @@ def _derived(spec: PipelineSpec, plan: Plan, session: Session, prefix: str) -> G
         nodes={step.name: Node(step, tuple(feeds[step.name]), overlaps(step)) for step in spec.steps},
         awaited={name: len(writers) for name, writers in needs.items()},
         first=tuple(name for name, writers in needs.items() if not writers),
-        routes=routes_of(plan, prefix),
+        routes={route.step.removeprefix(prefix): route for route in plan.routes if route.step.startswith(prefix)},
         result=dict(spec.result),
         fields=dict(spec.fields),
         cached=frozenset() if session.steps is None else cached_steps(spec, session),

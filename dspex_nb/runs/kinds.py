@@ -138,7 +138,7 @@ def _kept_program(step: Step, around: Surroundings, make: Callable[[Step], Predi
 
 def _call_options(step: Step, around: Surroundings) -> dict[str, Any]:
     ttl = {} if step.ttl_s is None or "ttl_s" in step.options else {"ttl_s": step.ttl_s}
-    return {"route": around.route(step), "adapter": step.adapter, "cache": step.cache is not False, **ttl}
+    return {"route": around.routes[step.name], "adapter": step.adapter, "cache": step.cache is not False, **ttl}
 
 
 def _native_program(step: Step) -> Predict:

@@ -20,13 +20,12 @@ from dspex_nb.predictions import Facts, Prediction
 from dspex_nb.routing import Plan
 from dspex_nb.runs.calling import is_async
 from dspex_nb.runs.fates import Fates
-from dspex_nb.runs.graphs import routes_of
+from dspex_nb.runs.graphs import graph_of
 from dspex_nb.runs.kinds import lm_call
 from dspex_nb.runs.outcomes import Written, total
 from dspex_nb.runs.performing import perform, wait_s, worth_another
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.runs.spreading import spread_outputs
-from dspex_nb.runs.step_cache import cached_steps
 from dspex_nb.runs.surroundings import Surroundings, values_of
 from dspex_nb.scopes import Scope
 
@@ -59,11 +58,9 @@ class _Rows:
 
     def __init__(self, spec: PipelineSpec, plan: Plan, session: Session) -> None:
         self.spec, self.plan, self.session = spec, plan, session
-        steps = {step.name: step for step in spec.steps}
-        self.rounds = [[steps[name] for name in names] for names in spec.levels()]
-        self.cached, self.routes = cached_steps(spec, session), routes_of(plan)
-        self.places = {step.name: _Place(step, cached=step.name in self.cached) for step in spec.steps if step.kind not in _LM}
-        self.result, self.fields, self.names = dict(spec.result), dict(spec.fields), frozenset(steps)
+        self.graph = graph = graph_of(spec, plan, session, "")
+        self.rounds = [[graph.nodes[name].step for name in names] for names in spec.levels()]
+        self.places = {step.name: _Place(step, cached=step.name in graph.cached) for step in spec.steps if step.kind not in _LM}
 
     async def run(self, row: Mapping[str, Any], scope: Scope) -> Prediction:
         """Run one row.
@@ -74,10 +71,10 @@ class _Rows:
         """
         inputs = {one.name: row[one.name] if one.name in row else copy.deepcopy(one.default) for one in self.spec.inputs}
         results: dict[str, dict[str, Any]] = {"": inputs}
-        fates = Fates(self.names, scope, "", quiet=True)
+        fates = Fates(self.graph.nodes, scope, "", quiet=True)
         around = Surroundings(
             plan=self.plan, session=self.session, scope=scope, prefix="", threads=False, results=results, inner=fates.inner,
-            run_pipeline=execute, run_child=fates.child, routes=self.routes, cached=self.cached,
+            run_pipeline=execute, run_child=fates.child, routes=self.graph.routes, cached=self.graph.cached,
         )  # fmt: skip
         for steps in self.rounds:
             if scope.cancel.cancelled:
@@ -109,9 +106,9 @@ class _Rows:
 
     def _prediction(self, fates: Fates, results: Mapping[str, Mapping[str, Any]], scope: Scope) -> Prediction:
         usage, cost, cached = total(fates.top)
-        fields = {name: ref.read(results) for name, ref in self.fields.items()}
+        fields = {name: ref.read(results) for name, ref in self.graph.fields.items()}
         facts = Facts(usage=usage, cost=cost, run_id=scope.run_id, elapsed_s=fates.elapsed_s, cached=cached, fields=fields)
-        return Prediction({name: ref.read(results) for name, ref in self.result.items()}, facts)
+        return Prediction({name: ref.read(results) for name, ref in self.graph.result.items()}, facts)
 
 
 async def _asked(step: Step, around: Surroundings, scope: Scope) -> Written:

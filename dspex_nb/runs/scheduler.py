@@ -186,7 +186,7 @@ class _Driver:
         for name in ready:
             node = nodes[name]
             step = node.step
-            blank = fates.skipped(step, around) if fates.blanks or step.when is not None else None
+            blank = fates.skipped(step, around)
             if blank is not None:
                 self.results[name] = blank
                 over.append(name)

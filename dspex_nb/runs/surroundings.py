@@ -45,10 +45,6 @@ class Surroundings:
     cached: frozenset[str] = frozenset()
     kept: Kept | None = None
 
-    def route(self, step: Step) -> Route:
-        """Return the step's route in the plan."""
-        return self.routes[step.name]
-
 
 _NONE: Mapping[str, Any] = {}
 

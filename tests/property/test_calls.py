@@ -36,7 +36,7 @@ from dspex_nb.testing.scripted import ScriptedLM
 
 CASES = int(os.environ.get("DSPEX_ADAPTER_CASES", "1"))
 PROFILE = settings(
-    max_examples=400 * CASES, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=CASES == 1
+    max_examples=700 * CASES, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=CASES == 1
 )
 
 

@@ -116,7 +116,7 @@ def test_killed_with_its_kernel_and_resumed(optimizer, options, after, fresh, mo
     assert set(repeated) <= set(before[-2 * N_JOBS :])
     assert json.loads(json.dumps(best.state)) == study.best_state
     assert best.score == study.result.best_score
-    # The trials of before are told alike; each call is paid or a hit. (Records of the last 50 ms before the kill are not there.)
+    # The trials of before are told alike; each call is paid or a hit. (Records of the last moment before the kill are not there.)
     now = study.trials
     assert list(now["score"][: len(seen)]) == list(seen["score"])
     spend = study.spend
