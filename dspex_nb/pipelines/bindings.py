@@ -119,8 +119,12 @@ def reference(fields: Fields, node: Node, ref: FieldRef, place: Place) -> FieldR
                 f"{ref.step}.{ref.name} is a field; its parts cannot be named in a cell", "take them apart in a function step"
             )
         return ref
-    listed = "over" in writer.draft.settings  # then its value is a list, and no child's alone
-    labels = {} if listed else {child.name.rpartition(".")[2]: child for child in writer.children}
+    if writer.draft.kind == "parallel" and "over" in writer.draft.settings:
+        raise place.plan_error(
+            f"{ref.step!r} is a list, one value for each item that it went over, so there is no {ref.step}.{ref.name}",
+            f"read {ref.step}, and take it apart in a function step",
+        )
+    labels = {child.name.rpartition(".")[2]: child for child in writer.children}
     if ref.name in labels and writer.draft.kind == "parallel" and "merge" not in writer.draft.options:
         inner = list(labels[ref.name].writes)
         if (len(inner) == 1 and not ref.keys) or (len(ref.keys) <= 1 and set(ref.keys) <= set(inner) and len(inner) > 1):

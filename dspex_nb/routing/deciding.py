@@ -155,7 +155,8 @@ def _python_reason(step: Step, where: str, inner: list[Route]) -> str:
         merge = step.options.get("merge")
         how = merge if isinstance(merge, str) else getattr(merge, "__name__", "a function")
         told = "" if merge is None else f", merged by {how}"
-        return f"its {len(step.children)} steps run at once{_around(inner)}{told}"
+        many = ", for each item of a list" if step.over else ""
+        return f"its {len(step.children)} steps run at once{many}{_around(inner)}{told}"
     if step.kind == "retriever":
         return f"{getattr(step.callable, 'name', None) or type(step.callable).__name__} is searched {where}"
     if step.kind == "rerank":

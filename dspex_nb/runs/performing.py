@@ -139,7 +139,7 @@ def _element(number: int, step: Step, around: Surroundings, scope: Scope, attemp
     try:
         return once(step, around, scope, attempt, values)
     except Exception as error:
-        note = f"at element {number} of over={', '.join(step.over)}"
+        note = f"at element {number} of over={', '.join(str(step.bindings[name]) for name in step.over)}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
         raise
@@ -148,6 +148,7 @@ def _element(number: int, step: Step, around: Surroundings, scope: Scope, attemp
 def _listed(step: Step, name: str, value: Any) -> list[Any]:
     if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
         raise PipelineError(
-            f"over={name}: expected a list, found {type(value).__name__}", hint=f"let the step before {step.name!r} give a list"
+            f"over={step.bindings[name]}: expected a list, found {type(value).__name__}",
+            hint=f"let what {step.name!r} reads there be a list",
         )
     return list(value)

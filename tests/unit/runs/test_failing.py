@@ -92,7 +92,7 @@ def test_an_error_points_at_no_line_of_ours():
 
 def test_an_error_in_a_list_says_at_which_element():
     with pytest.raises(
-        StepError, match=r"ZeroDivisionError.*; at element 2 of over=x; the last of 2 attempts; it was given x=list of 3"
+        StepError, match=r"ZeroDivisionError.*; at element 2 of over=xs; the last of 2 attempts; it was given x=list of 3"
     ) as caught:
         run("xs: list[int]\ny = native(f, x=xs, over=xs, retry=1, backoff=0)", {"f": lambda x: 1 // x}, xs=[1, 2, 0])
     assert caught.value.message.count("at element") == 1

@@ -172,7 +172,7 @@ def test_over_maps_a_list_field():
     done = run("xs: list[int]\ny = native(add, a=xs, b=10, over=xs)", {"add": add}, xs=[1, 2, 3])
     assert done.outputs == {"y": [11, 12, 13]}
     assert run("xs: list[int]\ny = native(add, a=xs, over=xs)", {"add": add}, xs=[]).outputs == {"y": []}
-    with pytest.raises(StepError, match="expected a list, found str"):
+    with pytest.raises(StepError, match="over=xs: expected a list, found str"):
         run("x: int\nxs = native(text, x=x)\ny = native(add, a=xs, over=xs)", {"add": add, "text": lambda x: "abc"}, x=1)
 
 
