@@ -34,29 +34,47 @@ def answered(request):
     return json.dumps({"answer": "The global statement declares names of the module [1]. See also [9]."})
 
 
-def test_three_stores_at_once_and_citations_that_resolve(pgvector, tmp_path):
+@pytest.fixture
+def three_stores(pgvector, tmp_path):
+    """Make the same topics searchable in PostgreSQL, FAISS and Chroma; gone after the test."""
     for name in ("faiss", "chroma"):
         if not KINDS[name].installed:
             pytest.skip(f"pip install 'dspex_nb[{name}]'")
-    topics = dx.datasets.python_topics()
-    words = retriever("postgres", dsn=pgvector, table="research_topics", index=topics)
-    near = retriever("faiss", index=topics, embedder=HashEmbedder(64))
-    kept = retriever("chroma", path=tmp_path / "chroma", index=topics, embedder=HashEmbedder(64))
-    try:
-        research = dx.Pipeline.of(read_cell("research", CELL, {"words": words, "near": near, "kept": kept}))
-        with dx.context(lm=ScriptedLM(answered), adapter="compact", cache=False):
-            result = research(query="What does the global statement do?")
-        ranked = result.fields["ranked"]
-        assert "global" in {one.title for one in ranked}
-        (citation,) = result.report.citations
-        assert result.report.removed == (9,)
-        assert citation.passage_id == ranked[0].id
-        for index in (words, near, kept):  # the same id in each of the three, and the same text behind it
-            found = {one.id: one.text for one in index.search(ranked[0].text, k=50)}
-            assert found[citation.passage_id] == ranked[0].text
-    finally:
-        words.drop()
-        kept.close()
+    made = {}
+
+    def make(**options):
+        topics = dx.datasets.python_topics()
+        made["words"] = retriever("postgres", dsn=pgvector, table="research_topics", index=topics)
+        made["near"] = retriever("faiss", index=topics, **options)
+        made["kept"] = retriever("chroma", path=tmp_path / "chroma", index=topics, **options)
+        return made
+
+    yield make
+    if "words" in made:
+        made["words"].drop()
+    if "kept" in made:
+        made["kept"].close()
+
+
+def check(citation, ranked, stores):
+    """A citation is of that passage, which each store has under the same id."""
+    cited = ranked[citation.number - 1]
+    assert cited.id == citation.passage_id
+    for index in stores.values():
+        assert cited.text in {one.text for one in index.search(cited.text, k=50) if one.id == cited.id}
+
+
+def test_three_stores_at_once_and_citations_that_resolve(three_stores):
+    stores = three_stores(embedder=HashEmbedder(64))
+    research = dx.Pipeline.of(read_cell("research", CELL, stores))
+    with dx.context(lm=ScriptedLM(answered), adapter="compact", cache=False):
+        result = research(query="What does the global statement do?")
+    ranked = result.fields["ranked"]
+    assert "global" in {one.title for one in ranked}
+    (citation,) = result.report.citations
+    assert citation.number == 1
+    assert result.report.removed == (9,)
+    check(citation, ranked, stores)
 
 
 PARSE = """
@@ -102,30 +120,17 @@ def test_the_cell_as_written_on_the_embedded_models():
 
 
 @pytest.mark.model
-def test_three_stores_at_once_on_the_embedded_models(pgvector, tmp_path):
-    for name in ("faiss", "chroma"):
-        if not KINDS[name].installed:
-            pytest.skip(f"pip install 'dspex_nb[{name}]'")
-    topics = dx.datasets.python_topics()
-    words = retriever("postgres", dsn=pgvector, table="research_model", index=topics)
-    near = retriever("faiss", index=topics)
-    kept = retriever("chroma", path=tmp_path / "chroma", index=topics)
-    try:
-        with TestingShell() as shell:
-            shell.run("%dspex lm local")
-            shell.user_ns.update(words=words, near=near, kept=kept)
-            shell.run(PARSE)
-            shell.run(IN_THREE)
-            result = shell.run("research(query='What does the global statement do?')")
-        ranked = result.fields["ranked"]
-        assert len(ranked) == 5
-        assert "global" in {one.title for one in ranked}
-        assert result.report.citations
-        for citation in result.report.citations:
-            cited = ranked[citation.number - 1]
-            assert cited.id == citation.passage_id
-            for index in (words, near, kept):
-                assert cited.text in {one.text for one in index.search(cited.text, k=50) if one.id == cited.id}
-    finally:
-        words.drop()
-        kept.close()
+def test_three_stores_at_once_on_the_embedded_models(three_stores):
+    stores = three_stores()
+    with TestingShell() as shell:
+        shell.run("%dspex lm local")
+        shell.user_ns.update(stores)
+        shell.run(PARSE)
+        shell.run(IN_THREE)
+        result = shell.run("research(query='What does the global statement do?')")
+    ranked = result.fields["ranked"]
+    assert len(ranked) == 5
+    assert "global" in {one.title for one in ranked}
+    assert result.report.citations
+    for citation in result.report.citations:
+        check(citation, ranked, stores)
