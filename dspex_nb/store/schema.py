@@ -1,6 +1,7 @@
 """The tables and how a connection is opened.
 
-events(seq, run_id, kind, at, json)      the log: every event but tokens, in the order they were written; `seq` only grows
+events(seq, run_id, kind, at, json)      the log: every event but tokens, in the order they were written; `seq` only grows;
+                                         events of a run's steps that were written at once are one row of kind "steps", a list
 runs(run_id, name, of_kind, status, started, ended, owner_pid, owner_started, error, info, result)
 study_trials(run_id, trial, seq, …), study_examples(run_id, trial, idx, seq, …), study_calls(seq, run_id, trial, …),
 study_usage(run_id, …)
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from dspex_nb.errors import StoreError
 
+STEPS = "steps"
 _BUSY_S = 5.0
 
 _TABLES = """

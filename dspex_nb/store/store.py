@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,12 @@ class Store:
         self._change("UPDATE runs SET owner_pid=?, owner_started=? WHERE run_id=?", (owner.pid, owner.started, run_id))
 
     def events(self, run_id: str, since: int = 0) -> list[tuple[int, Event]]:
-        """Return a run's events after sequence number `since`, oldest first; kinds of a newer version are left out."""
-        found = []
-        for seq, text in self._rows("SELECT seq, json FROM events WHERE run_id=? AND seq>? ORDER BY seq", (run_id, since)):
-            try:
-                found.append((int(seq), from_json(json.loads(text))))
-            except (KeyError, TypeError):
-                continue
-        return found
+        """Return a run's events after sequence number `since`, oldest first; kinds of a newer version are left out.
+
+        Events of steps that were written at once have one number.
+        """
+        rows = self._rows("SELECT seq, json FROM events WHERE run_id=? AND seq>? ORDER BY seq", (run_id, since))
+        return [(int(seq), event) for seq, text in rows for event in _events_of(text)]
 
     def runs(self, of: str | None = None) -> list[RunRow]:
         """Return the runs, newest first; only those of one kind if `of` says so."""
@@ -197,6 +196,14 @@ class Store:
                 raise StoreError(
                     f"the run store {self.path} cannot be read: {error}", hint="move that file away; a new one is made"
                 ) from error
+
+
+def _events_of(text: str) -> Iterator[Event]:
+    """Read the events of one row of the log."""
+    data = json.loads(text)
+    for one in data if isinstance(data, list) else [data]:
+        with contextlib.suppress(KeyError, TypeError):
+            yield from_json(one)
 
 
 def _run_row(row: Any) -> RunRow:

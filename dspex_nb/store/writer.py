@@ -11,15 +11,16 @@ from pathlib import Path
 
 import orjson
 
-from dspex_nb.events import Event, ItemYielded, TokenReceived, to_json
+from dspex_nb.events import Event, ItemYielded, StepEnded, StepStarted, TokenReceived, to_json
 from dspex_nb.leases.owners import Owner
 from dspex_nb.store.projecting import PROJECTED, dumps, insert_many, project
-from dspex_nb.store.schema import connect
+from dspex_nb.store.schema import STEPS, connect
 
 GROUP_S, BUSY_S = 0.05, 0.2
 _MUCH = 15  # events in 50 ms; then fewer commits take a third less of the processor, which a study needs for itself
 _RETRY_S = 1.0
 _SHOWN = frozenset({TokenReceived, ItemYielded})
+_TOGETHER = frozenset({StepStarted, StepEnded})
 _INSERT = "INSERT INTO events (run_id, kind, at, json) VALUES "
 _KEEP = 20_000  # events held while the disk refuses them; older ones are given up first
 
@@ -132,11 +133,37 @@ def write_events(connection: sqlite3.Connection, events: Sequence[Event], owner:
     """Put events into the log and its projections, inside the caller's transaction."""
     if not events:
         return
-    rows = [(event.run_id, event.kind, event.at, _line(event)) for event in events]
+    groups = _grouped(events)
+    rows = [_row(group) for group in groups]
     last = insert_many(connection, _INSERT, rows)  # all in one transaction, so their numbers follow each other
-    told = [(seq, event) for seq, event in enumerate(events, last - len(rows) + 1) if type(event) in PROJECTED]
+    told = [(seq, group[0]) for seq, group in enumerate(groups, last - len(rows) + 1) if type(group[0]) in PROJECTED]
     if told:  # most events, those of steps, are in the log alone
         project(connection, told, owner)
+
+
+def _grouped(events: Sequence[Event]) -> list[list[Event]]:
+    """Put what follows each other of one run's steps together: a row of its own costs more than all else about an event."""
+    groups: list[list[Event]] = []
+    last: dict[str, list[Event]] = {}
+    for event in events:
+        group = last.get(event.run_id)
+        if type(event) not in _TOGETHER:
+            groups.append([event])
+            if group is not None:
+                del last[event.run_id]
+        elif group is None:
+            last[event.run_id] = group = [event]
+            groups.append(group)
+        else:
+            group.append(event)
+    return groups
+
+
+def _row(group: Sequence[Event]) -> tuple[str, str, float, str]:
+    first = group[0]
+    if len(group) == 1:
+        return first.run_id, first.kind, first.at, _line(first)
+    return first.run_id, STEPS, first.at, f"[{','.join([_line(event) for event in group])}]"
 
 
 def _line(event: Event) -> str:

@@ -10,7 +10,17 @@ import time
 import pytest
 
 from dspex_nb.errors import StoreError
-from dspex_nb.events import Bus, LMCalled, Progress, RunEnded, RunStarted, TokenReceived, TrialEnded
+from dspex_nb.events import (
+    Bus,
+    LMCalled,
+    Progress,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    StepStarted,
+    TokenReceived,
+    TrialEnded,
+)
 from dspex_nb.store import Owner, Store, is_alive
 
 
@@ -183,3 +193,34 @@ def test_every_event_is_written_as_its_json(store):
     assert found[1:] == events
     assert found[0].info == {"1": {"a": [1, 2]}}
     assert [seq for seq, _ in store.events("r")] == sorted(seq for seq, _ in store.events("r"))
+
+
+def test_events_of_steps_that_are_written_together_keep_their_runs_order(store):
+    sent = {name: [start(name, of="pipeline")] for name in "ab"}
+    for at in range(6):
+        for name, events in sent.items():
+            events.append(StepStarted(run_id=name, step=f"s{at}", reason="caf\udce9" if at == 2 else ""))
+            if at % 3 == 1:
+                events.append(LMCalled(run_id=name, model="m", prompt_tokens=at))
+            events.append(StepEnded(run_id=name, step=f"s{at}", status="done", elapsed_s=at / 7))
+    store.append([event for pair in zip(*sent.values(), strict=True) for event in pair])
+    assert store.flush()
+    for name, events in sent.items():
+        rows = store.events(name)
+        assert [event for _, event in rows] == events
+        numbers = [seq for seq, _ in rows]
+        assert numbers == sorted(numbers)
+        for seq in set(numbers):
+            assert [event for number, event in store.events(name, since=seq)] == [e for number, e in rows if number > seq]
+        assert store.usage(name).prompt_tokens == 5
+    with sqlite3.connect(store.path) as file:
+        assert file.execute("SELECT count(*) FROM events WHERE run_id = 'a'").fetchone() == (1 + 3 + 2,)
+
+
+def test_an_event_of_a_newer_version_hides_none_beside_it(store):
+    ended = StepEnded(run_id="r", step="s", status="done")
+    store.append([StepStarted(run_id="r", step="s", at=1.0), ended])
+    assert store.flush()
+    with sqlite3.connect(store.path) as file:
+        file.execute("UPDATE events SET json = replace(json, 'step_started', 'step_dreamt')")
+    assert [event for _, event in store.events("r")] == [ended]
