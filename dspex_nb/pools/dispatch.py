@@ -8,10 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from dspex_nb.errors import PoolClosedError, PoolError, PoolFullError
-from dspex_nb.pools.lanes import Lane, Renewal, WaitingTasks
+from dspex_nb.pools.lanes import Lane, Renewal, WaitingTasks, here
 from dspex_nb.pools.tasks import Task
-
-_here = threading.local()
 
 Serve = Callable[[Lane, Task | Renewal], str | None]
 
@@ -26,6 +24,7 @@ class Dispatch:
         lanes: Its slots.
         queue_size: Tasks that may wait.
         serve: Does a task on a slot, in the slot's thread; returns what to count it as.
+        renewing: Whether workers are replaced now and then, so that a slot whose task has ended may take long to be free.
 
     Attributes:
         lock: Guards everything here, and the leases.
@@ -34,8 +33,8 @@ class Dispatch:
         closed: Whether it takes no more tasks.
     """
 
-    def __init__(self, name: str, lanes: Sequence[Lane], queue_size: int, serve: Serve) -> None:
-        self.name, self.lanes, self.queue_size = name, lanes, queue_size
+    def __init__(self, name: str, lanes: Sequence[Lane], queue_size: int, serve: Serve, *, renewing: bool = False) -> None:
+        self.name, self.lanes, self.queue_size, self._renewing = name, lanes, queue_size, renewing
         self._serve = serve
         self.lock = threading.RLock()
         self.freed = threading.Condition(self.lock)
@@ -43,6 +42,19 @@ class Dispatch:
         self.queue = WaitingTasks()
         self.counts: Counter[str] = Counter(done=0, failed=0, broken_off=0, retried=0)
         self.closed = False
+
+    def follow(self, task: Task) -> bool:
+        """Leave a task to this thread's slot if the slot's own has just ended, and nobody waits; the lock is held.
+
+        What is submitted where a task ends most often goes on with its result. No other thread must wake up for it.
+        """
+        if not getattr(here, "ending", False) or here.dispatch is not self or self._renewing:
+            return False
+        lane: Lane = here.lane
+        if lane.own or self.queue or lane.lease is not None or lane.thread is not threading.current_thread():
+            return False
+        lane.own.append(task)
+        return True
 
     def start(self, task: Task) -> bool:
         """Give a task to a free slot; False if there is none. The lock is held."""
@@ -106,9 +118,9 @@ class Dispatch:
 
     def occupied(self, task: Task) -> bool:
         """Whether waiting for `task`, which found no free slot, could never end: this thread drives one that it may need."""
-        if getattr(_here, "dispatch", None) is not self:
+        if getattr(here, "dispatch", None) is not self or here.ending:
             return False
-        return task.lease is None or bool(_here.lane.index == task.lease.lane)
+        return task.lease is None or bool(here.lane.index == task.lease.lane)
 
     def close(self, wait_s: float) -> None:
         """Take no more tasks, give running ones `wait_s`, then break them off; every future is resolved."""
@@ -152,7 +164,7 @@ class Dispatch:
 
     def _drive(self, lane: Lane, first: Task | Renewal) -> None:
         me = threading.current_thread()
-        _here.dispatch, _here.lane = self, lane
+        here.dispatch, here.lane, here.ending = self, lane, False
         act: Task | Renewal | None = first
         del first  # an idle slot must not keep a result alive
         while act is not None:
@@ -163,6 +175,7 @@ class Dispatch:
             lane.worker.close()
 
     def _next(self, lane: Lane, me: threading.Thread, ended_as: str | None) -> Task | Renewal | None:
+        here.ending = False
         with self.lock:
             if ended_as is not None:
                 self.counts[ended_as] += 1

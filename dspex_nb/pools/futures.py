@@ -6,7 +6,7 @@ import asyncio
 import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, InvalidStateError
-from concurrent.futures._base import PENDING
+from concurrent.futures._base import FINISHED, PENDING
 from typing import Any
 
 
@@ -29,6 +29,25 @@ class PoolFuture(Future[Any]):
     def running(self) -> bool:
         """Return whether the task has started and is not over."""
         return self._running and not self.done()
+
+    @property
+    def began(self) -> bool:
+        """Whether the task was started."""
+        return self._running
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the task is over and gave a value."""
+        return self._state == FINISHED and self._exception is None
+
+    @property
+    def value(self) -> Any:
+        """What a task that `succeeded` gave; without the lock that `result` takes."""
+        return self._result
+
+    def tell(self, callback: Callable[[PoolFuture], None]) -> None:
+        """Have `callback` called as by `add_done_callback`, where nobody else has the future yet: no lock is taken."""
+        self._done_callbacks.append(callback)  # type: ignore[attr-defined]  # of every `Future`, unknown to typeshed
 
     def result(self, timeout: float | None = None) -> Any:
         """Return the value, or raise the task's error; an interrupt (■) while it waits ends the task."""
@@ -81,8 +100,9 @@ class PoolFuture(Future[Any]):
         Without the lock, which every call would pay for: this notes how to break off and then looks at the state, `cancel`
         changes the state and then breaks off, so whichever comes second sees the other.
         """
-        self._break_off, self._running = break_off, True
-        return self._state == PENDING
+        self._break_off = break_off
+        self._running = self._state == PENDING
+        return self._running
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait in the running event loop; cancelling that wait cancels the task."""

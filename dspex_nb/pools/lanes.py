@@ -11,6 +11,9 @@ from collections import deque
 from dspex_nb.pools.tasks import Lease, Task
 from dspex_nb.pools.workers import Worker
 
+here = threading.local()
+"""Of a slot's thread: its `dispatch`, its `lane`, and whether its task is `ending`, so that the slot will be free at once."""
+
 
 class Renewal:
     """Stands in a slot's own queue: here its worker is replaced."""

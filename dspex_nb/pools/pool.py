@@ -53,7 +53,9 @@ class Pool(Calls):
             self.settings, separate=self.separate, fail=self._fail, break_off=self._break_off, renew=self._renew_idle
         )
         self._serving = Serving(name, self.log.append, self._watch, self._limits, self.settings.timeout_s)
-        self._slots = self._serving.slots = Dispatch(name, self._lanes, self.settings.queue_size, self._serving.serve)
+        renewing = self.settings.max_tasks is not None or self.settings.max_age_s is not None
+        serve, queue_size = self._serving.serve, self.settings.queue_size
+        self._slots = self._serving.slots = Dispatch(name, self._lanes, queue_size, serve, renewing=renewing)
         self._lock = self._slots.lock
         self._leases = Leases(self._lanes, self.settings.sessions or size, self._given_back)
 
@@ -119,7 +121,7 @@ class Pool(Calls):
         with self._lock:
             if slots.closed:
                 raise slots.closed_error()
-            if task.lease is None and slots.start(task):
+            if task.lease is None and (slots.follow(task) or slots.start(task)):
                 return task.future
             if worker.separate or not slots.occupied(task):
                 if task.lease is not None:

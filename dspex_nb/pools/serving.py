@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 from typing import Any, Protocol
 
 from dspex_nb.errors import PoolError, SessionLostError, WorkerDiedError
-from dspex_nb.pools.lanes import Lane, Renewal
+from dspex_nb.pools.lanes import Lane, Renewal, here
 from dspex_nb.pools.limits import NEVER, Limits
 from dspex_nb.pools.tasks import Lease, LogLine, Task
 from dspex_nb.pools.watch import Watch
@@ -67,9 +67,11 @@ class Serving:
                 value = lane.worker.run(act)
             else:
                 value = self._perform(lane, act)
+            here.ending = True
             ended = "done" if (act.future.resolve(value) or act.delivered) and act.counts else None
             lane.served += ended is not None
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
+            here.ending = True
             ended = "failed" if act.future.fail(error) or act.delivered else None
         lane.deadline = NEVER
         if lane.worker.separate and lane.task is act:  # else nothing needs care, or this thread was abandoned

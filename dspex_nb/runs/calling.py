@@ -12,6 +12,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, wait
+from contextvars import Context
 from dataclasses import replace
 from types import FunctionType
 from typing import Any
@@ -55,7 +56,7 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
         name: The step's full name, for events.
         values: Its arguments by name; those it takes by position only are taken out.
     """
-    args = tuple(values.pop(name) for name in step.positional if name in values) if step.positional else ()
+    args = _positional(step, values)
     token = running.set((scope, name))
     try:
         if step.pool is None:
@@ -65,6 +66,30 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
         return call_in_pool(pool, scope, name, task)
     finally:
         running.reset(token)
+
+
+def is_task(step: Step) -> bool:
+    """Whether a step is one call of a plain function in a pool: nothing before it, nothing after it."""
+    return step.kind == "function" and step.pool is not None and not step.retry and not step.over and _is_plain(step.callable)
+
+
+def task_of(step: Step, scope: Scope, name: str, values: dict[str, Any], context: Context) -> Task:
+    """Return the call of a step that `is_task`.
+
+    Args:
+        step: The step.
+        scope: Whose events and cancellation these are.
+        name: The step's full name.
+        values: As for `call_function`.
+        context: The context variables of who runs the pipeline: the calling thread may be another one.
+    """
+    own = context.copy()
+    own.run(running.set, (scope, name))
+    return Task(step.callable, _positional(step, values), values, step.timeout_s, context=own)
+
+
+def _positional(step: Step, values: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(values.pop(name) for name in step.positional if name in values) if step.positional else ()
 
 
 def _make_whole_there(task: Task, scope: Scope, name: str, *, separate: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dspex_nb.ambient import Session
 from dspex_nb.pipelines.records import FieldRef, PipelineSpec, Step
 from dspex_nb.predictions import Route
 from dspex_nb.routing import Plan
+from dspex_nb.runs.calling import is_task
 from dspex_nb.runs.step_cache import cached_steps
 from dspex_nb.runs.together import overlaps
 
@@ -20,11 +21,15 @@ class Node:
     Attributes:
         feeds: The steps that read what it writes.
         waits: Whether it spends its time waiting, so that others may go on meanwhile.
+        task: Whether it is a task of its pool and nothing more, for which no thread here need wait.
+        follows: Whether it is one that is submitted as soon as what it reads is there, without a question.
     """
 
     step: Step
     feeds: tuple[str, ...]
     waits: bool
+    task: bool
+    follows: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +69,18 @@ def _derived(spec: PipelineSpec, plan: Plan, session: Session, prefix: str) -> G
     for name, writers in needs.items():
         for writer in writers:
             feeds[writer].append(name)
+    cached = frozenset() if session.steps is None else cached_steps(spec, session)
     return Graph(
-        nodes={step.name: Node(step, tuple(feeds[step.name]), overlaps(step)) for step in spec.steps},
+        nodes={step.name: _node(step, feeds[step.name], cached=step.name in cached) for step in spec.steps},
         awaited={name: len(writers) for name, writers in needs.items()},
         first=tuple(name for name, writers in needs.items() if not writers),
         routes={route.step.removeprefix(prefix): route for route in plan.routes if route.step.startswith(prefix)},
         result=dict(spec.result),
         fields=dict(spec.fields),
-        cached=frozenset() if session.steps is None else cached_steps(spec, session),
+        cached=cached,
     )
+
+
+def _node(step: Step, feeds: Sequence[str], *, cached: bool) -> Node:
+    task = is_task(step) and not cached
+    return Node(step, tuple(feeds), waits=overlaps(step), task=task, follows=task and step.when is None)

@@ -19,7 +19,8 @@ from dspex_nb.errors import Cancelled
 from dspex_nb.events import Progress
 from dspex_nb.pools import PoolFuture, crew
 from dspex_nb.pools.loop import loop_thread
-from dspex_nb.runs.scheduler import inline_steps, next_of
+from dspex_nb.runs.driving import next_of
+from dspex_nb.runs.scheduler import inline_steps
 from dspex_nb.scopes import CancelToken, Scope
 
 _GRACE_S = 0.5

@@ -1,7 +1,8 @@
 """The tables and how a connection is opened.
 
 events(seq, run_id, kind, at, json)      the log: every event but tokens, in the order they were written; `seq` only grows;
-                                         events of a run's steps that were written at once are one row of kind "steps", a list
+                                         events of a run's steps that were written at once are one row of kind "steps":
+                                         {"columns": {kind: names}, "rows": [[kind, *values], …]}
 runs(run_id, name, of_kind, status, started, ended, owner_pid, owner_started, error, info, result)
 study_trials(run_id, trial, seq, …), study_examples(run_id, trial, idx, seq, …), study_calls(seq, run_id, trial, …),
 study_usage(run_id, …)

@@ -104,7 +104,7 @@ class Store:
         Events of steps that were written at once have one number.
         """
         rows = self._rows("SELECT seq, json FROM events WHERE run_id=? AND seq>? ORDER BY seq", (run_id, since))
-        return [(int(seq), event) for seq, text in rows for event in _events_of(text)]
+        return [(int(seq), event) for seq, text in rows for event in _events_of(run_id, text)]
 
     def runs(self, of: str | None = None) -> list[RunRow]:
         """Return the runs, newest first; only those of one kind if `of` says so."""
@@ -198,10 +198,16 @@ class Store:
                 ) from error
 
 
-def _events_of(text: str) -> Iterator[Event]:
-    """Read the events of one row of the log."""
+def _events_of(run_id: str, text: str) -> Iterator[Event]:
+    """Read the events of one row of the log, see `schema`."""
     data = json.loads(text)
-    for one in data if isinstance(data, list) else [data]:
+    columns = data.get("columns")
+    found = (
+        [data]
+        if columns is None
+        else [{"kind": kind, "run_id": run_id, **dict(zip(columns[kind], values, strict=False))} for kind, *values in data["rows"]]
+    )
+    for one in found:
         with contextlib.suppress(KeyError, TypeError):
             yield from_json(one)
 

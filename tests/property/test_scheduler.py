@@ -107,7 +107,7 @@ def told_once(scope):
 
 
 @settings(max_examples=120, deadline=None)
-@given(graph=graphs(), apart=st.booleans())
+@given(graph=st.one_of(graphs(), graphs(["thread", "thread", "thread", "sync"])), apart=st.booleans())
 def test_same_as_a_plain_walk(pools, graph, apart):
     calls = Counter()
     spec, session, scope = build(graph, calls), Session(pools=pools), Scope("run", Bus(keep=1000))
@@ -134,7 +134,8 @@ def test_processes_give_what_a_plain_walk_gives(pools, data):
     reads = [data.draw(st.sets(st.integers(0, max(0, at - 1)), max_size=2)) if at else set() for at in range(size)]
     steps = tuple(
         Step(
-            f"s{at}", "function", callable=_in_process, writes=(f"s{at}",), pool="apart",
+            f"s{at}", "function", callable=_in_process, writes=(f"s{at}",),
+            pool=data.draw(st.sampled_from(["apart", "apart", "apart", "side", None])),
             bindings={"x": FieldRef("x", ""), **{f"s{one}": FieldRef(f"s{one}", f"s{one}") for one in reads[at]}},
         )
         for at in data.draw(st.permutations(range(size)))
@@ -147,8 +148,12 @@ def test_processes_give_what_a_plain_walk_gives(pools, data):
     assert {name: done.by_step[name][name] for name in done.by_step} == {f"s{at}": value for at, value in values.items()}
 
 
-@settings(max_examples=40, deadline=None)
-@given(graph=graphs(), apart=st.booleans(), stop_at=st.integers(0, 8))
+@settings(max_examples=60, deadline=None)
+@given(
+    graph=st.one_of(graphs(), graphs(["thread", "thread", "thread", "sync"])),
+    apart=st.booleans(),
+    stop_at=st.integers(0, 8),
+)
 def test_a_stop_loses_and_doubles_nothing(pools, graph, apart, stop_at):
     """Stopped in the middle, a run ends as cancelled (or was done already); each step has run at most once and said so once."""
     calls = Counter()
