@@ -201,12 +201,11 @@ class Store:
 def _events_of(run_id: str, text: str) -> Iterator[Event]:
     """Read the events of one row of the log, see `schema`."""
     data = json.loads(text)
-    columns = data.get("columns")
-    found = (
-        [data]
-        if columns is None
-        else [{"kind": kind, "run_id": run_id, **dict(zip(columns[kind], values, strict=False))} for kind, *values in data["rows"]]
-    )
+    if "columns" in data:
+        columns, rows = data["columns"], data["rows"]
+        found = [{"kind": kind, "run_id": run_id, **dict(zip(columns[kind], row, strict=False))} for kind, *row in rows]
+    else:
+        found = [data]
     for one in found:
         with contextlib.suppress(KeyError, TypeError):
             yield from_json(one)
