@@ -251,7 +251,7 @@ class Driver:
         nodes, awaited, step = self.graph.nodes, self.awaited, node.step
         following = [nodes[fed] for fed in node.feeds if awaited[fed] == 1]
         for each in following:
-            if not each.follows:
+            if not each.follows or each.step.pool != step.pool:  # the calling thread may hold the slot that a step needs
                 return False
         if self.over or self.scope.cancel.cancelled or self.fates.blanks:
             return False

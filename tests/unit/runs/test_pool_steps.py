@@ -193,6 +193,30 @@ def test_a_pipeline_inside_a_task_may_use_the_same_slot(pools):
     assert run(CHAIN, {"f": inner}, pools, x=0).outputs == {"d": 16}
 
 
+def test_a_pipeline_inside_a_task_may_come_back_to_its_slot_from_another_pool(pools):
+    pools.create("other", 1, "thread")
+    body = """
+x: int
+a = native(f, x=x, pool="other")
+b = native(f, x=a, pool="side")
+c = native(f, x=b, pool="other")
+"""
+
+    def inner(x):
+        return run(body, {"f": slow_plus}, pools, x=x).outputs["c"]
+
+    done = threading.Event()
+    found = []
+
+    def outer():
+        found.append(run('x: int\ny = native(inner, x=x, pool="side")', {"inner": inner}, pools, x=0).outputs)
+        done.set()
+
+    threading.Thread(target=outer, daemon=True).start()
+    assert done.wait(10), "the inner step waits for the slot that waits for it"
+    assert found == [{"y": 3}]
+
+
 def test_many_steps_at_once_take_no_threads_of_their_own(pools):
     release = threading.Event()
     body = "\n".join(["x: int", *(f's{at} = native(f, x=x, pool="side")' for at in range(60))])
