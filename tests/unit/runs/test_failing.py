@@ -98,6 +98,97 @@ def test_an_error_in_a_list_says_at_which_element():
     assert caught.value.message.count("at element") == 1
 
 
+def invert(n):
+    return 1 // n
+
+
+def test_an_item_that_fails_is_none_and_its_error_is_kept():
+    scope = Scope("run", Bus(keep=10))
+    body = 'ns: list[int]\ny = native(f, n=ns, over=ns, on_error="skip")\nz = native(g, n=y, over=y)\nall = len(y)'
+    done = run(body, {"f": invert, "g": lambda n: str(n)}, scope=scope, ns=[1, 0, 1])
+    assert done.fields | {"ns": 0} == {"ns": 0, "y": [1, None, 1], "z": ["1", None, "1"], "all": 3}
+    fate = done.step_results["y"]
+    assert (fate.status, fate.error) == ("done", None)
+    assert fate.note.startswith("1 of 3 items failed and is None: element 1: ZeroDivisionError")
+    assert next(event.note for event in scope.bus.recent if isinstance(event, StepEnded) and event.step == "y") == fate.note
+    assert "1 of 3 items left out" in done.step_results["z"].note
+
+
+def test_a_step_fails_if_all_items_do():
+    done = run('ns: list[int]\ny = native(f, n=ns, over=ns, on_error="skip")\nz = len(y)', {"f": invert}, ns=[0, 0])
+    assert done.fields["y"] is None
+    assert [fate.status for fate in done.step_results.values()] == ["failed", "skipped"]
+    assert "at element 0 of over=ns, and every other failed too" in done.step_results["y"].error
+    assert run('ns: list[int]\ny = native(f, n=ns, over=ns, on_error="skip")', {"f": invert}, ns=[]).outputs == {"y": []}
+
+
+def test_each_item_is_tried_again_for_itself():
+    asked: list[int] = []
+
+    def moody(n):
+        asked.append(n)
+        return 1 // (n or asked.count(n) - 1)
+
+    done = run("ns: list[int]\ny = native(f, n=ns, over=ns, retry=1, backoff=0)", {"f": moody}, ns=[1, 0, 2])
+    assert done.outputs == {"y": [1, 1, 0]}
+    assert asked == [1, 0, 0, 2]
+    assert done.step_results["y"].attempts == 2
+
+
+def test_a_model_is_not_asked_again_for_the_items_it_answered():
+    def answer(request):
+        asked.append("bad" if "bad" in request.messages[-1]["content"] else "good")
+        return '{"size": 1}' if asked[-1] == "good" or asked.count("bad") > 1 else '{"size": "none"}'
+
+    asked: list[str] = []
+    session = Session(lm=ScriptedLM(answer), adapter="json")
+    body = 'texts: list[str]\na = predict("text -> size: int", text=texts, over=texts, retry=2)'
+    assert run(body, {}, session=session, texts=["good", "bad", "fine"]).outputs == {"size": [1, 1, 1]}
+    assert sorted(asked) == ["bad", "bad", "good", "good"]
+
+
+def test_a_time_limit_is_that_of_an_item():
+    body = 'ns: list[float]\ny = native(f, secs=ns, over=ns, timeout_s=0.2, on_error="skip")'
+    done = run(body, {"f": lambda secs: time.sleep(secs)}, ns=[0.0, 5.0, 0.0])
+    assert "element 1: not done after 0.2 s" in done.step_results["y"].note
+
+
+@pytest.mark.parametrize(
+    ("fallback", "given"), [("lambda n: n - 1", [1, -1, -1]), ("lambda: 7", [1, 7, 7]), ("lambda other: other", [1, 5, 5])]
+)
+def test_a_fallback_gives_only_the_items_that_failed(fallback, given):
+    body = f"ns: list[int]\nother: int = 5\ny = native(f, n=ns, over=ns, on_error=native({fallback}))"
+    done = run(body, {"f": invert}, ns=[1, 0, 0])
+    assert done.outputs == {"y": given}
+    assert done.step_results["y"].note.startswith("2 of 3 items failed and come from the fallback: element 1: Zero")
+
+
+def test_a_fallback_that_fails_for_an_item_runs_once():
+    asked: list[int] = []
+
+    def worse(n):
+        asked.append(n)
+        raise ValueError("worse")
+
+    with pytest.raises(StepError, match=r"'y.on_error'.*worse"):
+        run("ns: list[int]\ny = native(f, n=ns, over=ns, on_error=native(g))", {"f": invert, "g": worse}, ns=[1, 0])
+    assert asked == [0]
+    body = 'on_error("skip")\nns: list[int]\ny = native(f, n=ns, over=ns, on_error=native(g))'
+    assert run(body, {"f": invert, "g": worse}, ns=[1, 0]).outputs == {"y": [1, None]}
+
+
+def test_items_that_failed_are_not_taken_from_the_step_cache(tmp_path):
+    from dspex_nb.cache import Cache
+    from dspex_nb.runs.step_cache import StepCache
+
+    asked: list[int] = []
+    names = {"f": lambda n: asked.append(n) or 1 // n}
+    session = Session(cache=Cache(directory=tmp_path / "lm"), steps=StepCache(tmp_path / "steps"))
+    for _ in range(2):
+        run('ns: list[int]\ny = native(f, n=ns, over=ns, on_error="skip", cache=True)', names, session=session, ns=[1, 0])
+    assert session.steps.hits == 0
+
+
 def test_strange_inputs_never_break_the_message():
     import pandas as pd
 
