@@ -36,6 +36,9 @@ def once(step: Step, around: Surroundings, scope: Scope, attempt: int, values: d
         return Written(spread(step, call_function(step, around.session, scope, name, values)))
     if step.pool is None:
         return _once(step, around, scope, attempt, values)
+    if step.kind == "reduce":  # a Python function, which a process can run too
+        given: Any = call_in_pool(pool_of(step, around.session), scope, name, Task(folded, (step, values)))
+        return Written(spread(step, given))
     task = Task(partial(_once, step, around, scope, attempt, values))  # its time limit is kept outside, which closes its sockets
     written: Written = call_in_pool(pool_of(step, around.session), scope, name, task)
     return written
