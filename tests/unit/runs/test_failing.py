@@ -90,6 +90,29 @@ def test_an_error_points_at_no_line_of_ours():
     assert "(in " not in caught.value.message
 
 
+def test_an_error_of_a_worker_process_names_the_line_there_and_no_traceback():
+    from dspex_nb.errors import DataError
+    from dspex_nb.pools import Pools
+
+    def deep(n):
+        raise ValueError(f"no {n}") if n else DataError("nothing", hint="give more")
+
+    pools = Pools()
+    pools.create("apart", 1, "loky")
+    body = 'n: int\ny = native(f, n=n, pool="apart")'
+    try:
+        with pytest.raises(
+            StepError, match=r"ValueError: no 1 \(in deep, line \d+.*, in a worker process\); it was given"
+        ) as caught:
+            run(body, {"f": lambda n: deep(n)}, session=Session(pools=pools), n=1)
+        with pytest.raises(StepError, match=r": nothing; it was given n=0") as planned:
+            run(body, {"f": lambda n: deep(n)}, session=Session(pools=pools), n=0)
+    finally:
+        pools.close()
+    assert "Traceback" not in caught.value.message + planned.value.message
+    assert planned.value.hint == "give more"
+
+
 def test_an_error_in_a_list_says_at_which_element():
     with pytest.raises(
         StepError, match=r"ZeroDivisionError.*; at element 2 of over=xs; the last of 2 attempts; it was given x=list of 3"
