@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import re
 from collections.abc import Iterable, Mapping, Sized
@@ -14,6 +15,7 @@ _SECRET_NAME = re.compile(r"(?i)(^|_)(pass(word|wd|phrase)?|secret|token|api_?ke
 _EACH, _ALL = 60, 300
 _IN_A_WORKER = "In the worker process:"  # as pools/processes.py notes it
 _FRAME = re.compile(r'File "(?P<file>[^"\n]*)", line (?P<line>\d+), in (?P<name>\S+)(?:\n {4}(?P<source>[^\n]*))?')
+_FUTURES = str(Path(concurrent.futures.__file__).parent) + os.sep  # on the way from a thread, nowhere to look
 _OURS = str(Path(__file__).parents[1]) + os.sep
 
 
@@ -103,7 +105,7 @@ def _last_line(error: BaseException) -> str:
 
     trace, found = error.__traceback__, None
     while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        if not trace.tb_frame.f_code.co_filename.startswith((_OURS, _FUTURES)):
             found = trace
         trace = trace.tb_next
     if found is None:

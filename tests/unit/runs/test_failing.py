@@ -15,6 +15,7 @@ from dspex_nb.pipelines.records import Backoff
 from dspex_nb.routing import plan
 from dspex_nb.runs import performing
 from dspex_nb.runs.scheduler import execute
+from dspex_nb.runs.wording import explain
 from dspex_nb.scopes import Scope
 from dspex_nb.testing.scripted import ScriptedLM
 
@@ -210,6 +211,21 @@ def test_items_that_failed_are_not_taken_from_the_step_cache(tmp_path):
     for _ in range(2):
         run('ns: list[int]\ny = native(f, n=ns, over=ns, on_error="skip", cache=True)', names, session=session, ns=[1, 0])
     assert session.steps.hits == 0
+
+
+def test_a_prompt_shows_a_list_with_what_an_item_that_failed_left():
+    session = Session(lm=ScriptedLM(['{"size": "a"}', "no", '{"all": "fine"}'], max_concurrency=1), adapter="json")
+    body = 'ds: list[str]\na = predict("d -> size", d=ds, over=ds, on_error="skip")\nb = predict("size -> all")'
+    assert run(body, {}, session=session, ds=["x", "y"]).outputs == {"all": "fine"}
+    assert "[1] «a»\n[2] «None»" in session.lm.requests[-1].messages[-1]["content"]
+
+
+def test_an_error_on_a_thread_points_at_no_line_of_python_s_own():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(ValueError, match="invalid") as caught:
+        threads.submit(int, "x").result()
+    assert "in test_an_error_on_a_thread" in explain(caught.value)[0]
 
 
 def test_strange_inputs_never_break_the_message():
