@@ -90,12 +90,16 @@ def value_text(field: Field, value: Any) -> str:
     if type(value) is str:
         return value
     if isinstance(value, list) and field.type is str:
-        return _enumerated(value)
+        return _enumerated([item if type(item) is str else _plain_text(item) for item in value])
+    return _plain_text(value)
+
+
+def _plain_text(value: Any) -> str:
     plain = jsonable(value)
     return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else str(plain)
 
 
-def _enumerated(items: list[Any]) -> str:
+def _enumerated(items: list[str]) -> str:
     if not items:
         return "N/A"
     if len(items) == 1:

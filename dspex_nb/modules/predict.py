@@ -252,7 +252,9 @@ class Predict:
         count = int(own.pop("n", None) or client.options.get("n") or 1)
         rollout = own.pop("rollout_id", None)
         if rollout is not None and own.get("temperature", client.options.get("temperature")) == 0:
-            warnings.warn("rollout_id has no effect on the answer at temperature=0; set temperature above 0", stacklevel=5)
+            warnings.warn(
+                "asking again (rollout_id=, retry=) gives the same answer at temperature=0; set it above 0", stacklevel=5
+            )
         temperature = own.get("temperature") or client.options.get("temperature")  # as DSPy: a 0 here lets the LM's own decide
         if count > 1 and (temperature is None or temperature <= _STILL):
             own["temperature"] = _SAMPLING_TEMPERATURE

@@ -149,7 +149,7 @@ def parallel(*steps: Any, **arguments: Any) -> StepDraft:
 
     The value is a dict from each child's label to what the child wrote: the value itself where it writes one field, a dict of
     its fields where it writes several. The label is the keyword (`tone=predict("message -> tone")`); a child given by position
-    is called by its function's name, else by its one output field, else by its kind, numbered where two would be called alike.
+    is called by its signature's one output, else by its function's name or its kind, numbered where two would be called alike.
     A child may be a constructor call, a function, a `dspy.Module` or a pipeline. `step.label` reaches one child's value.
 
     Keywords that are step options (`timeout_s=`, …), `merge=` or `k=` are options; `query=`, `filter=` and every other value

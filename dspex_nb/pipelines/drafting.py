@@ -126,8 +126,8 @@ def _template(call: Call) -> StepDraft:
 
 
 def label_of(child: StepDraft) -> str:
-    """Return the key of an unnamed child in its parent's value: the function's name, its single output, else its kind."""
-    if child.kind == "function":
+    """Return the key of an unnamed child in its parent's value: its signature's one output, the function's name, its kind."""
+    if child.kind == "function" and not (child.signature is not None and len(child.outputs or {}) == 1):
         name = getattr(child.target, "__name__", "function")
         return name if name.isidentifier() else "function"
     if child.kind == "retriever":

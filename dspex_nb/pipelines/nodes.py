@@ -16,7 +16,10 @@ from dspex_nb.pipelines.records import FieldRef
 
 @dataclass(slots=True)
 class Node:
-    """A draft on its way to a step: `refs` fills as fields are found. Children and fallbacks share the line order `at`."""
+    """A draft on its way to a step: `refs` fills as fields are found. Children and fallbacks share the line order `at`.
+
+    `over_lent` says that a fallback has its `over=` from the step it stands in for.
+    """
 
     name: str
     draft: StepDraft
@@ -28,6 +31,7 @@ class Node:
     when: dict[str, FieldRef] = field(default_factory=dict)
     condition: Any = None
     over: str | None = None
+    over_lent: bool = False
     on_error: str = ""
 
     @property
@@ -102,8 +106,9 @@ def _add_fallback(node: Node, steps: Mapping[str, StepDraft]) -> None:
     written = node.writes
     if draft.outputs is None:  # a function in place of a model call gives what that step gives
         draft = replace(draft, outputs=node.draft.outputs or {node.name: node.draft.gives})
+    lent = "over" in node.draft.settings and "over" not in draft.settings
     draft = _inheriting(draft, node.draft)
-    fallback = Node(f"{node.name}.on_error", draft, node.at)
+    fallback = Node(f"{node.name}.on_error", draft, node.at, over_lent=lent)
     missing = [name for name in written if name not in (draft.outputs or {})]
     if missing:
         raise argument.place.plan_error(

@@ -76,6 +76,11 @@ def _read_over(fields: Fields, node: Node) -> None:
         return
     needed = _unfed(fields, node)
     if len(needed) != 1 or not (fields.written_outside(name, node) or not fields.declared):
+        if node.over_lent:  # a fallback that needs nothing of the list gives the same for each item
+            node.over = None
+            rest = {key: given for key, given in node.draft.settings.items() if key != "over"}
+            node.draft = replace(node.draft, settings=rest)
+            return
         reads = ", ".join(node.draft.parameters.names) or "nothing"
         raise argument.place.plan_error(
             f"{node.name!r} goes over {name!r} but does not read it; it reads {reads}",
@@ -111,6 +116,8 @@ def _hand_over(fields: Fields, node: Node, over: Argument) -> None:
                 f"make a pipeline of {child.name!r} in a cell above, and put it here in its place",
             )
     for child in going:
+        if child.fallback is None and not child.on_error:
+            child.on_error = node.on_error  # "skip" is then said of an item, and what the others gave for it stays
         for each in (child, child.fallback):
             if each is not None and "over" not in each.draft.settings:
                 each.draft = replace(each.draft, settings={**each.draft.settings, "over": over})

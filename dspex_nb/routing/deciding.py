@@ -13,6 +13,7 @@ from dspex_nb.adapters import DSPY_ADAPTERS, check_adapter, get_adapter
 from dspex_nb.ambient import Session
 from dspex_nb.errors import AdapterError, PlanError, PoolError
 from dspex_nb.pipelines.options import ADVANCED, CODE_KINDS
+from dspex_nb.pipelines.places import Place
 from dspex_nb.pipelines.records import Step
 from dspex_nb.predictions import Route
 from dspex_nb.routing.capabilities import TABLE, advanced, operation_of
@@ -61,38 +62,55 @@ def route_call(
     return Route(step, "dspy", pool, f"dspy: {why_not}")
 
 
-def routes_of(steps: Iterable[Step], session: Session, prefix: str = "") -> Iterator[Route]:
+def routes_of(steps: Iterable[Step], session: Session, prefix: str = "", source: str = "") -> Iterator[Route]:
     """Yield the route of each step, followed by those of its children, its fallback and its inner steps.
+
+    Args:
+        steps: The steps of a pipeline.
+        session: LM, adapter and pools.
+        prefix: `"outer/"` for those of an inner one.
+        source: The cell that they are in, for errors to point at.
 
     Raises:
         PlanError: A step asks for what cannot be.
     """
     for step in steps:
-        inner = list(routes_of(step.children, session, prefix))
+        inner = list(routes_of(step.children, session, prefix, source))
         if step.kind in _SAMPLERS:
             inner = [replace(one, engine="dspy", reason=f"dspy: {step.kind} is DSPy's and runs it") for one in inner]
-        yield _placed(step, session, prefix, inner)
+        yield _placed(step, session, prefix, source, inner)
         yield from inner
         if isinstance(step.on_error, Step):
-            yield from routes_of([step.on_error], session, prefix)
+            yield from routes_of([step.on_error], session, prefix, source)
         if step.kind == "pipeline":
-            yield from routes_of(step.callable.steps, session, f"{prefix}{step.name}/")
+            yield from routes_of(step.callable.steps, session, f"{prefix}{step.name}/", step.callable.source)
 
 
 _SAMPLERS = ("best_of_n", "refine")
 
 
-def _placed(step: Step, session: Session, prefix: str, inner: list[Route]) -> Route:
+def _placed(step: Step, session: Session, prefix: str, source: str, inner: list[Route]) -> Route:
+    """Return a step's route; an error points at the option that cannot be."""
+    option = "pool"
     try:
-        return _decide(prefix + step.name, step, session, inner)
+        pool, where = _pool(step, session)
+        option = "engine"
+        return _decide(prefix + step.name, step, session, inner, pool, where)
     except (PlanError, AdapterError) as error:
         if not step.line or (isinstance(error, PlanError) and error.line):
             raise
-        raise PlanError(error.message, hint=error.hint, line=step.line, column=step.column, text=step.text) from None
+        word = "adapter" if isinstance(error, AdapterError) else option
+        raise _place(step, source).find(word).plan_error(error.message, error.hint) from None
 
 
-def _decide(name: str, step: Step, session: Session, inner: list[Route]) -> Route:
-    pool, where = _pool(step, session)
+def _place(step: Step, source: str) -> Place:
+    above, _, last = step.text.rpartition("\n")
+    count = above.count("\n") + 1 if above else 0
+    lines = tuple(source.split("\n"))
+    return Place(step.line, step.column, step.line + count, len(last) + (0 if count else step.column), lines)
+
+
+def _decide(name: str, step: Step, session: Session, inner: list[Route], pool: str, where: str) -> Route:
     operation = operation_of(step)
     served = [engine for engine in ("native", "dspy", "python") if (operation, engine) in TABLE]
     if step.engine is not None and step.engine not in served:
@@ -196,10 +214,12 @@ def _pool(step: Step, session: Session) -> tuple[str, str]:
             f"step {step.name!r}: pool= has no meaning for a {step.kind} step, whose steps run where they say",
             hint="give pool= to the steps inside it",
         )
-    if found.separate and step.kind != "function":
+    if found.separate and step.kind not in ("function", "reduce"):
+        asks = (operation_of(step), "python") not in TABLE
+        why = "it waits on the network, not on the processor: leave out pool=" if asks else "leave out pool="
         raise PlanError(
             f"step {step.name!r}: pool {found.name!r} is made of processes, and only Python functions run in those",
-            hint="LM steps wait on the network, not on the processor: leave out pool=, or use a pool with backend='thread'",
+            hint=f"{why}, or use a pool with backend='thread'",
         )
     what = "process" if found.separate else "thread"
     many = "" if found.size == 1 else "es" if found.separate else "s"

@@ -109,4 +109,4 @@ def plan(spec: PipelineSpec, session: Session) -> Plan:
         PlanError: A step asks for what cannot be: `engine="native"` for a signature that only DSPy serves, a pool that
             does not exist, an LM step in a pool of processes, a sandbox that is not installed.
     """
-    return Plan(spec.name, tuple(routes_of(spec.steps, session)), spec=spec, session=session)
+    return Plan(spec.name, tuple(routes_of(spec.steps, session, source=spec.source)), spec=spec, session=session)

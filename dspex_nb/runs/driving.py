@@ -27,7 +27,7 @@ from dspex_nb.routing import Plan
 from dspex_nb.runs.calling import pool_of, task_of
 from dspex_nb.runs.fates import Fates
 from dspex_nb.runs.graphs import Graph, Node, graph_of
-from dspex_nb.runs.outcomes import KEPT_TIER, Outcome, Written, total
+from dspex_nb.runs.outcomes import KEPT_TIER, Gapped, Outcome, Written, total
 from dspex_nb.runs.performing import perform
 from dspex_nb.runs.resuming import Kept
 from dspex_nb.runs.spreading import spread
@@ -192,7 +192,7 @@ class Driver:
 
     def _done(self, step: Step, written: Written, started: float) -> dict[str, Any]:
         """Keep a success, on disk too if the run can be resumed, before anyone hears of it."""
-        if self.kept is not None:
+        if self.kept is not None and not isinstance(written.fields, Gapped):  # what failed is tried again by resume()
             why = self.kept.save(step, written.fields)
             if why:
                 written = replace(written, note="; ".join(filter(None, (written.note, f"not kept for resume(): {why}"))))

@@ -105,7 +105,7 @@ class Fates:
         )
         if step.on_error == "skip":
             return self._blank(step)
-        if isinstance(step.on_error, Step):
+        if isinstance(step.on_error, Step) and not self._is_of(step.on_error, error):
             return self.child(step.on_error, around, self.scope).fields
         if isinstance(error, StepError):  # of an inner pipeline: it names the inner step already
             raise error
@@ -123,6 +123,10 @@ class Fates:
             return Written(self.failed(step, error, started, around))
         self.done(step, written, started, around)
         return written
+
+    def _is_of(self, step: Step, error: Exception) -> bool:
+        """Say whether an error is that of a step: a fallback that already failed for an item of a list is not run again."""
+        return isinstance(error, StepError) and error.step == self.prefix + step.name
 
     def _blank(self, step: Step) -> Blank:
         self.blanks = True

@@ -187,11 +187,11 @@ class _Packing:
             raise Unkeepable(f"a {kind.__name__} with a named time zone or a fold, which would not come back")
         if kind in _TEXTUAL:
             return {"$": kind.__name__, "of": _TEXTUAL[kind][0](value)}
-        if kind in self.names:
-            return self._record(value)
-        found = self._array(value) or self._frame(value)
+        found = self._array(value) or self._frame(value)  # also where an annotation names their classes
         if found is not None:
             return found
+        if kind in self.names:
+            return self._record(value)
         raise Unkeepable(_why_not(value))
 
     def _dict(self, value: dict[Any, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from dspex_nb.runs.chains import CHAINS, TEMPERATURE, vote, voting_program
 from dspex_nb.runs.outcomes import Written
 from dspex_nb.runs.retrieving import folded, merged, reranked, responded, searched
 from dspex_nb.runs.spreading import spread, spread_outputs
-from dspex_nb.runs.surroundings import Blank, Surroundings
+from dspex_nb.runs.surroundings import Blank, Surroundings, values_of
 from dspex_nb.runs.telling import completed, predicted
 from dspex_nb.runs.together import checked, gathered, grouped, several
 from dspex_nb.scopes import Scope
@@ -36,6 +36,9 @@ def once(step: Step, around: Surroundings, scope: Scope, attempt: int, values: d
         return Written(spread(step, call_function(step, around.session, scope, name, values)))
     if step.pool is None:
         return _once(step, around, scope, attempt, values)
+    if step.kind == "reduce":  # a Python function, which a process can run too
+        given: Any = call_in_pool(pool_of(step, around.session), scope, name, Task(folded, (step, values)))
+        return Written(spread(step, given))
     task = Task(partial(_once, step, around, scope, attempt, values))  # its time limit is kept outside, which closes its sockets
     written: Written = call_in_pool(pool_of(step, around.session), scope, name, task)
     return written
@@ -186,7 +189,7 @@ def _parallel(step: Step, around: Surroundings, scope: Scope, _attempt: int, _va
         at_once = around.threads and len(calls) > 1
         parts: list[Written] = crew.at_once(calls, group.cancel.cancel) if at_once else [checked(scope, call) for call in calls]
     fields = {child.label: part.fields for child, part in zip(children, parts, strict=True)}
-    value = [_merged(step, one) for one in _by_element(step.over, fields)] if step.over else _merged(step, fields)
+    value = [_merged(step, one) for one in _by_element(step, fields, around)] if step.over else _merged(step, fields)
     taken = gathered(replace(step, writes=(), hidden=()), [part for part in parts if part.usage != _NOTHING])
     return Written(spread(step, value), taken.usage, taken.cost, taken.cached)
 
@@ -201,15 +204,26 @@ def _merged(step: Step, fields: Mapping[str, Mapping[str, Any]]) -> Any:
     })  # fmt: skip
 
 
-def _by_element(going: Collection[str], fields: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Mapping[str, Any]]]:
+def _by_element(
+    step: Step, fields: Mapping[str, Mapping[str, Any]], around: Surroundings
+) -> Iterator[dict[str, Mapping[str, Any]]]:
     """Yield what the children wrote for each element of a list; those that do not go through it wrote the same for all."""
-    lists = {label: written for label, written in fields.items() if label in going and not isinstance(written, Blank)}
-    count = max((len(values) for written in lists.values() for values in written.values()), default=0)
-    for number in range(count):
+    lists = {label: written for label, written in fields.items() if label in step.over and not isinstance(written, Blank)}
+    counts = [len(values) for written in lists.values() for values in written.values()]
+    for number in range(max(counts, default=_length(step, around))):
         yield {
             label: {name: values[number] for name, values in written.items()} if label in lists else written
             for label, written in fields.items()
         }
+
+
+def _length(step: Step, around: Surroundings) -> int:
+    """Return how many elements the children of a parallel step were to go through, where all of them failed."""
+    going = next(child for child in step.children if child.label in step.over)
+    if going.kind == "parallel":
+        return _length(going, around)
+    value = values_of(going, around.results).get(going.over[0])
+    return len(value) if isinstance(value, Sized) and not isinstance(value, str | bytes | Mapping) else 0
 
 
 def _nested(step: Step, around: Surroundings, scope: Scope, _attempt: int, values: dict[str, Any]) -> Written:

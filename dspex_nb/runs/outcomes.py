@@ -31,6 +31,14 @@ class Written:
     note: str = ""
 
 
+class Gapped(dict[str, Any]):
+    """The fields of a step that went through a list and failed at some items, which are None; `gaps` are their numbers."""
+
+    def __init__(self, fields: Mapping[str, Any], gaps: frozenset[int]) -> None:
+        super().__init__(fields)
+        self.gaps = gaps
+
+
 @dataclass(slots=True)
 class StepResult:
     """One step's fate.

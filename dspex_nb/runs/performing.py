@@ -1,10 +1,9 @@
-"""One step, performed: from the step cache, or once or more by its retries, time limit and `over=`."""
+"""One step, performed: from the step cache, or once or more by its retries and time limit; under `over=` each item so."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,16 +13,15 @@ from dspex_nb.errors import (
     Cancelled,
     LMError,
     MissingInputError,
-    PipelineError,
     PlanError,
     TaskTimeoutError,
 )
 from dspex_nb.pipelines.records import Step
 from dspex_nb.pools import crew
+from dspex_nb.runs.going_over import perform_items
 from dspex_nb.runs.kinds import once
 from dspex_nb.runs.outcomes import Written
 from dspex_nb.runs.surroundings import Surroundings, values_of
-from dspex_nb.runs.together import gathered, grouped, several
 from dspex_nb.scopes import CancelToken, Scope
 
 
@@ -35,19 +33,24 @@ def perform(step: Step, around: Surroundings, scope: Scope) -> Written:
         Cancelled: The run was stopped.
     """
     if step.name in around.cached:
-        run = partial(_tried, step, around, scope)
+        run = partial(_performed, step, around, scope)
         return around.session.steps.through(step, values_of(step, around.results), run, around.session.cache)  # type: ignore[no-any-return]
-    if not step.retry and step.timeout_s is None and not step.over:  # most steps, without the cost of what they do not ask for
-        return once(step, around, scope, 0, values_of(step, around.results))
-    return _tried(step, around, scope)
+    return _performed(step, around, scope)
 
 
-def _tried(step: Step, around: Surroundings, scope: Scope) -> Written:
-    if not step.retry:
-        return _limited(step, around, scope, 0)
+def _performed(step: Step, around: Surroundings, scope: Scope) -> Written:
+    if step.over and step.kind != "parallel":  # whose children go through the list themselves
+        return perform_items(step, around, scope, _tried)
+    values = values_of(step, around.results)
+    if not step.retry and step.timeout_s is None:  # most steps, without the cost of what they do not ask for
+        return once(step, around, scope, 0, values)
+    return _tried(step, around, scope, values)
+
+
+def _tried(step: Step, around: Surroundings, scope: Scope, values: dict[str, Any]) -> Written:
     for attempt in range(step.retry):
         try:
-            written = _limited(step, around, scope, attempt)
+            written = _limited(step, around, scope, attempt, values)
             return replace(written, attempts=attempt + 1)
         except Exception as error:
             if not worth_another(error):
@@ -55,10 +58,12 @@ def _tried(step: Step, around: Surroundings, scope: Scope) -> Written:
             scope.cancel.check()
             _pause(wait_s(step, attempt, error), scope)
     try:
-        return replace(_limited(step, around, scope, step.retry), attempts=step.retry + 1)
+        written = _limited(step, around, scope, step.retry, values)
     except Exception as error:
-        error.add_note(f"the last of {step.retry + 1} attempts")
+        if step.retry:
+            error.add_note(f"the last of {step.retry + 1} attempts")
         raise
+    return replace(written, attempts=step.retry + 1)
 
 
 def wait_s(step: Step, attempt: int, error: Exception) -> float:
@@ -88,13 +93,14 @@ def worth_another(error: Exception) -> bool:
     return error.retryable if isinstance(error, LMError) else True
 
 
-def _limited(step: Step, around: Surroundings, scope: Scope, attempt: int) -> Written:
+def _limited(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
     """Make one attempt, broken off after `timeout_s`."""
+    given = dict(values)  # a call takes out what it gives by position
     if step.timeout_s is None or _in_pool(step):
-        return _attempt(step, around, scope, attempt)
+        return once(step, around, scope, attempt, given)
     token = CancelToken()  # its own, so that a time limit closes this step's sockets and no other's
     forget = scope.cancel.on_cancel(token.cancel)
-    future = crew.start(_attempt, step, around, replace(scope, cancel=token), attempt)
+    future = crew.start(once, step, around, replace(scope, cancel=token), attempt, given)
     wake = threading.Event()
     future.add_done_callback(lambda _: wake.set())
     forget_wake = scope.cancel.on_cancel(wake.set)
@@ -118,37 +124,3 @@ def _limited(step: Step, around: Surroundings, scope: Scope, attempt: int) -> Wr
 
 def _in_pool(step: Step) -> bool:
     return step.pool is not None and step.kind == "function"
-
-
-def _attempt(step: Step, around: Surroundings, scope: Scope, attempt: int) -> Written:
-    if not step.over or step.kind == "parallel":  # whose children go through the list themselves
-        return once(step, around, scope, attempt, values_of(step, around.results))
-    values = values_of(step, around.results)
-    lists = {name: _listed(step, name, values[name]) for name in step.over}
-    lengths = {name: len(items) for name, items in lists.items()}
-    if len(set(lengths.values())) > 1:
-        raise PipelineError(f"over= goes through lists of different lengths: {lengths}", hint="give lists of one length")
-    rows = [dict(zip(lists, items, strict=True)) for items in zip(*lists.values(), strict=True)]
-    with grouped(scope) as group:
-        calls = [partial(_element, number, step, around, group, attempt, {**values, **row}) for number, row in enumerate(rows)]
-        return gathered(step, several(step, around, group, calls))
-
-
-def _element(number: int, step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
-    """Make the call of one element of a list; an error says which it was."""
-    try:
-        return once(step, around, scope, attempt, values)
-    except Exception as error:
-        note = f"at element {number} of over={', '.join(str(step.bindings[name]) for name in step.over)}"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
-        raise
-
-
-def _listed(step: Step, name: str, value: Any) -> list[Any]:
-    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
-        raise PipelineError(
-            f"over={step.bindings[name]}: expected a list, found {type(value).__name__}",
-            hint=f"let what {step.name!r} reads there be a list",
-        )
-    return list(value)

@@ -24,7 +24,7 @@ from dspex_nb.retrieval.reranking import asks_a_model
 from dspex_nb.runs.code_keys import key_of
 from dspex_nb.runs.contents import Unkeyable
 from dspex_nb.runs.keeping import Unkeepable
-from dspex_nb.runs.outcomes import STEP_TIER, Written
+from dspex_nb.runs.outcomes import STEP_TIER, Gapped, Written
 from dspex_nb.runs.sharing import fetch, publish
 from dspex_nb.signatures.types import leaves
 
@@ -81,6 +81,8 @@ class StepCache:
             return Written(fields, cached=STEP_TIER)
         self.misses += 1
         written = run()
+        if isinstance(written.fields, Gapped):  # what failed is tried again the next time
+            return written
         try:
             self.items.write([key], written.fields, classes)
         except Unkeepable as why:

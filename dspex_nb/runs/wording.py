@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import re
 from collections.abc import Iterable, Mapping, Sized
@@ -12,6 +13,9 @@ from dspex_nb.errors import DSPexError
 
 _SECRET_NAME = re.compile(r"(?i)(^|_)(pass(word|wd|phrase)?|secret|token|api_?key|credentials?|auth(orization)?)($|_)")
 _EACH, _ALL = 60, 300
+_IN_A_WORKER = "In the worker process:"  # as pools/processes.py notes it
+_FRAME = re.compile(r'File "(?P<file>[^"\n]*)", line (?P<line>\d+), in (?P<name>\S+)(?:\n {4}(?P<source>[^\n]*))?')
+_FUTURES = str(Path(concurrent.futures.__file__).parent) + os.sep  # on the way from a thread, nowhere to look
 _OURS = str(Path(__file__).parents[1]) + os.sep
 
 
@@ -74,14 +78,25 @@ def explain(error: BaseException, *, retried: bool = False) -> tuple[str, str]:
 
     `retried` says that the step was tried more than once: trying again is then no advice.
     """
-    notes = "".join(f"; {redacted(str(note))}" for note in getattr(error, "__notes__", ()))
+    said_more = [str(note) for note in getattr(error, "__notes__", ())]
+    there = next((note for note in said_more if note.startswith(_IN_A_WORKER)), "")
+    notes = "".join(f"; {redacted(note)}" for note in said_more if note is not there)
     if isinstance(error, DSPexError):
         return f"{error.message}{notes}", error.hint
     said = redacted(str(error), limit=2000)
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    place = _last_line(error)
+    place = _worker_line(there) if there else _last_line(error)
     again = "" if retried else "retry=1, "
     return f"{text}{place}{notes}", f"mend the step, or give it {again}on_error='skip' or a fallback step"
+
+
+def _worker_line(note: str) -> str:
+    """Return the last line that ran outside this package in a worker process, out of the traceback that came from there."""
+    frames = [frame for frame in _FRAME.finditer(note) if not frame["file"].startswith(_OURS)]
+    if not frames:
+        return ""
+    source = redacted((frames[-1]["source"] or "").strip(), limit=200)
+    return f" (in {frames[-1]['name']}, line {frames[-1]['line']}{f': {source}' if source else ''}, in a worker process)"
 
 
 def _last_line(error: BaseException) -> str:
@@ -90,7 +105,7 @@ def _last_line(error: BaseException) -> str:
 
     trace, found = error.__traceback__, None
     while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        if not trace.tb_frame.f_code.co_filename.startswith((_OURS, _FUTURES)):
             found = trace
         trace = trace.tb_next
     if found is None:

@@ -167,7 +167,7 @@ def run_text(state: RunState | RunInfo) -> str:
             s.tokens or "",
             cost_text(s.cost) if s.calls else "",
             s.engine,
-            one_line(s.note, 60),
+            one_line(s.note or s.error, 60),
         )
         for s in _nested(info.steps)
     ]

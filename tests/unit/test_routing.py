@@ -10,10 +10,13 @@ from dspex_nb.adapters import DSPY_ADAPTERS, get_adapter
 from dspex_nb.ambient import Session
 from dspex_nb.clients import connect
 from dspex_nb.errors import PlanError
+from dspex_nb.events import Bus
 from dspex_nb.pipelines import OPTIONS, read_cell
 from dspex_nb.pools import Pools
 from dspex_nb.routing import plan
 from dspex_nb.routing.capabilities import TABLE
+from dspex_nb.runs.scheduler import execute
+from dspex_nb.scopes import Scope
 from dspex_nb.testing.scripted import ScriptedLM
 
 
@@ -80,6 +83,43 @@ def test_pools_are_named_and_checked():
         planned('text: str\na = parallel(x=clean, y=predict("text -> y"), pool="side")', session)
     with pytest.raises(PlanError, match="no pool"):
         planned('text: str\na = native(clean, text=text, pool="side")', Session())
+
+
+@pytest.mark.parametrize(
+    ("step", "pointed"),
+    [
+        ('predict("text -> x",\n  temperature=1, pool="sde")', "pool"),
+        ('parallel(x=predict("text -> x"),\n  y=react("text -> y", tools=[clean], engine="native"))', "engine"),
+        ('parallel(x=clean, y=predict("text -> y", engine="native", adapter="xml"))', "engine"),
+        ('respond(text,\n\n  pool="apart")', "pool"),
+    ],
+)
+def test_the_caret_is_under_the_option_that_cannot_be(step, pointed):
+    pools = Pools()
+    pools.create("apart", 2, "loky")
+    with pytest.raises(PlanError) as caught:
+        planned(f"text: str\na = {step}", Session(lm=ScriptedLM([]), pools=pools))
+    _, line, caret, _ = str(caught.value).split("\n")
+    assert line[caret.index("^") :].startswith(f"{pointed}=")
+    outer = Session(lm=ScriptedLM([]), pools=pools)
+    inner = read_cell("inner", f"text: str\na = {step}", {"clean": clean})
+    with pytest.raises(PlanError) as within:
+        planned("text: str\nall = inner(text=text)", outer, inner=inner)
+    assert str(within.value).split("\n")[1:3] == [line, caret]
+
+
+def test_a_reduction_runs_in_processes_too():
+    pools = Pools()
+    pools.create("apart", 1, "loky")
+    session = Session(pools=pools)
+    spec = read_cell("p", 'ns: list[int]\na = reduce(add, over=ns, pool="apart")', {"add": lambda one, other: one + other})
+    found = plan(spec, session)
+    assert found["a"].reason == "python: a Python function runs in pool 'apart' (1 process) for each element"
+    try:
+        done = execute(spec, found, {"ns": [1, 2, 3]}, session=session, scope=Scope("run", Bus()))
+    finally:
+        pools.close()
+    assert done.outputs == {"a": 6}
 
 
 def test_inner_pipelines_have_their_routes_under_the_step():

@@ -15,6 +15,7 @@ from dspex_nb.pipelines.records import Backoff
 from dspex_nb.routing import plan
 from dspex_nb.runs import performing
 from dspex_nb.runs.scheduler import execute
+from dspex_nb.runs.wording import explain
 from dspex_nb.scopes import Scope
 from dspex_nb.testing.scripted import ScriptedLM
 
@@ -90,12 +91,141 @@ def test_an_error_points_at_no_line_of_ours():
     assert "(in " not in caught.value.message
 
 
+def test_an_error_of_a_worker_process_names_the_line_there_and_no_traceback():
+    from dspex_nb.errors import DataError
+    from dspex_nb.pools import Pools
+
+    def deep(n):
+        raise ValueError(f"no {n}") if n else DataError("nothing", hint="give more")
+
+    pools = Pools()
+    pools.create("apart", 1, "loky")
+    body = 'n: int\ny = native(f, n=n, pool="apart")'
+    try:
+        with pytest.raises(
+            StepError, match=r"ValueError: no 1 \(in deep, line \d+.*, in a worker process\); it was given"
+        ) as caught:
+            run(body, {"f": lambda n: deep(n)}, session=Session(pools=pools), n=1)
+        with pytest.raises(StepError, match=r": nothing; it was given n=0") as planned:
+            run(body, {"f": lambda n: deep(n)}, session=Session(pools=pools), n=0)
+    finally:
+        pools.close()
+    assert "Traceback" not in caught.value.message + planned.value.message
+    assert planned.value.hint == "give more"
+
+
 def test_an_error_in_a_list_says_at_which_element():
     with pytest.raises(
         StepError, match=r"ZeroDivisionError.*; at element 2 of over=xs; the last of 2 attempts; it was given x=list of 3"
     ) as caught:
         run("xs: list[int]\ny = native(f, x=xs, over=xs, retry=1, backoff=0)", {"f": lambda x: 1 // x}, xs=[1, 2, 0])
     assert caught.value.message.count("at element") == 1
+
+
+def invert(n):
+    return 1 // n
+
+
+def test_an_item_that_fails_is_none_and_its_error_is_kept():
+    scope = Scope("run", Bus(keep=10))
+    body = 'ns: list[int]\ny = native(f, n=ns, over=ns, on_error="skip")\nz = native(g, n=y, over=y)\nall = len(y)'
+    done = run(body, {"f": invert, "g": lambda n: str(n)}, scope=scope, ns=[1, 0, 1])
+    assert done.fields | {"ns": 0} == {"ns": 0, "y": [1, None, 1], "z": ["1", None, "1"], "all": 3}
+    fate = done.step_results["y"]
+    assert (fate.status, fate.error) == ("done", None)
+    assert fate.note.startswith("1 of 3 items failed and is None: element 1: ZeroDivisionError")
+    assert next(event.note for event in scope.bus.recent if isinstance(event, StepEnded) and event.step == "y") == fate.note
+    assert "1 of 3 items left out" in done.step_results["z"].note
+
+
+def test_a_step_fails_if_all_items_do():
+    done = run('ns: list[int]\ny = native(f, n=ns, over=ns, on_error="skip")\nz = len(y)', {"f": invert}, ns=[0, 0])
+    assert done.fields["y"] is None
+    assert [fate.status for fate in done.step_results.values()] == ["failed", "skipped"]
+    assert "at element 0 of over=ns, and every other failed too" in done.step_results["y"].error
+    assert run('ns: list[int]\ny = native(f, n=ns, over=ns, on_error="skip")', {"f": invert}, ns=[]).outputs == {"y": []}
+
+
+def test_each_item_is_tried_again_for_itself():
+    asked: list[int] = []
+
+    def moody(n):
+        asked.append(n)
+        return 1 // (n or asked.count(n) - 1)
+
+    done = run("ns: list[int]\ny = native(f, n=ns, over=ns, retry=1, backoff=0)", {"f": moody}, ns=[1, 0, 2])
+    assert done.outputs == {"y": [1, 1, 0]}
+    assert asked == [1, 0, 0, 2]
+    assert done.step_results["y"].attempts == 2
+
+
+def test_a_model_is_not_asked_again_for_the_items_it_answered():
+    def answer(request):
+        asked.append("bad" if "bad" in request.messages[-1]["content"] else "good")
+        return '{"size": 1}' if asked[-1] == "good" or asked.count("bad") > 1 else '{"size": "none"}'
+
+    asked: list[str] = []
+    session = Session(lm=ScriptedLM(answer), adapter="json")
+    body = 'texts: list[str]\na = predict("text -> size: int", text=texts, over=texts, retry=2)'
+    assert run(body, {}, session=session, texts=["good", "bad", "fine"]).outputs == {"size": [1, 1, 1]}
+    assert sorted(asked) == ["bad", "bad", "good", "good"]
+
+
+def test_a_time_limit_is_that_of_an_item():
+    body = 'ns: list[float]\ny = native(f, secs=ns, over=ns, timeout_s=0.2, on_error="skip")'
+    done = run(body, {"f": lambda secs: time.sleep(secs)}, ns=[0.0, 5.0, 0.0])
+    assert "element 1: not done after 0.2 s" in done.step_results["y"].note
+
+
+@pytest.mark.parametrize(
+    ("fallback", "given"), [("lambda n: n - 1", [1, -1, -1]), ("lambda: 7", [1, 7, 7]), ("lambda other: other", [1, 5, 5])]
+)
+def test_a_fallback_gives_only_the_items_that_failed(fallback, given):
+    body = f"ns: list[int]\nother: int = 5\ny = native(f, n=ns, over=ns, on_error=native({fallback}))"
+    done = run(body, {"f": invert}, ns=[1, 0, 0])
+    assert done.outputs == {"y": given}
+    assert done.step_results["y"].note.startswith("2 of 3 items failed and come from the fallback: element 1: Zero")
+
+
+def test_a_fallback_that_fails_for_an_item_runs_once():
+    asked: list[int] = []
+
+    def worse(n):
+        asked.append(n)
+        raise ValueError("worse")
+
+    with pytest.raises(StepError, match=r"'y.on_error'.*worse"):
+        run("ns: list[int]\ny = native(f, n=ns, over=ns, on_error=native(g))", {"f": invert, "g": worse}, ns=[1, 0])
+    assert asked == [0]
+    body = 'on_error("skip")\nns: list[int]\ny = native(f, n=ns, over=ns, on_error=native(g))'
+    assert run(body, {"f": invert, "g": worse}, ns=[1, 0]).outputs == {"y": [1, None]}
+
+
+def test_items_that_failed_are_not_taken_from_the_step_cache(tmp_path):
+    from dspex_nb.cache import Cache
+    from dspex_nb.runs.step_cache import StepCache
+
+    asked: list[int] = []
+    names = {"f": lambda n: asked.append(n) or 1 // n}
+    session = Session(cache=Cache(directory=tmp_path / "lm"), steps=StepCache(tmp_path / "steps"))
+    for _ in range(2):
+        run('ns: list[int]\ny = native(f, n=ns, over=ns, on_error="skip", cache=True)', names, session=session, ns=[1, 0])
+    assert session.steps.hits == 0
+
+
+def test_a_prompt_shows_a_list_with_what_an_item_that_failed_left():
+    session = Session(lm=ScriptedLM(['{"size": "a"}', "no", '{"all": "fine"}'], max_concurrency=1), adapter="json")
+    body = 'ds: list[str]\na = predict("d -> size", d=ds, over=ds, on_error="skip")\nb = predict("size -> all")'
+    assert run(body, {}, session=session, ds=["x", "y"]).outputs == {"all": "fine"}
+    assert "[1] «a»\n[2] «None»" in session.lm.requests[-1].messages[-1]["content"]
+
+
+def test_an_error_on_a_thread_points_at_no_line_of_python_s_own():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(ValueError, match="invalid") as caught:
+        threads.submit(int, "x").result()
+    assert "in test_an_error_on_a_thread" in explain(caught.value)[0]
 
 
 def test_strange_inputs_never_break_the_message():

@@ -439,6 +439,14 @@ def test_a_child_that_fails_leaves_nothing_in_what_parallel_gives_for_each_eleme
     assert run(body, names, texts=["a", "b"]).outputs == {"views": [{"big": "A", "none": None}, {"big": "B", "none": None}]}
 
 
+def test_parallel_gives_a_value_for_each_element_where_its_steps_fail():
+    names = {"size": len, "invert": lambda text: 1 // len(text)}
+    body = 'texts: list[str]\nviews = parallel(size=size, share=invert, obj=texts, text=texts, over=texts, on_error="skip")'
+    assert run(body, names, texts=["a", ""]).outputs == {"views": [{"size": 1, "share": 1}, {"size": 0, "share": None}]}
+    alone = 'texts: list[str]\nviews = parallel(share=native(invert, on_error="skip"), over=texts)'
+    assert run(alone, names, texts=["", ""]).outputs == {"views": [{"share": None}, {"share": None}]}
+
+
 def test_over_calls_the_model_for_a_few_elements_at_once():
     session = answering(lambda request: '{"short": "s"}', delay_s=0.05)
     start = time.monotonic()

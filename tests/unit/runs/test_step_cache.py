@@ -132,6 +132,20 @@ def test_frames_and_arrays_come_back_equal(session):
     assert not any(path.suffix in (".pkl", ".pickle") for path in session.steps.directory.rglob("*"))
 
 
+def test_frames_and_arrays_are_kept_where_the_annotation_says_so(session):
+    def table(n: int) -> pd.DataFrame:
+        return pd.DataFrame({"a": range(n)})
+
+    def doubled(frame: pd.DataFrame) -> np.ndarray:
+        return frame.a.to_numpy() * 2
+
+    body = "n: int\nframe = native(table, cache=True)\nb = native(doubled, cache=True)"
+    for _ in range(2):
+        done, _ = run(body, session, {"table": table, "doubled": doubled}, n=3)
+        np.testing.assert_array_equal(done.outputs["b"], [0, 2, 4])
+    assert session.steps.hits == 2
+
+
 def test_what_cannot_be_cached_runs_and_says_why(session):
     import threading
 
