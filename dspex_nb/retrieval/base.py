@@ -142,7 +142,7 @@ class Index(Extended, ABC):
         mode: str | None = None,
     ) -> list[list[Passage]]:
         """Return for each query what `search` does; a store that takes many queries at once is asked once."""
-        asked = _listed(queries)
+        asked = listed(queries)
         return self._batch(asked, self.k if k is None else counted(k), read_filter(filter), self._mode(mode))
 
     async def asearch(
@@ -202,6 +202,10 @@ class Index(Extended, ABC):
             raise RetrieverError(
                 f"the {self.name} retriever is in memory only", hint='for one that lasts use e.g. "faiss" with path='
             )
+
+    async def apersist(self) -> None:
+        """Do what `persist` does, from a thread."""
+        await asyncio.to_thread(self.persist)
 
     def close(self) -> None:
         """Give back connections and files; what was kept stays."""
@@ -272,7 +276,12 @@ def texts_of(query: Any) -> list[str]:
     return [one for one in dict.fromkeys(found) if one.strip()]
 
 
-def _listed(queries: Any) -> list[Any]:
+def listed(queries: Any) -> list[Any]:
+    """Return the queries of a batch as a list.
+
+    Raises:
+        RetrieverError: It is one query, or none.
+    """
     if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
         raise RetrieverError(
             f"batch takes a list of queries, found a {type(queries).__name__}", hint='write e.g. ["loops", "files"]'

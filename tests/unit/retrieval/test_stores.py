@@ -267,6 +267,57 @@ def test_awaited_searches_wait_together():
     assert found.most == 2
 
 
+class Awaited(HashEmbedder):
+    """An embedder as a server's is: awaited, several at once; called, it would block the loop."""
+
+    waiting = most = 0
+
+    def embed(self, texts):
+        raise AssertionError("called, not awaited")
+
+    async def aembed(self, texts):
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        await asyncio.sleep(0.01)
+        self.waiting -= 1
+        return super().embed(texts)
+
+
+@pytest.mark.parametrize("kind", [Slow, Memory])
+def test_awaited_searches_await_their_embedder(kind):
+    embedder = Awaited()
+    found = kind(embedder=embedder)
+
+    async def use():
+        added = await found.aadd({"a": "bright rings", "b": {"text": "red dust", "n": 2}})
+        hits = await asyncio.gather(*(found.asearch("rings", k=1) for _ in range(9)))
+        return added, hits, await found.abatch(["dust", "", HashEmbedder().embed(["rings"])[0]], k=1, filter={"n": {"$gt": 1}})
+
+    added, hits, batch = asyncio.run(use())
+    assert added == ["a", "b"]
+    assert [one.id for (one,) in hits] == ["a"] * 9
+    assert embedder.most == 9  # more than the threads that the loop has on a small machine
+    assert [[one.id for one in row] for row in batch] == [["b"], [], ["b"]]
+    assert batch[0][0].metadata == {"n": 2}
+
+
+def test_an_async_function_embeds_where_it_can_be_awaited():
+    async def embed(texts):
+        return HashEmbedder().embed(texts)
+
+    found = Memory(embedder=embed)
+    asyncio.run(found.aadd(["bright rings", "red dust"]))
+    assert [one.text for one in asyncio.run(found.asearch("dust", k=1))] == ["red dust"]
+    with pytest.raises(RetrieverError, match="is async"):
+        found.search("dust")
+
+
+def test_persisting_can_be_awaited(tmp_path):
+    found = Memory({"a": "bright rings"}, embedder=HashEmbedder(), path=tmp_path / "kept")
+    asyncio.run(found.apersist())
+    assert Memory(path=tmp_path / "kept").count() == 1
+
+
 def test_a_stores_own_error_is_told_without_secrets():
     class Broken(Memory):
         def _open(self, *, api_key=None):
