@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dspex_nb.errors import DSPexError, RetrieverError
 from dspex_nb.passages import Passage, found_passage
-from dspex_nb.retrieval.base import Filter, Index, counted, deeper, listed, texts_of
+from dspex_nb.retrieval.base import Filter, Index, Mode, Way, counted, deeper, listed, texts_of
 from dspex_nb.retrieval.documents import passages_in_order
 from dspex_nb.retrieval.embedders import embedder_of
 from dspex_nb.retrieval.filters import Condition, read_filter
@@ -118,7 +118,7 @@ class VectorIndex(Index):
         query: Any,
         k: int | None = None,
         filter: Filter | None = None,  # noqa: A002 - the API's word
-        mode: str | None = None,
+        mode: Mode = None,
     ) -> list[Passage]:
         """Return what `search` does, without blocking the event loop: see `abatch`."""
         mode = self._mode(mode)
@@ -131,7 +131,7 @@ class VectorIndex(Index):
         queries: Iterable[Any],
         k: int | None = None,
         filter: Filter | None = None,  # noqa: A002 - the API's word
-        mode: str | None = None,
+        mode: Mode = None,
     ) -> list[list[Passage]]:
         """Return what `batch` does, without blocking the event loop.
 
@@ -172,7 +172,7 @@ class VectorIndex(Index):
     async def _anearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
         raise NotImplementedError  # a `concurrent` store has it
 
-    def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
+    def _search(self, query: Any, k: int, condition: Condition | None, mode: Way) -> list[Passage]:
         if is_vector(query):
             if mode != "dense":
                 raise RetrieverError(
@@ -182,13 +182,14 @@ class VectorIndex(Index):
         queries = texts_of(query)
         if not k or not queries:
             return []
-        if len(queries) == 1 and mode != "hybrid":
-            return self._ranking(queries, k, condition, mode)[0]
-        deep = deeper(k)
-        ways = ("dense", "sparse") if mode == "hybrid" else (mode,)
-        return rrf([ranking for way in ways for ranking in self._ranking(queries, deep, condition, way)])[:k]
+        if len(queries) == 1 and mode in ("dense", "sparse"):
+            return self._ranking(queries, k, condition, str(mode))[0]
+        ways = {"dense": 1.0, "sparse": 1.0} if mode == "hybrid" else {mode: 1.0} if isinstance(mode, str) else mode
+        found = {way: self._ranking(queries, deeper(k), condition, way) for way, weight in ways.items() if weight}
+        weights = [ways[way] for way, rankings in found.items() for _ in rankings]
+        return rrf([ranking for rankings in found.values() for ranking in rankings], weights)[:k]
 
-    def _batch(self, queries: list[Any], k: int, condition: Condition | None, mode: str) -> list[list[Passage]]:
+    def _batch(self, queries: list[Any], k: int, condition: Condition | None, mode: Way) -> list[list[Passage]]:
         if mode != "dense" or not k or any(_several(one) for one in queries):
             return super()._batch(queries, k, condition, mode)
         plan = _Plan(self, queries)

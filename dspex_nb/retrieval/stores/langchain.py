@@ -11,7 +11,7 @@ from typing import Any
 
 from dspex_nb.errors import FilterError, RetrieverError, did_you_mean
 from dspex_nb.passages import Passage, passage_digest
-from dspex_nb.retrieval.base import Index, deeper, texts_of
+from dspex_nb.retrieval.base import Index, Way, deeper, texts_of
 from dspex_nb.retrieval.filters import Compare, Condition, Every, Some, matches
 from dspex_nb.retrieval.merging import rrf
 from dspex_nb.retrieval.scales import SCALES, scaled
@@ -143,7 +143,7 @@ class LangChain(Index):
         ]
         return sorted(made, key=lambda one: (-one.score, one.id))
 
-    def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
+    def _search(self, query: Any, k: int, condition: Condition | None, mode: Way) -> list[Passage]:
         del mode
         queries = texts_of(query)
         if not k or not queries:

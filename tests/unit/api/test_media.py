@@ -263,7 +263,7 @@ def test_a_field_takes_arrays_pil_and_other_formats_and_the_pool_decodes_them(lm
         assert parts(lm)[0]["image_url"]["url"].startswith("data:image/png;base64,")
     assert dx.pool("multimodal").stats().done > before
     broken = (tmp_path / "x.bmp").read_bytes()[:40]
-    with pytest.raises(DataError, match="picture: .*(damaged|no image)"):
+    with pytest.raises(DataError, match=r"picture: .*(damaged|no image)"):
         p.messages(picture=broken)
     with pytest.raises(DataError, match="cannot make an audio") as caught:
         dx.Predict("sound: dspy.Audio -> animal").messages(sound=np.zeros(9))

@@ -109,6 +109,21 @@ class TestModes:
         assert hits[0].id == "b"
         assert hits[0].score == pytest.approx(2 / 61)
 
+    def test_a_hybrid_counts_its_ways_as_it_is_told(self):
+        found = filled()
+        only = found.search("red dust", mode={"dense": 1})
+        assert [one.id for one in only] == [one.id for one in found.search("red dust")]
+        first = found.search(["red dust", "rings"], mode={"dense": 2, "sparse": 1})
+        assert {one.id for one in first[:2]} == {"a", "b"}
+        assert found.search("red dust", mode={"dense": 3, "sparse": 2})[0].score == pytest.approx(5 / 61)
+        assert asyncio.run(found.asearch("red dust", mode={"dense": 3, "sparse": 2}))[0].score == pytest.approx(5 / 61)
+        assert found.batch(["red dust"], mode={"sparse": 1})[0][0].score == pytest.approx(1 / 61)
+        for bad in ({"dens": 1}, {"dense": -1}, {}, {"dense": 0}):
+            with pytest.raises(RetrieverError, match="weight"):
+                found.search("red", mode=bad)
+        with pytest.raises(RetrieverError, match="has no mode"):
+            retriever("bm25", index=["a"]).search("a", mode={"dense": 1, "sparse": 1})
+
     def test_a_batch_is_a_list(self):
         for bad in ("text", {"a": 1}, 7):
             with pytest.raises(RetrieverError, match="batch takes a list"):
@@ -124,6 +139,14 @@ def test_a_step_says_the_mode(fresh):
     piped = dx.Pipeline.of(read_cell("p", cell, {"planets": found}))
     (first,) = piped(query="the red one").hits
     assert (first.id, first.raw_score) == ("b", None)  # by words: no vector was compared
+    weighed = 'query: str\nhits = retriever(planets, k=1, mode={"dense": 3, "sparse": 1})'
+    assert dx.Pipeline.of(read_cell("p", weighed, {"planets": found}))(query="red dust").hits[0].score == pytest.approx(4 / 61)
+    both = """query: str
+hits = parallel(words=retriever(planets, mode="sparse"), near=retriever(planets), query=query, merge="rrf", weights={"words": 2})"""
+    piped = dx.Pipeline.of(read_cell("p", both, {"planets": found}))
+    assert piped(query="red dust").hits[0].score == pytest.approx(3 / 61)
+    with pytest.raises(dx.DSPexError, match="weights= say how much"):
+        read_cell("p", both.replace('merge="rrf"', 'merge="union"'), {"planets": found})
     made = 'query: str\nhits = retriever("memory", index=texts, embedder=embedder, k=1, mode="hybrid")'
     names = {"texts": {"a": "bright rings", "b": "red dust"}, "embedder": HashEmbedder()}
     assert dx.Pipeline.of(read_cell("p", made, names))(query="red").hits[0].id == "b"
