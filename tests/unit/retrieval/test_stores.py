@@ -261,6 +261,41 @@ class TestBridge:
             found.count()
         assert found.version != found.version
 
+    def test_a_class_that_cannot_look_up_ids(self):
+        class Plain(Foreign):
+            def __init__(self):
+                self.held = {}
+
+            def add_texts(self, texts, metadatas, ids):
+                self.held.update(zip(ids, texts, strict=True))
+
+            def get_by_ids(self, ids):
+                raise NotImplementedError
+
+            def delete(self, ids):
+                for one in ids:
+                    self.held.pop(one, None)
+
+        found = LangChain(store=Plain(), scale="cosine")
+        assert str(found.index({"a": "one", "b": "two"})) == "2 new, 0 changed, 0 gone, 0 unchanged; 2 passages written"
+        assert found.index({"a": "one", "b": "new"}).changed == 1
+        assert found.index({"a": "one"}).gone == 1
+        assert found.delete(["a"]) == 1
+        assert found._store.held == {}
+
+    def test_a_store_that_fails(self):
+        class Failing(Foreign):
+            def add_texts(self, texts, metadatas, ids):
+                raise ConnectionError("http://me:s3cret@host")
+
+            get_by_ids = delete = None
+
+        found = LangChain(store=Failing(), scale="cosine")
+        for act in (lambda: found.add(["a"]), lambda: found.delete("a")):
+            with pytest.raises(RetrieverError, match="Failing failed") as caught:
+                act()
+            assert "s3cret" not in str(caught.value)
+
     def test_what_is_no_store(self):
         with pytest.raises(RetrieverError, match="expected a VectorStore"):
             LangChain(store=7)
