@@ -270,6 +270,15 @@ def test_a_field_takes_arrays_pil_and_other_formats_and_the_pool_decodes_them(lm
     assert "(samples, 16000)" in caught.value.hint
 
 
+def test_a_medium_as_a_cells_value_is_shown():
+    from dspex_nb.testing import TestingShell
+
+    with TestingShell() as shell:
+        shown = [shell.shell.display_formatter.format(one)[0].get("text/html", "") for one in (dx.image(png()), dx.audio(wav()))]
+    assert "<img" in shown[0]
+    assert "<audio" in shown[1]
+
+
 def test_too_many_pixels():
     pytest.importorskip("PIL.Image")
     from dspex_nb.decoding import rewritten
