@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dspex_nb.errors import DataError
-from dspex_nb.signatures.media import IMAGES, LIMITS, Medium, medium_of, of_bytes, sniffed
+from dspex_nb.signatures.media import IMAGES, LIMITS, Medium, is_pixels, medium_of, of_bytes, provide_decoder, sniffed
 
 _MOST_PX = 2048
 _POOL = "multimodal"
@@ -36,15 +36,16 @@ def image(source: Any, *, max_px: int | None = None, download: bool = False, tim
     """
     if max_px is not None and (isinstance(max_px, bool) or not isinstance(max_px, int) or max_px < 1):
         raise DataError(f"max_px={max_px!r}: expected the longest side in pixels", hint="write e.g. max_px=1500")
-    if _is_pil(source) or (hasattr(source, "__array__") and hasattr(source, "shape")):
+    if is_pixels(source):
         return _as_dspy(_decoded(_raw(source), max_px or _MOST_PX))
     try:
         medium = medium_of(source, "image", max_bytes=_READ if max_px else None)
     except DataError:
         content = _content(source)
-        if content is None or not sniffed(content).startswith("image/") or sniffed(content) in IMAGES:
+        told = "" if content is None or len(content) <= LIMITS["image"] else sniffed(content)
+        if content is None or not told.startswith("image/") or told in IMAGES:
             raise
-        medium = _decoded(content, max_px or _MOST_PX)  # a kind of image that models do not read
+        medium = _decoded(content, max_px or _MOST_PX)  # of a kind that models do not read, and larger than they take
     if medium.url and (download or max_px):
         medium = _fetched(medium.url, "image", timeout_s)
     return _as_dspy(_decoded(medium.data, max_px) if max_px and medium.data else medium)
@@ -107,18 +108,24 @@ def _decoded(raw: Any, max_px: int | None) -> Medium:
     return Medium("image", mime, data)
 
 
+def _fitting(source: Any) -> Medium:
+    """Decode what was given for a field: pixels, or bytes of a format that models do not read."""
+    return _decoded(_raw(source), _MOST_PX)
+
+
+provide_decoder(_fitting)
+
+
 def _raw(source: Any) -> Any:
-    """Return what crosses to the pool: an image's pixels, or an array."""
-    if _is_pil(source):
+    """Return what crosses to the pool: a file's bytes, an image's pixels, or an array."""
+    if isinstance(source, bytes):
+        return source
+    if hasattr(source, "convert"):
         plain = source if source.mode in ("RGB", "RGBA", "L") else source.convert("RGBA" if "A" in source.mode else "RGB")
         return plain.mode, plain.size, plain.tobytes()
     import numpy as np
 
     return np.asarray(source)
-
-
-def _is_pil(source: Any) -> bool:
-    return type(source).__module__.startswith("PIL.") and hasattr(source, "tobytes") and hasattr(source, "convert")
 
 
 def _content(source: Any) -> bytes | None:

@@ -7,15 +7,18 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
 from dspex_nb.api.displays import in_notebook
 from dspex_nb.errors import DSPexError, FilterError
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval import KINDS
+from dspex_nb.retrieval import KINDS, Index
 from dspex_nb.retrieval.extending import provide
+from dspex_nb.retrieval.proofs import label_of
+from dspex_nb.retrieval.registry import features_of
+from dspex_nb.retrieval.responding import pages_text
 from dspex_nb.views.markup import frame, muted
 from dspex_nb.views.retriever_views import (
     HitInfo,
@@ -30,16 +33,17 @@ from dspex_nb.views.retriever_views import (
 _WORD = re.compile(r"\w+")
 _SAMPLE = 3
 _SHORTEST, _STEM = 3, 4  # letters: of a word worth marking; that two forms of a word share
-_SHOWN_APART = frozenset({"title", "source", "start", "end", "page", "section"})
+_SHOWN_APART = frozenset({"title", "source", "start", "end", "page", "page_end", "section"})
 
 
 def retriever_info(retriever: Any) -> RetrieverInfo:
     """Return what a retriever's card shows; what a store cannot say is left out."""
     name = str(retriever.name)
-    embedder = getattr(retriever, "embedder", None) or getattr(retriever, "_embedder", None)
-    dimension = getattr(getattr(embedder, "backend", embedder), "dimension", None) or getattr(retriever, "dimension", None)
+    given = getattr(retriever, "_embedder", None)
+    embedder = getattr(given, "__self__", given)  # an index keeps what it calls, its embedder's method
+    dimension = getattr(retriever, "_dimension", None)
     facts = [
-        ("embedder", str(getattr(embedder, "name", "")) if embedder is not None else ""),
+        ("embedder", "" if embedder is None else str(getattr(embedder, "name", getattr(embedder, "__name__", "")))),
         ("dimension", f"{dimension:,}" if isinstance(dimension, int) else ""),
         ("passages a search", str(getattr(retriever, "k", ""))),
     ]
@@ -47,7 +51,7 @@ def retriever_info(retriever: Any) -> RetrieverInfo:
         name=name,
         passages=_count(retriever),
         facts=[(label, value) for label, value in facts if value],
-        features=_features(name),
+        features=_features(name, retriever),
         sample=[hit_info(one, "") for one in _sample(retriever)],
     )
 
@@ -55,8 +59,8 @@ def retriever_info(retriever: Any) -> RetrieverInfo:
 def hit_info(passage: Passage, query: Any) -> HitInfo:
     """Return what is shown of a passage, with the words of the query marked."""
     known = passage.metadata
-    page = f"page {known['page']}" if isinstance(known.get("page"), int) else ""
-    place = ", ".join(str(part) for part in (passage.source, page, known.get("section")) if part)
+    pages = pages_text(known.get("page"), known.get("page_end"))
+    place = ", ".join(str(part) for part in (passage.source, pages, known.get("section")) if part)
     rest = {name: str(value) for name, value in known.items() if name not in _SHOWN_APART}
     score = float(passage.score) if query else None
     return HitInfo(passage.text, score, passage.title, place, tuple(matched(passage.text, str(query))), rest)
@@ -159,20 +163,16 @@ def _count(retriever: Any) -> int | None:
         return None
 
 
-def _features(name: str) -> list[str]:
+def _features(name: str, retriever: Any) -> list[str]:
     kind = KINDS.get(name)
-    found = getattr(kind, "features", ())
-    if not found and kind is not None:
-        from dspex_nb.retrieval import table
-
-        row = next((row for row in table() if row["name"] == name), {})
-        found = str(row.get("features", "")).split(", ")
-    return [str(one) for one in found if one]
+    if kind is None:
+        return []
+    made = retriever if isinstance(retriever, Index) else None  # on a server it may do other things than in a folder
+    return [*features_of(kind, made), *(one for one in (label_of(name),) if one)]
 
 
 def _sample(retriever: Any) -> list[Passage]:
-    kept = getattr(retriever, "_passages", None)
-    if not isinstance(kept, Mapping):
-        return []
-    found = (one if isinstance(one, Passage) else one[0] for one in islice(list(kept.values()), _SAMPLE))
+    kept, rows = getattr(retriever, "_passages", None), getattr(retriever, "_rows", None)
+    held = list(kept.values()) if isinstance(kept, Mapping) else rows if isinstance(rows, Iterable) else ()
+    found = (one if isinstance(one, Passage) else one[0] for one in islice(held, _SAMPLE))
     return [one for one in found if isinstance(one, Passage)]

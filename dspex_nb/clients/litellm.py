@@ -19,7 +19,9 @@ from dspex_nb.messages import Capabilities
 from dspex_nb.scopes import CancelToken
 from dspex_nb.transport import redact
 
-_NO_KEY = re.compile(r"missing credentials|api.?key.{0,40}(must be set|not set|missing)", re.IGNORECASE)
+_NO_KEY = re.compile(
+    r"missing (credentials|.{0,20}api.?key)|api.?key.{0,40}(must be set|not set|missing|is required)", re.IGNORECASE
+)
 
 
 def load() -> Any:
@@ -152,17 +154,18 @@ class LiteLLMWire:
             raise self._error(error) from None  # LiteLLM's own traceback may quote request headers
 
     def _error(self, error: Exception) -> Exception:
-        said = redact(str(error), self.secrets())
+        said = redact(str(error), self.secrets()).partition("Traceback (most recent")[0].strip()
         name = type(error).__name__
+        no_key = _NO_KEY.search(said) is not None
         if "Timeout" in name:
             return LMTimeoutError(f"{self._model}: {said}", hint="raise timeout_s, or run again", model=self._model)
-        if "Connection" in name:
+        if "Connection" in name and not no_key:
             return LMConnectionError(
                 f"{self._model}: {said}", hint="check the network and api_base, then run again", model=self._model
             )
         status = getattr(error, "status_code", None)
-        if _NO_KEY.search(said):
-            status = 401  # LiteLLM reports some providers' missing keys as their server's failure, which would be tried again
+        if no_key:
+            status = 401  # LiteLLM reports some providers' missing keys as a server's or network's failure: to be tried again
         if not isinstance(status, int):
             return LMError(f"{self._model}: {name}: {said}", hint="see the provider's message", model=self._model)
         return error_for(status, said, where="LiteLLM", model=self._model, key_env=self._key_env, code=str(error))

@@ -76,8 +76,8 @@ def _records(data: Any) -> Iterable[Any]:
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Turn NumPy scalars into Python ones, so that prompts and JSON do not depend on where a row came from."""
-    return {str(k): v.item() if type(v).__module__ == "numpy" and hasattr(v, "item") else v for k, v in row.items()}
+    """Turn NumPy scalars into Python ones, so that prompts and JSON do not depend on where a row came from; arrays stay."""
+    return {str(k): v.item() if type(v).__module__ == "numpy" and getattr(v, "ndim", 1) == 0 else v for k, v in row.items()}
 
 
 def _read_file(path: Path) -> Iterable[Any]:

@@ -14,6 +14,7 @@ from dspex_nb.magics.completion import Completions
 from dspex_nb.predictions import Prediction
 from dspex_nb.signatures import Signature
 from dspex_nb.views import prediction_html, prediction_text
+from dspex_nb.views.media_views import media_html
 
 _CELL = {"signature": signature, "pipeline": pipeline}
 _LINE_CELL = {"evaluate": evaluate, "optimize": optimize}
@@ -109,3 +110,5 @@ def _format(shell: Any) -> None:
     formatters["text/plain"].for_type(Prediction, lambda value, printer, _: printer.text(prediction_text(value)))
     formatters["text/html"].for_type(Signature, lambda value: api.signature_bundle(value)[0])
     formatters["text/plain"].for_type(Signature, lambda value, printer, _: printer.text(api.signature_bundle(value)[1]))
+    for kind in ("Image", "Audio", "File"):  # what `dx.image` and its kin return; by name, for DSPy may never be loaded
+        formatters["text/html"].for_type_by_name(f"dspy.adapters.types.{kind.lower()}", kind, media_html)

@@ -152,10 +152,11 @@ def parallel(*steps: Any, **arguments: Any) -> StepDraft:
     is called by its signature's one output, else by its function's name or its kind, numbered where two would be called alike.
     A child may be a constructor call, a function, a `dspy.Module` or a pipeline. `step.label` reaches one child's value.
 
-    Keywords that are step options (`timeout_s=`, …), `merge=` or `k=` are options; `query=`, `filter=` and every other value
-    binds the parameter of that name in each child that has it. Children may also stand in a list or in a dict by label.
-    `merge="union"|"rrf"|"concat"` makes one list of the children's, at most `k=` long; `merge=function` is called with the dict
-    and gives the value.
+    Keywords that are step options (`timeout_s=`, …), `merge=`, `weights=` or `k=` are options; `query=`, `filter=` and every
+    other value binds the parameter of that name in each child that has it. Children may also stand in a list or in a dict by
+    label.
+    `merge="union"|"rrf"|"weighted"|"concat"` makes one list of the children's, at most `k=` long, in which each counts as
+    `weights=` say, a number each or a dict by label; `merge=function` is called with the dict and gives the value.
     """
     return _draft("parallel", steps, arguments)
 

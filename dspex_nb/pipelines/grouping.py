@@ -37,6 +37,9 @@ def parallel_step(call: Call, as_draft: _As, label_of: _Label) -> StepDraft:
     options = {name: argument for name, argument in keywords.items() if name in OPTIONS["parallel"]}
     if "k" in options and "merge" not in options:
         raise options["k"].place.plan_error("parallel(...) without merge= gives a dict, which k= cannot cut", 'add merge="rrf"')
+    if "weights" in options and ("merge" not in options or options["merge"].user not in ("rrf", "weighted")):
+        told = "weights= say how much each child counts in a merge"
+        raise options["weights"].place.plan_error(told, 'add merge="rrf" or merge="weighted"')
     made = StepDraft("parallel", "parallel", gives=_gives(children, options), settings=settings, options=options,
                      children=tuple(children.items()), place=call.place)  # fmt: skip
     for name, argument in keywords.items():

@@ -35,7 +35,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "reduce": ("initial",),
     "module": (),
     "template": ("call", "system", *LM_OPTIONS),
-    "parallel": ("merge", "k"),
+    "parallel": ("merge", "k", "weights"),
     "retriever": ("k", "mode"),
     "colbertv2": ("k", "url", "port", "post"),
     "rerank": (
@@ -48,6 +48,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "embedder",
         "encoder",
         "methods",
+        "weights",
         "model",
         "max_tokens",
         "batch_size",
@@ -72,7 +73,7 @@ SIGNATURE_KINDS = frozenset(OPTIONS) - {
 CODE_KINDS = frozenset({"program_of_thought", "code_act", "rlm"})
 """Constructors whose steps run code that a model wrote, in Deno's sandbox."""
 
-NOT_CHILDREN = frozenset({"merge", "k", "query", "filter", *STEP_OPTIONS})
+NOT_CHILDREN = frozenset({"merge", "k", "weights", "query", "filter", *STEP_OPTIONS})
 """Keywords of `parallel` that never name a child."""
 
 

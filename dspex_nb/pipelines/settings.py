@@ -16,7 +16,7 @@ from dspex_nb.pipelines.retrieving import check_method
 
 ENGINES = ("native", "dspy")
 AGGREGATIONS = ("compare", "majority", "weighted_vote")
-MERGES = ("union", "rrf", "concat")
+MERGES = ("union", "rrf", "weighted", "concat")
 _DIRECTIVES = {"cache": ("ttl",), "retry": ("n",), "on_error": ("action",)}
 
 

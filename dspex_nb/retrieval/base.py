@@ -12,10 +12,12 @@ from dspex_nb.passages import Passage
 from dspex_nb.retrieval.documents import passages_of
 from dspex_nb.retrieval.extending import Extended
 from dspex_nb.retrieval.filters import Condition, read_filter
-from dspex_nb.retrieval.merging import rrf
+from dspex_nb.retrieval.merging import rrf, weights_of
 
 Query = str | Sequence[str]
 Filter = Mapping[str, Any]
+Way = str | Mapping[str, float]
+Mode = Way | None
 MODES = ("dense", "sparse", "hybrid")
 
 
@@ -117,7 +119,7 @@ class Index(Extended, ABC):
         query: Any,
         k: int | None = None,
         filter: Filter | None = None,  # noqa: A002 - the API's word
-        mode: str | None = None,
+        mode: Mode = None,
     ) -> list[Passage]:
         """Return the best passages, highest score first; of several queries, each is searched and the results fused by rank.
 
@@ -126,7 +128,8 @@ class Index(Extended, ABC):
                 nothing.
             k: At most so many; None means the retriever's own number.
             filter: Only passages whose metadata satisfies it: see `retrieval.filters`.
-            mode: `"dense"`, `"sparse"` or `"hybrid"`; None means the index's usual way.
+            mode: `"dense"`, `"sparse"` or `"hybrid"`, or how much each counts in a hybrid: `{"dense": 3, "sparse": 1}`; None
+                means the index's usual way.
 
         Raises:
             FilterError: A filter that cannot be read, or that this store cannot keep.
@@ -139,10 +142,10 @@ class Index(Extended, ABC):
         queries: Iterable[Any],
         k: int | None = None,
         filter: Filter | None = None,  # noqa: A002 - the API's word
-        mode: str | None = None,
+        mode: Mode = None,
     ) -> list[list[Passage]]:
         """Return for each query what `search` does; a store that takes many queries at once is asked once."""
-        asked = _listed(queries)
+        asked = listed(queries)
         return self._batch(asked, self.k if k is None else counted(k), read_filter(filter), self._mode(mode))
 
     async def asearch(
@@ -150,7 +153,7 @@ class Index(Extended, ABC):
         query: Any,
         k: int | None = None,
         filter: Filter | None = None,  # noqa: A002 - the API's word
-        mode: str | None = None,
+        mode: Mode = None,
     ) -> list[Passage]:
         """Return what `search` does, without blocking the event loop: from a thread, unless the index is `concurrent`."""
         return await asyncio.to_thread(self.search, query, k, filter, mode)
@@ -160,7 +163,7 @@ class Index(Extended, ABC):
         queries: Iterable[Any],
         k: int | None = None,
         filter: Filter | None = None,  # noqa: A002 - the API's word
-        mode: str | None = None,
+        mode: Mode = None,
     ) -> list[list[Passage]]:
         """Return what `batch` does, without blocking the event loop."""
         return await asyncio.to_thread(self.batch, queries, k, filter, mode)
@@ -203,10 +206,14 @@ class Index(Extended, ABC):
                 f"the {self.name} retriever is in memory only", hint='for one that lasts use e.g. "faiss" with path='
             )
 
+    async def apersist(self) -> None:
+        """Do what `persist` does, from a thread."""
+        await asyncio.to_thread(self.persist)
+
     def close(self) -> None:
         """Give back connections and files; what was kept stays."""
 
-    def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
+    def _search(self, query: Any, k: int, condition: Condition | None, mode: Way) -> list[Passage]:
         del mode  # an index that finds by words has one
         queries = texts_of(query)
         if not k or not queries:
@@ -215,18 +222,21 @@ class Index(Extended, ABC):
             return self._find(queries[0], k, condition)
         return rrf([self._find(one, deeper(k), condition) for one in queries])[:k]
 
-    def _batch(self, queries: list[Any], k: int, condition: Condition | None, mode: str) -> list[list[Passage]]:
+    def _batch(self, queries: list[Any], k: int, condition: Condition | None, mode: Way) -> list[list[Passage]]:
         return [self._search(one, k, condition, mode) for one in queries]
 
-    def _mode(self, mode: str | None) -> str:
+    def _mode(self, mode: Mode) -> Way:
         if mode is None:
             return self.modes[0]
+        if isinstance(mode, Mapping) and "hybrid" in self.modes:
+            ways = ("dense", "sparse")
+            return dict(zip(ways, weights_of({**dict.fromkeys(ways, 0.0), **mode}, ways), strict=True))
         if mode not in self.modes:
             known = f"it has {', '.join(map(repr, self.modes))}"
             hint = (
                 f'{known}; for both ways at once: parallel(…, merge="rrf")'
-                if mode in MODES
-                else did_you_mean(mode, MODES) + known
+                if isinstance(mode, Mapping) or mode in MODES
+                else did_you_mean(str(mode), MODES) + known
             )
             raise RetrieverError(f"the {self.name} retriever has no mode {mode!r}", hint=hint)
         return mode
@@ -272,7 +282,12 @@ def texts_of(query: Any) -> list[str]:
     return [one for one in dict.fromkeys(found) if one.strip()]
 
 
-def _listed(queries: Any) -> list[Any]:
+def listed(queries: Any) -> list[Any]:
+    """Return the queries of a batch as a list.
+
+    Raises:
+        RetrieverError: It is one query, or none.
+    """
     if isinstance(queries, str | Mapping) or not isinstance(queries, Iterable):
         raise RetrieverError(
             f"batch takes a list of queries, found a {type(queries).__name__}", hint='write e.g. ["loops", "files"]'

@@ -41,7 +41,8 @@ class Function:
             if inspect.iscoroutine(found):
                 found.close()
             raise RetrieverError(
-                f"the embedding function {self.name!r} is async", hint="use `await embedder.aembed(texts)`, or a plain function"
+                f"the embedding function {self.name!r} is async",
+                hint="await it: `embedder.aembed(texts)`, a retriever's `aadd` and `asearch`; or give a plain function",
             )
         return Embedded(found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dspex_nb.cache.keys import digest
-from dspex_nb.errors import DataError, DSPexError
+from dspex_nb.errors import DataError, DSPexError, RetrieverError
 from dspex_nb.events import Progress
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.documents import passages_of
@@ -88,7 +89,7 @@ def index(
     given = _by_document(passages_of(documents, text_field=getattr(retriever, "_text_field", None)))
     book = _Book(retriever, manifest)
     known = book.read()
-    if sum(len(ids) for _, ids in known.values()) > retriever.count():
+    if known and sum(len(ids) for _, ids in known.values()) > _count(retriever):
         known = {}
     new = [key for key in given if key not in known]
     changed = [key for key in given if key in known and known[key][0] != _digest(given[key])]
@@ -113,6 +114,14 @@ def index(
     finally:
         book.write(known)
     return Indexed(len(new), len(changed), len(gone), len(given) - len(waiting), written)
+
+
+def _count(retriever: Holder) -> float:
+    """Return how many passages there are; where a store does not say, as many as any book remembers."""
+    try:
+        return retriever.count()
+    except RetrieverError:
+        return math.inf
 
 
 def _by_document(passages: Iterable[Passage]) -> dict[str, list[Passage]]:

@@ -15,7 +15,7 @@ from dspex_nb.retrieval.cross_encoders import PREFIX, by_cross_encoder
 from dspex_nb.retrieval.documents import passages_of
 from dspex_nb.retrieval.likeness import Vector, cosine, unit_vector, word_vectors
 from dspex_nb.retrieval.listwise import by_listwise
-from dspex_nb.retrieval.merging import rrf
+from dspex_nb.retrieval.merging import rrf, weights_of
 
 Judge = Callable[[str, list[Passage]], Sequence[float]]
 
@@ -37,7 +37,8 @@ def rerank(
         method: `"mmr"`: maximal marginal relevance, each next one both relevant and unlike those before; `lambda_mult=` from
             0 (unlike) to 1 (relevant), `embedder=`, or `embeddings=` and `query_embedding=`, in place of words. `"bm25"` (also
             `"lexical"`) and `"trigram"`: by what they share with the query. `"dense"`: by `embedder=`, the embedded model if
-            none is given. `"rrf"`: several methods' orders fused by rank, `methods=("given", "bm25", "trigram")`.
+            none is given. `"rrf"`: several methods' orders fused by rank, `methods=("given", "bm25", "trigram")`,
+            each counting as `weights=` say.
             `"cross-encoder/…"`: a model that reads query and passage together, by its name at the hub, or a folder with
             `model.onnx`; also `"cross-encoder"` with `model=`. `"late_interaction"`: each query token's best match among a
             passage's tokens, by `encoder=`. `"provider/model"`, e.g. `"cohere/rerank-v3.5"`: a rerank service; any name with
@@ -187,13 +188,19 @@ def by_embedding(passages: list[Passage], query: Query, k: int, *, embedder: Any
 
 
 def by_fusion(
-    passages: list[Passage], query: Query, k: int, *, methods: Sequence[Any] = ("given", "bm25", "trigram"), asker: Asker
+    passages: list[Passage],
+    query: Query,
+    k: int,
+    *,
+    methods: Sequence[Any] = ("given", "bm25", "trigram"),
+    weights: Sequence[float] | None = None,
+    asker: Asker,
 ) -> list[Passage]:
     """Return the passages by reciprocal rank fusion of several methods' orders; `"given"` is the order they came in."""
     if isinstance(methods, str) or not methods:
         raise RetrieverError(f"methods={methods!r}: expected a list", hint='write e.g. methods=["given", "bm25", "dense"]')
     orders = [passages if one == "given" else rerank(passages, query, one, asker=asker) for one in methods]
-    return rrf(orders)[:k]
+    return rrf(orders, None if weights is None else weights_of(weights, list(range(len(orders)))))[:k]
 
 
 def by_late_interaction(passages: list[Passage], query: Query, k: int, *, encoder: Any = None) -> list[Passage]:
@@ -219,7 +226,7 @@ METHODS: dict[str, tuple[Callable[..., list[Passage]], tuple[str, ...]]] = {
     "trigram": (by_trigram, ()),
     "lm": (by_judge, ("judge",)),
     "dense": (by_embedding, ("embedder",)),
-    "rrf": (by_fusion, ("methods",)),
+    "rrf": (by_fusion, ("methods", "weights")),
     "cross-encoder": (by_cross_encoder, ("model", "max_tokens", "batch_size")),
     "late_interaction": (by_late_interaction, ("encoder",)),
     "listwise": (by_listwise, ("lm", "window", "max_words")),

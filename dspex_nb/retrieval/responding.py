@@ -25,7 +25,8 @@ _TAG = re.compile(r"<(?=[a-zA-Z/!?])")
 class Citation:
     """A passage that an answer cites; `number` is its place among the passages, from 1.
 
-    Where the passage's document tells them, `page` counts from 1 and `span` is its begin and end among the document's characters.
+    Where the passage's document tells them, `page` counts from 1, `page_end` is the last where it goes over several, and
+    `span` is its begin and end among the document's characters.
     """
 
     number: int
@@ -35,11 +36,17 @@ class Citation:
     excerpt: str
     page: int | None = None
     span: tuple[int, int] | None = None
+    page_end: int | None = None
+
+    @property
+    def pages(self) -> str:
+        """Where it stands in words, empty if nothing is known: `page 3`, or `pages 3 to 4`."""
+        return pages_text(self.page, self.page_end)
 
     @property
     def place(self) -> str:
         """The source with its page: `report.pdf, page 3`."""
-        return f"{self.source}, page {self.page}" if self.page is not None else self.source
+        return f"{self.source}, {self.pages}" if self.pages else self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +104,20 @@ def respond(answer: Any, passages: Iterable[Any] | None = None, format: str = "m
     return Report(written, text, notes, tuple(removed) if citations else (), format)
 
 
+def pages_text(page: Any, page_end: Any = None) -> str:
+    """Return where a passage stands in words: `page 3`, `pages 3 to 4`, or nothing where no page is known."""
+    if not isinstance(page, int):
+        return ""
+    return f"pages {page} to {page_end}" if isinstance(page_end, int) else f"page {page}"
+
+
 def _citation(number: int, passage: Passage) -> Citation:
     text = " ".join(passage.text.split())
     if len(text) > _EXCERPT:
         text = text[: _EXCERPT - 1].rsplit(" ", 1)[0] + "…"
-    known = {name: value for name in ("page", "start", "end") if isinstance(value := passage.metadata.get(name), int)}
+    known = {name: value for name in ("page", "page_end", "start", "end") if isinstance(value := passage.metadata.get(name), int)}
     span = (known["start"], known["end"]) if "start" in known and "end" in known else None
-    return Citation(number, passage.id, passage.title, passage.source, text, known.get("page"), span)
+    return Citation(number, passage.id, passage.title, passage.source, text, known.get("page"), span, known.get("page_end"))
 
 
 def _markdown(answer: str, citations: tuple[Citation, ...]) -> str:
@@ -117,8 +131,7 @@ def _markdown(answer: str, citations: tuple[Citation, ...]) -> str:
 
 def _heading_markdown(one: Citation) -> str:
     source = f"<{one.source}>" if _URL.fullmatch(one.source) else _plain(one.source)
-    page = f"page {one.page}" if one.page is not None else ""
-    parts = [f"**{_plain(one.title)}**" if one.title.strip() else "", source if one.source != one.title else "", page]
+    parts = [f"**{_plain(one.title)}**" if one.title.strip() else "", source if one.source != one.title else "", one.pages]
     return ", ".join(part for part in parts if part) or f"`{one.passage_id.replace('`', '')}`"
 
 
@@ -139,7 +152,7 @@ def _html(answer: str, citations: tuple[Citation, ...]) -> str:
 def _heading_html(one: Citation) -> str:
     label = _escaped(one.title or one.source or one.passage_id)
     if _URL.fullmatch(one.source):
-        page = f", page {one.page}" if one.page is not None else ""
+        page = f", {one.pages}" if one.pages else ""
         return f'<a href="{_escaped(one.source)}" rel="noopener noreferrer">{label}</a>{page}'
     place = one.place if one.source != one.title else one.place.removeprefix(one.source).removeprefix(", ")
     rest = f", {_escaped(place)}" if one.title and place else ""
@@ -154,6 +167,7 @@ def _json(answer: str, citations: tuple[Citation, ...]) -> str:
     notes = [
         {"number": one.number, "passage_id": one.passage_id, "source": one.source or one.title, "excerpt": one.excerpt}
         | ({"page": one.page} if one.page is not None else {})
+        | ({"page_end": one.page_end} if one.page_end is not None else {})
         | ({"span": list(one.span)} if one.span is not None else {})
         for one in citations
     ]

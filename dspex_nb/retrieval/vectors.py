@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import threading
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dspex_nb.errors import DSPexError, RetrieverError
 from dspex_nb.passages import Passage, found_passage
-from dspex_nb.retrieval.base import Filter, Index, counted, deeper, texts_of
+from dspex_nb.retrieval.base import Filter, Index, Mode, Way, counted, deeper, listed, texts_of
 from dspex_nb.retrieval.documents import passages_in_order
 from dspex_nb.retrieval.embedders import embedder_of
 from dspex_nb.retrieval.filters import Condition, read_filter
@@ -117,11 +118,11 @@ class VectorIndex(Index):
         query: Any,
         k: int | None = None,
         filter: Filter | None = None,  # noqa: A002 - the API's word
-        mode: str | None = None,
+        mode: Mode = None,
     ) -> list[Passage]:
-        """Return what `search` does, without blocking the event loop: from a thread, unless the index is `concurrent`."""
+        """Return what `search` does, without blocking the event loop: see `abatch`."""
         mode = self._mode(mode)
-        if not self.concurrent or mode != "dense":
+        if mode != "dense":
             return await super().asearch(query, k, filter, mode)
         return (await self.abatch([query], k, filter, mode))[0]
 
@@ -130,25 +131,48 @@ class VectorIndex(Index):
         queries: Iterable[Any],
         k: int | None = None,
         filter: Filter | None = None,  # noqa: A002 - the API's word
-        mode: str | None = None,
+        mode: Mode = None,
     ) -> list[list[Passage]]:
-        """Return what `batch` does, without blocking the event loop: from a thread, unless the index is `concurrent`."""
+        """Return what `batch` does, without blocking the event loop.
+
+        An embedder that can be awaited is; the store's search is where the index is `concurrent`, else it runs in a thread.
+        """
         mode = self._mode(mode)
-        asked = list(queries)
-        if not self.concurrent or mode != "dense" or any(_several(one) for one in asked):
+        asked = listed(queries)
+        if mode != "dense" or any(_several(one) for one in asked):
             return await super().abatch(asked, k, filter, mode)
         condition, wanted = read_filter(filter), self.k if k is None else counted(k)
         plan = _Plan(self, asked)
-        if not wanted or not len(plan.vectors) or self._dimension is None:
+        if not wanted or not plan.rows:
             return [[] for _ in asked]
+        plan.fill(await self._aembedded(plan.texts) if plan.texts else [])
+        if self._dimension is None:
+            return [[] for _ in asked]
+        if not self.concurrent:
+            return plan.answers(await asyncio.to_thread(self._dense, plan.vectors, wanted, condition))
         with self._asking("searching"):
-            where = None if condition is None else self._where(condition)
+            where = None if condition is None else await asyncio.to_thread(self._where, condition)  # an order may read all
             return plan.answers(self._passages(await self._anearest(plan.vectors, wanted, where)))
+
+    async def aadd(
+        self,
+        texts: Any,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+        ids: Iterable[Any] | None = None,
+        vectors: Any = None,
+    ) -> list[str]:
+        """Do what `add` does: an embedder that can be awaited is, the rest runs in a thread."""
+        if vectors is not None or self._awaited() is None:
+            return await super().aadd(texts, metadatas, ids, vectors)
+        given = await asyncio.to_thread(passages_in_order, texts, metadatas, ids, text_field=self._text_field)
+        if not given:
+            return []
+        return await super().aadd(given, vectors=await self._aembedded([one.text for one in given]))
 
     async def _anearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
         raise NotImplementedError  # a `concurrent` store has it
 
-    def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
+    def _search(self, query: Any, k: int, condition: Condition | None, mode: Way) -> list[Passage]:
         if is_vector(query):
             if mode != "dense":
                 raise RetrieverError(
@@ -158,17 +182,19 @@ class VectorIndex(Index):
         queries = texts_of(query)
         if not k or not queries:
             return []
-        if len(queries) == 1 and mode != "hybrid":
-            return self._ranking(queries, k, condition, mode)[0]
-        deep = deeper(k)
-        ways = ("dense", "sparse") if mode == "hybrid" else (mode,)
-        return rrf([ranking for way in ways for ranking in self._ranking(queries, deep, condition, way)])[:k]
+        if len(queries) == 1 and mode in ("dense", "sparse"):
+            return self._ranking(queries, k, condition, str(mode))[0]
+        ways = {"dense": 1.0, "sparse": 1.0} if mode == "hybrid" else {mode: 1.0} if isinstance(mode, str) else mode
+        found = {way: self._ranking(queries, deeper(k), condition, way) for way, weight in ways.items() if weight}
+        weights = [ways[way] for way, rankings in found.items() for _ in rankings]
+        return rrf([ranking for rankings in found.values() for ranking in rankings], weights)[:k]
 
-    def _batch(self, queries: list[Any], k: int, condition: Condition | None, mode: str) -> list[list[Passage]]:
+    def _batch(self, queries: list[Any], k: int, condition: Condition | None, mode: Way) -> list[list[Passage]]:
         if mode != "dense" or not k or any(_several(one) for one in queries):
             return super()._batch(queries, k, condition, mode)
         plan = _Plan(self, queries)
-        return plan.answers(self._dense(plan.vectors, k, condition) if len(plan.vectors) else [])
+        plan.fill(self._embedded(plan.texts) if plan.texts else [])
+        return plan.answers(self._dense(plan.vectors, k, condition) if plan.rows else [])
 
     def _ranking(self, queries: list[str], k: int, condition: Condition | None, mode: str) -> list[list[Passage]]:
         if mode == "dense":
@@ -195,6 +221,17 @@ class VectorIndex(Index):
         if self._embedder is None:
             self._embedder = embedder_of(None).embed  # loaded only now: an index of given vectors needs none
         return self._checked(self._embedder(texts), len(texts))
+
+    def _awaited(self) -> Callable[[list[str]], Any] | None:
+        """Return what makes vectors of texts by being awaited; None where the embedder only can be called."""
+        found = getattr(getattr(self._embedder, "__self__", None), "aembed", None)
+        return found if callable(found) else None
+
+    async def _aembedded(self, texts: list[str]) -> Vectors:
+        awaited = self._awaited()
+        if awaited is None:
+            return await asyncio.to_thread(self._embedded, texts)
+        return self._checked(await awaited(texts), len(texts))
 
     def _checked(self, given: Any, count: int | None) -> Vectors:
         """Return vectors of unit length, as many as are expected, None for one alone, and of the index's dimension."""
@@ -252,23 +289,38 @@ class _Asking:
 
 
 class _Plan:
-    """The vectors of a list of queries; blank texts have none and find nothing."""
+    """The vectors of a list of queries: those given, and those of `texts` once they are filled in; blank texts have none.
+
+    Attributes:
+        texts: What has to be embedded.
+        rows: One vector a query that is not blank; None where its text is not embedded yet.
+    """
 
     def __init__(self, index: VectorIndex, queries: list[Any]) -> None:
+        self.texts: list[str] = []
+        self.rows: list[Any] = []
+        self._places: list[int | None] = []
+        for query in queries:
+            found = None if is_vector(query) else texts_of(query)
+            self._places.append(None if found == [] else len(self.rows))
+            if found is None:
+                self.rows.append(index._checked(query, None)[0])  # noqa: SLF001 - one module, two parts of one call
+            elif found:
+                self.texts.append(found[0])
+                self.rows.append(None)
+
+    def fill(self, vectors: Iterable[Any]) -> None:
+        """Take the vectors of `texts`."""
+        made = iter(vectors)
+        self.rows = [next(made) if row is None else row for row in self.rows]
+
+    @property
+    def vectors(self) -> Vectors:
+        """All vectors, one a row."""
         import numpy as np
 
-        texts = [texts_of(one) if not is_vector(one) else None for one in queries]
-        written = [found[0] for found in texts if found]
-        made = iter(index._embedded(written) if written else ())  # noqa: SLF001 - one module, two parts of one call
-        rows: list[Any] = []
-        self._places: list[int | None] = []
-        for query, found in zip(queries, texts, strict=True):
-            self._places.append(None if found == [] else len(rows))
-            if found is None:
-                rows.append(index._checked(query, None)[0])  # noqa: SLF001
-            elif found:
-                rows.append(next(made))
-        self.vectors: Vectors = np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+        stacked: Vectors = np.stack(self.rows)
+        return stacked
 
     def answers(self, found: list[list[Passage]]) -> list[list[Passage]]:
         """Return the answers in the order of the queries."""
@@ -330,7 +382,7 @@ def callable_of(given: Any) -> Callable[[list[str]], Any] | None:
     Raises:
         RetrieverError: It is neither.
     """
-    if isinstance(given, str):
+    if isinstance(given, str) or inspect.iscoroutinefunction(given):
         given = embedder_of(given)
     if given is None or callable(getattr(given, "embed", None)):
         return None if given is None else given.embed

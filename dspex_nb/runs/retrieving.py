@@ -47,7 +47,7 @@ def merged(step: Step, value: Mapping[str, Any]) -> Any:
     if callable(method):
         made = method(value)
         return made if "k" not in step.options else made[: step.options["k"]]
-    return merge(value, method, step.options.get("k"))
+    return merge(value, method, step.options.get("k"), weights=step.options.get("weights"))
 
 
 def folded(step: Step, values: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """Media as a user has them: an image, a sound or a file from a path, bytes, an address, an array or an upload becomes a `Medium`.
 
-Nothing is decoded here and nothing fetched: a medium's first and last bytes say what it is and whether it came whole.
+Nothing is decoded here and nothing fetched: a medium's first and last bytes say what it is and whether it came whole. Pixels, and
+images that models do not read, go to who was named by `provide_decoder`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import io
 import mimetypes
 import re
 import wave
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -32,6 +33,9 @@ _MAGIC = (
 )  # fmt: skip
 _ENDS = {"image/png": b"IEND", "image/jpeg": b"\xff\xd9", "application/pdf": b"%%EOF"}
 _TAIL = 2048
+
+
+_decoders: list[Callable[[Any], Medium]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,24 @@ class Medium:
         return self.url or f"data:{self.mime};base64,{self.base64}"
 
 
+def provide_decoder(decode: Callable[[Any], Medium]) -> None:
+    """Set who makes an image of pixels (see `is_pixels`) and of the bytes of a format that models do not read."""
+    _decoders[:] = [decode]
+
+
+def is_pixels(source: Any) -> bool:
+    """Say whether a value is a PIL image or an array."""
+    pil = type(source).__module__.startswith("PIL.") and hasattr(source, "tobytes") and hasattr(source, "convert")
+    return pil or (hasattr(source, "__array__") and hasattr(source, "shape"))
+
+
 def medium_of(source: Any, kind: str, *, paths: bool = True, max_bytes: int | None = None) -> Medium:
     """Return what `source` holds.
 
     Args:
-        source: A `Path`, bytes, a data: or web address, `{"content": bytes, "name": …}`, an upload widget or its value, for a
-            sound also an array with its rate, `(samples, 16000)`, and with `paths` a path as text.
+        source: A `Path`, bytes, a data: or web address, `{"content": bytes, "name": …}`, an upload widget or its value, for an
+            image also a PIL image or an array, for a sound an array with its rate, `(samples, 16000)`, and with `paths` a path as
+            text.
         kind: `"image"`, `"audio"` or `"file"`.
         paths: Whether a text may name a file. Never for what a model may have written: it could name any file.
         max_bytes: The most bytes; the kind's limit if None.
@@ -88,9 +104,12 @@ def medium_of(source: Any, kind: str, *, paths: bool = True, max_bytes: int | No
         return upload if isinstance(upload, Medium) else of_bytes(upload[0], kind, name=upload[1], mime=upload[2], limit=limit)
     if kind == "audio" and isinstance(source, tuple) and len(source) == 2:  # noqa: PLR2004 - samples and rate
         return Medium("audio", "audio/wav", wav_of(*source))
+    if kind == "image" and _decoders and is_pixels(source):
+        return _decoders[0](source)
+    also = {"image": ", a PIL image or an array", "audio": ", or samples with their rate: (samples, 16000)"}.get(kind, "")
     raise DataError(
         f"cannot make {_a(kind)} of a {type(source).__name__}",
-        hint=f"give a path, bytes, a web address or an upload; for arrays and PIL images: dx.{kind}(…)",
+        hint=f"give a path, bytes, a web address or an upload{also}, or what dx.{kind}(…) returns",
     )
 
 
@@ -109,13 +128,12 @@ def of_bytes(data: bytes, kind: str, *, name: str = "", mime: str = "", limit: i
     told = mime or mimetypes.guess_type(name)[0] or ""
     actual = found or ("" if kind != "file" else told or "application/octet-stream")
     allowed = {"image": IMAGES, "audio": SOUNDS}.get(kind)
+    if kind == "image" and actual.startswith("image/") and actual not in IMAGES and _decoders:
+        return replace(_decoders[0](data), name=name)
     if allowed is not None and actual not in allowed:
         what = actual or f"none that is known (it begins {data[:8]!r})"
         readable = ", ".join(sorted(one.partition("/")[2] for one in allowed))
-        hint = f"models read {readable}" + (
-            "; dx.image(…) converts others" if kind == "image" and actual.startswith("image/") else ""
-        )
-        raise DataError(f"{shown}is no {kind} that models read: its type is {what}", hint=hint)
+        raise DataError(f"{shown}is no {kind} that models read: its type is {what}", hint=f"models read {readable}")
     end = _ENDS.get(actual)
     if end is not None and end not in data[-_TAIL:]:
         raise DataError(f"{shown}did not come whole: the end of a {actual} is missing", hint="get it again")

@@ -11,7 +11,7 @@ from typing import Any
 
 from dspex_nb.errors import FilterError, RetrieverError, did_you_mean
 from dspex_nb.passages import Passage, passage_digest
-from dspex_nb.retrieval.base import Index, deeper, texts_of
+from dspex_nb.retrieval.base import Index, Way, deeper, texts_of
 from dspex_nb.retrieval.filters import Compare, Condition, Every, Some, matches
 from dspex_nb.retrieval.merging import rrf
 from dspex_nb.retrieval.scales import SCALES, scaled
@@ -124,26 +124,25 @@ class LangChain(Index):
         return f"<langchain retriever over {type(self._store).__name__}>"
 
     def _put(self, passages: list[Passage]) -> None:
-        self._store.add_texts(
-            [one.text for one in passages], [dict(one.metadata) for one in passages], ids=[one.id for one in passages]
-        )
+        texts, ids = [one.text for one in passages], [one.id for one in passages]
+        try:
+            self._store.add_texts(texts, [dict(one.metadata) for one in passages], ids=ids)
+        except Exception as error:  # noqa: BLE001 - any store's own errors
+            raise self._failed("adding to", error) from None
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         given = {} if condition is None else {"filter": self._filter(condition)}
         try:
             found = self._store.similarity_search_with_score(query, k=k, **given)
         except Exception as error:  # noqa: BLE001 - any store's own errors
-            raise RetrieverError(
-                f"searching in {type(self._store).__name__} failed: {type(error).__name__}",
-                hint="ask the store itself to see why",
-            ) from None
+            raise self._failed("searching in", error) from None
         made = [
             Passage(one.page_content, str(one.id) if one.id else "", scaled(self._scale, raw), one.metadata, float(raw))
             for one, raw in found
         ]
         return sorted(made, key=lambda one: (-one.score, one.id))
 
-    def _search(self, query: Any, k: int, condition: Condition | None, mode: str) -> list[Passage]:
+    def _search(self, query: Any, k: int, condition: Condition | None, mode: Way) -> list[Passage]:
         del mode
         queries = texts_of(query)
         if not k or not queries:
@@ -152,10 +151,26 @@ class LangChain(Index):
         return rankings[0] if len(queries) == 1 else rrf(rankings)[:k]
 
     def _drop(self, ids: list[str]) -> int:
-        there = [str(one.id) for one in self._store.get_by_ids(ids)]
-        if there:
-            self._store.delete(there)
+        try:
+            there = [str(one.id) for one in self._store.get_by_ids(ids)]
+        except NotImplementedError:  # many classes cannot look up ids, so all count as there
+            there = ids
+        except Exception as error:  # noqa: BLE001 - any store's own errors
+            raise self._failed("deleting from", error) from None
+        try:
+            if there:
+                self._store.delete(there)
+        except Exception as error:  # noqa: BLE001
+            raise self._failed("deleting from", error) from None
         return len(there)
+
+    def _failed(self, doing: str, error: Exception) -> RetrieverError:
+        """Return a store's error as ours, without its words: they may hold credentials."""
+        if isinstance(error, NotImplementedError):
+            return RetrieverError(f"{type(self._store).__name__} has no way of {doing} it", hint="use the store's own client")
+        return RetrieverError(
+            f"{doing} {type(self._store).__name__} failed: {type(error).__name__}", hint="ask the store itself to see why"
+        )
 
     def _filter(self, condition: Condition) -> Any:
         if self._known is None:

@@ -241,6 +241,44 @@ def test_arrays_pil_and_other_formats_are_decoded_in_the_pool(tmp_path):
         dx.image(pixels, max_px=0)
 
 
+def test_a_field_takes_arrays_pil_and_other_formats_and_the_pool_decodes_them(lm, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    picture = image.fromarray(pixels)
+    picture.save(tmp_path / "x.bmp")
+    p = dx.Predict("picture: dspy.Image -> animal", adapter="json")
+    many = dx.Predict("pictures: list[dspy.Image] -> animal", adapter="json")
+    pipe = dx.Pipeline("look", taken=dx.native(lambda: picture, "-> picture"), seen=p)
+    before = dx.pool("multimodal").stats().done
+    with dx.context(lm=lm, cache=None):
+        for given in (pixels, picture, tmp_path / "x.bmp", (tmp_path / "x.bmp").read_bytes()):
+            assert p(picture=given).animal == "cat"
+            assert parts(lm)[0]["image_url"]["url"].startswith("data:image/png;base64,")
+        many(pictures=[pixels, picture])
+        assert len(parts(lm)) == 2
+        found = p.map(pd.DataFrame({"picture": [pixels, picture, np.full((2, 2), -1.0)]}))
+        assert found["animal"].tolist()[:2] == ["cat", "cat"]
+        assert "go from -1" in found["error"][2]
+        assert pipe().animal == "cat"
+        assert parts(lm)[0]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert dx.pool("multimodal").stats().done > before
+    broken = (tmp_path / "x.bmp").read_bytes()[:40]
+    with pytest.raises(DataError, match=r"picture: .*(damaged|no image)"):
+        p.messages(picture=broken)
+    with pytest.raises(DataError, match="cannot make an audio") as caught:
+        dx.Predict("sound: dspy.Audio -> animal").messages(sound=np.zeros(9))
+    assert "(samples, 16000)" in caught.value.hint
+
+
+def test_a_medium_as_a_cells_value_is_shown():
+    from dspex_nb.testing import TestingShell
+
+    with TestingShell() as shell:
+        shown = [shell.shell.display_formatter.format(one)[0].get("text/html", "") for one in (dx.image(png()), dx.audio(wav()))]
+    assert "<img" in shown[0]
+    assert "<audio" in shown[1]
+
+
 def test_too_many_pixels():
     pytest.importorskip("PIL.Image")
     from dspex_nb.decoding import rewritten

@@ -30,6 +30,15 @@ def test_a_card(index):
     assert "retriever bm25: 2 passages" in bundle["text/plain"]
 
 
+def test_a_card_of_an_index_by_vectors_says_who_embeds():
+    embedder = dx.Embedder(lambda texts: [[len(one), 1.0, 0.5] for one in texts], name="lengths")
+    info = retriever_info(dx.retriever("memory", index=TEXTS, embedder=embedder))
+    assert dict(info.facts)["embedder"] == "lengths"
+    assert dict(info.facts)["dimension"] == "3"
+    assert len(info.sample) == 2
+    assert info.features[-1] == "live"
+
+
 def test_a_card_of_a_server_that_is_away():
     card = dx.retriever("colbertv2", url="http://127.0.0.1:9/api/search")._repr_mimebundle_()
     assert "does not say how many" in card["text/html"]
@@ -50,6 +59,7 @@ def test_a_hit_says_where_it_stands():
     info = hit_info(Passage("t", metadata={"source": "a.pdf", "page": 2, "section": "S", "year": 1, "start": 0, "end": 1}), "q")
     assert info.place == "a.pdf, page 2, S"
     assert info.metadata == {"year": "1"}
+    assert hit_info(Passage("t", metadata={"source": "a.pdf", "page": 2, "page_end": 3}), "q").place == "a.pdf, pages 2 to 3"
 
 
 def test_searches_and_faults(index):

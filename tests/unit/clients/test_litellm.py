@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from dspex_nb.clients import connect
+from dspex_nb.clients.litellm import LiteLLMWire
 from dspex_nb.errors import LMAuthError, LMNotConfiguredError
 from dspex_nb.messages import Request
 from dspex_nb.scopes import Scope
@@ -40,6 +41,23 @@ def test_a_missing_key_is_named(monkeypatch):
     monkeypatch.delenv("CEREBRAS_API_KEY", raising=False)
     with pytest.raises(LMAuthError, match=r"(?i)cerebras"):
         connect("cerebras/gpt-oss-120b").complete(ASK, scope=Scope("t"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "litellm.APIConnectionError: Cohere API key is required. Please set 'COHERE_API_KEY'\nTraceback (most recent call last):\n  File x",
+        "litellm.APIConnectionError: Missing Gemini API key. Set the GEMINI_API_KEY environment variable.",
+    ],
+)
+def test_a_missing_key_that_looks_like_a_broken_network_is_not_tried_again(said):
+    class APIConnectionError(Exception):
+        status_code = 500
+
+    error = LiteLLMWire("cohere/rerank-v3.5", credentials={}, key_env="COHERE_API_KEY")._error(APIConnectionError(said))
+    assert isinstance(error, LMAuthError)
+    assert "COHERE_API_KEY" in error.hint
+    assert "Traceback" not in str(error)
 
 
 def test_a_provider_nobody_knows():

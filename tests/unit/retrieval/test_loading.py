@@ -137,6 +137,15 @@ def test_a_citation_points_at_page_and_span(folder):
     assert json.loads(respond("Beta [2].", found, "json").text)["citations"][0]["page"] == 2
 
 
+def test_a_citation_of_a_passage_over_pages_says_all_of_them(folder):
+    found = load_documents(folder / "report.pdf", chunk_tokens=None)
+    cited = respond("Beta is on the second page [1].", found).citations[0]
+    assert (cited.page, cited.page_end) == (1, 2)
+    for form in ("markdown", "html"):
+        assert "pages 1 to 2" in respond("Beta [1].", found, form).text
+    assert json.loads(respond("Beta [1].", found, "json").text)["citations"][0]["page_end"] == 2
+
+
 def test_tables(folder):
     found = load_documents(folder / "rows.csv")
     assert [(one.text, one.metadata["row"], one.metadata.get("year")) for one in found] == [

@@ -66,3 +66,31 @@ def test_what_is_refused(rankings, method, message):
     with pytest.raises(RetrieverError, match=message) as caught:
         merge(rankings, method)
     assert caught.value.hint
+
+
+def test_rankings_count_as_their_weights_say():
+    assert shown(merge([A, B], "rrf", weights=[3, 1]))[0] == ("x", 3 / 61 + 1 / 63)
+    assert shown(merge({"one": A, "two": B}, "rrf", weights={"two": 0})) == [
+        ("x", 1 / 61),
+        ("y", 1 / 62),
+        ("z", 1 / 63),
+        ("w", 0),
+    ]
+    assert merge([A, None, B], "rrf", weights=[2, 9, 1]) == merge([A, B], "rrf", weights=[2, 1])
+
+
+def test_scores_brought_to_one_scale_are_summed():
+    found = dict(shown(merge([A, B], "weighted", weights=[2, 1])))
+    assert found == pytest.approx({"x": 2 * 1 + 0, "y": 2 * 0.5 + 1, "w": 0.7 / 0.8, "z": 0})
+    assert merge([["a", "b"], ["b", "c"]], "weighted") == ["b", "a", "c"]
+    assert merge([ranking(("x", 1.0), ("y", 1.0))], "weighted", k=1)[0].score == 1
+    assert merge([[], []], "weighted", weights=[1, 2]) == []
+
+
+@pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, "2"], "ab", {"thre": 1}, [1, float("inf")], [1, True], 3])
+def test_weights_that_do_not_fit(weights):
+    with pytest.raises(RetrieverError, match="weight") as caught:
+        merge({"one": A, "three": B}, "rrf", weights=weights)
+    assert caught.value.hint
+    with pytest.raises(RetrieverError, match="no use for weights"):
+        merge([A, B], "union", weights=[1, 1])

@@ -109,6 +109,21 @@ class TestModes:
         assert hits[0].id == "b"
         assert hits[0].score == pytest.approx(2 / 61)
 
+    def test_a_hybrid_counts_its_ways_as_it_is_told(self):
+        found = filled()
+        only = found.search("red dust", mode={"dense": 1})
+        assert [one.id for one in only] == [one.id for one in found.search("red dust")]
+        first = found.search(["red dust", "rings"], mode={"dense": 2, "sparse": 1})
+        assert {one.id for one in first[:2]} == {"a", "b"}
+        assert found.search("red dust", mode={"dense": 3, "sparse": 2})[0].score == pytest.approx(5 / 61)
+        assert asyncio.run(found.asearch("red dust", mode={"dense": 3, "sparse": 2}))[0].score == pytest.approx(5 / 61)
+        assert found.batch(["red dust"], mode={"sparse": 1})[0][0].score == pytest.approx(1 / 61)
+        for bad in ({"dens": 1}, {"dense": -1}, {}, {"dense": 0}):
+            with pytest.raises(RetrieverError, match="weight"):
+                found.search("red", mode=bad)
+        with pytest.raises(RetrieverError, match="has no mode"):
+            retriever("bm25", index=["a"]).search("a", mode={"dense": 1, "sparse": 1})
+
     def test_a_batch_is_a_list(self):
         for bad in ("text", {"a": 1}, 7):
             with pytest.raises(RetrieverError, match="batch takes a list"):
@@ -124,6 +139,14 @@ def test_a_step_says_the_mode(fresh):
     piped = dx.Pipeline.of(read_cell("p", cell, {"planets": found}))
     (first,) = piped(query="the red one").hits
     assert (first.id, first.raw_score) == ("b", None)  # by words: no vector was compared
+    weighed = 'query: str\nhits = retriever(planets, k=1, mode={"dense": 3, "sparse": 1})'
+    assert dx.Pipeline.of(read_cell("p", weighed, {"planets": found}))(query="red dust").hits[0].score == pytest.approx(4 / 61)
+    both = """query: str
+hits = parallel(words=retriever(planets, mode="sparse"), near=retriever(planets), query=query, merge="rrf", weights={"words": 2})"""
+    piped = dx.Pipeline.of(read_cell("p", both, {"planets": found}))
+    assert piped(query="red dust").hits[0].score == pytest.approx(3 / 61)
+    with pytest.raises(dx.DSPexError, match="weights= say how much"):
+        read_cell("p", both.replace('merge="rrf"', 'merge="union"'), {"planets": found})
     made = 'query: str\nhits = retriever("memory", index=texts, embedder=embedder, k=1, mode="hybrid")'
     names = {"texts": {"a": "bright rings", "b": "red dust"}, "embedder": HashEmbedder()}
     assert dx.Pipeline.of(read_cell("p", made, names))(query="red").hits[0].id == "b"
@@ -238,6 +261,41 @@ class TestBridge:
             found.count()
         assert found.version != found.version
 
+    def test_a_class_that_cannot_look_up_ids(self):
+        class Plain(Foreign):
+            def __init__(self):
+                self.held = {}
+
+            def add_texts(self, texts, metadatas, ids):
+                self.held.update(zip(ids, texts, strict=True))
+
+            def get_by_ids(self, ids):
+                raise NotImplementedError
+
+            def delete(self, ids):
+                for one in ids:
+                    self.held.pop(one, None)
+
+        found = LangChain(store=Plain(), scale="cosine")
+        assert str(found.index({"a": "one", "b": "two"})) == "2 new, 0 changed, 0 gone, 0 unchanged; 2 passages written"
+        assert found.index({"a": "one", "b": "new"}).changed == 1
+        assert found.index({"a": "one"}).gone == 1
+        assert found.delete(["a"]) == 1
+        assert found._store.held == {}
+
+    def test_a_store_that_fails(self):
+        class Failing(Foreign):
+            def add_texts(self, texts, metadatas, ids):
+                raise ConnectionError("http://me:s3cret@host")
+
+            get_by_ids = delete = None
+
+        found = LangChain(store=Failing(), scale="cosine")
+        for act in (lambda: found.add(["a"]), lambda: found.delete("a")):
+            with pytest.raises(RetrieverError, match="Failing failed") as caught:
+                act()
+            assert "s3cret" not in str(caught.value)
+
     def test_what_is_no_store(self):
         with pytest.raises(RetrieverError, match="expected a VectorStore"):
             LangChain(store=7)
@@ -265,6 +323,57 @@ def test_awaited_searches_wait_together():
 
     assert [[one.id for one in hits] for hits in asyncio.run(search())] == [["a"], ["b"], ["b"], []]
     assert found.most == 2
+
+
+class Awaited(HashEmbedder):
+    """An embedder as a server's is: awaited, several at once; called, it would block the loop."""
+
+    waiting = most = 0
+
+    def embed(self, texts):
+        raise AssertionError("called, not awaited")
+
+    async def aembed(self, texts):
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        await asyncio.sleep(0.01)
+        self.waiting -= 1
+        return super().embed(texts)
+
+
+@pytest.mark.parametrize("kind", [Slow, Memory])
+def test_awaited_searches_await_their_embedder(kind):
+    embedder = Awaited()
+    found = kind(embedder=embedder)
+
+    async def use():
+        added = await found.aadd({"a": "bright rings", "b": {"text": "red dust", "n": 2}})
+        hits = await asyncio.gather(*(found.asearch("rings", k=1) for _ in range(9)))
+        return added, hits, await found.abatch(["dust", "", HashEmbedder().embed(["rings"])[0]], k=1, filter={"n": {"$gt": 1}})
+
+    added, hits, batch = asyncio.run(use())
+    assert added == ["a", "b"]
+    assert [one.id for (one,) in hits] == ["a"] * 9
+    assert embedder.most == 9  # more than the threads that the loop has on a small machine
+    assert [[one.id for one in row] for row in batch] == [["b"], [], ["b"]]
+    assert batch[0][0].metadata == {"n": 2}
+
+
+def test_an_async_function_embeds_where_it_can_be_awaited():
+    async def embed(texts):
+        return HashEmbedder().embed(texts)
+
+    found = Memory(embedder=embed)
+    asyncio.run(found.aadd(["bright rings", "red dust"]))
+    assert [one.text for one in asyncio.run(found.asearch("dust", k=1))] == ["red dust"]
+    with pytest.raises(RetrieverError, match="is async"):
+        found.search("dust")
+
+
+def test_persisting_can_be_awaited(tmp_path):
+    found = Memory({"a": "bright rings"}, embedder=HashEmbedder(), path=tmp_path / "kept")
+    asyncio.run(found.apersist())
+    assert Memory(path=tmp_path / "kept").count() == 1
 
 
 def test_a_stores_own_error_is_told_without_secrets():
