@@ -67,7 +67,7 @@ class Pipeline:
     @property
     def required(self) -> list[str]:
         """Names of the inputs a call must give."""
-        return [given.name for given in self.spec.inputs if given.required]
+        return list(self._inputs().required)
 
     def __call__(self, *unnamed: Any, on_progress: Any = None, **inputs: Any) -> Prediction:
         """Run on one row of inputs, each given by its name; `on_progress` is called with each event.
@@ -79,7 +79,7 @@ class Pipeline:
             StepError: A step failed; it names the cell line, the step, the cause and the next act.
             Cancelled: The user pressed ■.
         """
-        refuse_unnamed(f"pipeline {self.name!r}", unnamed, self.required)
+        refuse_unnamed(f"pipeline {self.name!r}", unnamed, self._inputs().required)
         now = session()
         scope = scope_here(own_steps=True)
         if on_progress is None:
@@ -289,18 +289,25 @@ class Pipeline:
         Raises:
             MissingInputError: One is missing, or one is given that the pipeline does not take.
         """
-        known = {given.name: given for given in self.spec.inputs}
+        takes = self._inputs()
+        known = takes.known
         for name in inputs:
             if name not in known:
                 hint = f"{did_you_mean(name, known)}its inputs are {', '.join(known) or 'none'}"
                 raise MissingInputError(f"pipeline {self.name!r} takes no input {name!r}", hint=hint)
-        missing = [name for name in self.required if name not in inputs]
-        if missing:
-            call = ", ".join(f"{name}=…" for name in self.required)
-            raise MissingInputError(f"pipeline {self.name!r} needs the input {missing[0]!r}", hint=f"call {self.name}({call})")
+        for name in takes.required:
+            if name not in inputs:
+                call = ", ".join(f"{name}=…" for name in takes.required)
+                raise MissingInputError(f"pipeline {self.name!r} needs the input {name!r}", hint=f"call {self.name}({call})")
         values = {name: inputs.get(name, given.default) for name, given in known.items()}
-        makers = {name: accept for name, given in known.items() if (accept := accept_of(given.type)) is not None}
-        return taken(makers, values, paths=True) if makers else values  # what the user gave may name files
+        return taken(takes.makers, values, paths=True) if takes.makers else values  # what the user gave may name files
+
+    def _inputs(self) -> _Inputs:
+        """Return what a call may give, made once for as long as the pipeline does not change."""
+        found: tuple[PipelineSpec, _Inputs] | None = getattr(self, "_takes", None)
+        if found is None or found[0] is not self.spec:
+            found = self._takes = (self.spec, _Inputs(self.spec))
+        return found[1]
 
     def identity(self, now: Session) -> str:
         """Return a text that is equal only where rows give the same results in a session; empty where that cannot be told."""
@@ -363,6 +370,24 @@ def _recipe(module: Any) -> Any:
     from dspex_nb.bridge import module_recipe
 
     return module_recipe(module)
+
+
+class _Inputs:
+    """What a call gives a pipeline.
+
+    Attributes:
+        known: Each input by its name.
+        required: Names of those without a default.
+        makers: How those are taken whose types say how.
+    """
+
+    __slots__ = ("known", "makers", "required")
+
+    def __init__(self, spec: PipelineSpec) -> None:
+        self.known = {given.name: given for given in spec.inputs}
+        self.required = tuple(given.name for given in spec.inputs if given.required)
+        found = {name: accept_of(given.type) for name, given in self.known.items()}
+        self.makers = {name: accept for name, accept in found.items() if accept is not None}
 
 
 class _Shape:

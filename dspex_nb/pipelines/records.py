@@ -9,6 +9,8 @@ from typing import Any
 
 from dspex_nb.signatures import MISSING, Signature
 
+_NOTHING: Mapping[str, Any] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class FieldRef:
@@ -26,7 +28,7 @@ class FieldRef:
 
     def read(self, results: Mapping[str, Mapping[str, Any]]) -> Any:
         """Return the value from `results[step][field]` (inputs under `""`); None where it is absent or was skipped."""
-        value = results.get(self.step or "", {}).get(self.name)
+        value = results.get(self.step or "", _NOTHING).get(self.name)
         for key in self.keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value

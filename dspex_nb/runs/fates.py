@@ -18,6 +18,8 @@ from dspex_nb.runs.surroundings import Blank, Surroundings, values_of
 from dspex_nb.runs.wording import explain, inputs_text
 from dspex_nb.scopes import Scope
 
+_FOUND = frozenset({STEP_TIER, KEPT_TIER})
+
 
 @dataclass(slots=True)
 class Fates:
@@ -64,7 +66,7 @@ class Fates:
     def done(self, step: Step, written: Written, started: float, around: Surroundings) -> dict[str, Any]:
         """Keep a success; returns the step's fields."""
         elapsed_s = time.perf_counter() - started
-        status = "cached" if written.cached in (STEP_TIER, KEPT_TIER) else "done"
+        status = "done" if written.cached is None or written.cached not in _FOUND else "cached"
         route, began_s = around.routes[step.name], started - self.started
         self._keep(step, StepResult(
             status, elapsed_s, None, written.usage, written.cost, written.cached, route, began_s, written.attempts, written.note

@@ -32,7 +32,12 @@ def perform(step: Step, around: Surroundings, scope: Scope) -> Written:
         Exception: Whatever its last attempt raised.
         Cancelled: The run was stopped.
     """
-    if step.name in around.cached:
+    cached = step.name in around.cached
+    if not (
+        cached or step.retry or step.over or step.timeout_s is not None
+    ):  # most steps, at no cost of what they do not ask for
+        return once(step, around, scope, 0, values_of(step, around.results))
+    if cached:
         run = partial(_performed, step, around, scope)
         return around.session.steps.through(step, values_of(step, around.results), run, around.session.cache)  # type: ignore[no-any-return]
     return _performed(step, around, scope)
@@ -41,10 +46,7 @@ def perform(step: Step, around: Surroundings, scope: Scope) -> Written:
 def _performed(step: Step, around: Surroundings, scope: Scope) -> Written:
     if step.over and step.kind != "parallel":  # whose children go through the list themselves
         return perform_items(step, around, scope, _tried)
-    values = values_of(step, around.results)
-    if not step.retry and step.timeout_s is None:  # most steps, without the cost of what they do not ask for
-        return once(step, around, scope, 0, values)
-    return _tried(step, around, scope, values)
+    return _tried(step, around, scope, values_of(step, around.results))
 
 
 def _tried(step: Step, around: Surroundings, scope: Scope, values: dict[str, Any]) -> Written:
