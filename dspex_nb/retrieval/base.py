@@ -62,6 +62,7 @@ class Index(Extended, ABC):
         words_by: Who finds by words: the `"store"`, or our BM25 beside it (`"bm25"`).
         concurrent: Whether awaited searches wait on the network together; else each waits in a thread.
         batching: Whether the store takes many queries in one call.
+        portable: Whether it can be sent to another process with all it holds.
 
     Args:
         index: What it holds from the start: anything that `add` takes.
@@ -76,6 +77,7 @@ class Index(Extended, ABC):
     words_by: ClassVar[str] = "store"
     concurrent: bool = False
     batching: ClassVar[bool] = False
+    portable: ClassVar[bool] = True
 
     def __init__(self, index: Any = None, *, k: int = 5, text_field: str | None = None) -> None:
         self.k = counted(k)

@@ -58,6 +58,7 @@ class VectorIndex(Index):
     __signature__: ClassVar[inspect.Signature]
     modes: tuple[str, ...] = ("dense",)
     metric: ClassVar[str] = "cosine"
+    portable: ClassVar[bool] = False
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)

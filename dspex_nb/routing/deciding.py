@@ -214,12 +214,10 @@ def _pool(step: Step, session: Session) -> tuple[str, str]:
             f"step {step.name!r}: pool= has no meaning for a {step.kind} step, whose steps run where they say",
             hint="give pool= to the steps inside it",
         )
-    if found.separate and step.kind not in ("function", "reduce"):
-        asks = (operation_of(step), "python") not in TABLE
-        why = "it waits on the network, not on the processor: leave out pool=" if asks else "leave out pool="
+    if found.separate and not getattr(step.callable, "portable", True):
         raise PlanError(
-            f"step {step.name!r}: pool {found.name!r} is made of processes, and only Python functions run in those",
-            hint=f"{why}, or use a pool with backend='thread'",
+            f"step {step.name!r}: pool {found.name!r} is made of processes, and {step.callable.name} stays in its own",
+            hint="leave out pool=, or use a pool with backend='thread'",
         )
     what = "process" if found.separate else "thread"
     many = "" if found.size == 1 else "es" if found.separate else "s"

@@ -13,10 +13,9 @@ from dspex_nb.messages import Request, Usage
 from dspex_nb.modules import ChainOfThought, Predict
 from dspex_nb.pipelines.options import ADVANCED
 from dspex_nb.pipelines.records import Step
-from dspex_nb.pools import Task, crew
+from dspex_nb.pools import crew
 from dspex_nb.retrieval.asking import Asker
 from dspex_nb.routing.capabilities import advanced, votes
-from dspex_nb.runs.calling import call_function, call_in_pool, pool_of
 from dspex_nb.runs.chains import CHAINS, TEMPERATURE, vote, voting_program
 from dspex_nb.runs.outcomes import Written
 from dspex_nb.runs.retrieving import folded, merged, reranked, responded, searched
@@ -29,22 +28,12 @@ from dspex_nb.scopes import Scope
 _NOTHING = Usage()
 
 
-def once(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
-    """Make one call of a step with these values, in its pool if it names one."""
-    name = around.prefix + step.name
-    if step.kind == "function":
-        return Written(spread(step, call_function(step, around.session, scope, name, values)))
-    if step.pool is None:
-        return _once(step, around, scope, attempt, values)
-    if step.kind == "reduce":  # a Python function, which a process can run too
-        given: Any = call_in_pool(pool_of(step, around.session), scope, name, Task(folded, (step, values)))
-        return Written(spread(step, given))
-    task = Task(partial(_once, step, around, scope, attempt, values))  # its time limit is kept outside, which closes its sockets
-    written: Written = call_in_pool(pool_of(step, around.session), scope, name, task)
-    return written
+def perform_kind(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
+    """Make one call, here, of a step that is no function.
 
-
-def _once(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
+    Raises:
+        Exception: Whatever the call raised.
+    """
     kind = step.kind
     if kind in _PLAIN:
         return Written(spread(step, _PLAIN[kind](step, values)))

@@ -19,7 +19,7 @@ from dspex_nb.errors import (
 from dspex_nb.pipelines.records import Step
 from dspex_nb.pools import crew
 from dspex_nb.runs.going_over import perform_items
-from dspex_nb.runs.kinds import once
+from dspex_nb.runs.once import ends_itself, once
 from dspex_nb.runs.outcomes import Written
 from dspex_nb.runs.surroundings import Surroundings, values_of
 from dspex_nb.scopes import CancelToken, Scope
@@ -98,7 +98,7 @@ def worth_another(error: Exception) -> bool:
 def _limited(step: Step, around: Surroundings, scope: Scope, attempt: int, values: dict[str, Any]) -> Written:
     """Make one attempt, broken off after `timeout_s`."""
     given = dict(values)  # a call takes out what it gives by position
-    if step.timeout_s is None or _in_pool(step):
+    if step.timeout_s is None or ends_itself(step, around):
         return once(step, around, scope, attempt, given)
     token = CancelToken()  # its own, so that a time limit closes this step's sockets and no other's
     forget = scope.cancel.on_cancel(token.cancel)
@@ -122,7 +122,3 @@ def _limited(step: Step, around: Surroundings, scope: Scope, attempt: int, value
         if not future.done():
             token.cancel()
             future.cancel()
-
-
-def _in_pool(step: Step) -> bool:
-    return step.pool is not None and step.kind == "function"

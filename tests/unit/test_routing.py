@@ -13,6 +13,7 @@ from dspex_nb.errors import PlanError
 from dspex_nb.events import Bus
 from dspex_nb.pipelines import OPTIONS, read_cell
 from dspex_nb.pools import Pools
+from dspex_nb.retrieval import retriever
 from dspex_nb.routing import plan
 from dspex_nb.routing.capabilities import TABLE
 from dspex_nb.runs.scheduler import execute
@@ -74,8 +75,8 @@ def test_pools_are_named_and_checked():
     session = Session(lm=ScriptedLM([]), pools=pools)
     found = planned('text: str\na = native(clean, text=text, pool="apart")', session)
     assert (found["a"].pool, found["a"].reason) == ("apart", "python: a Python function runs in pool 'apart' (2 processes)")
-    with pytest.raises(PlanError, match="made of processes"):
-        planned('text: str\na = predict("text -> answer", pool="apart")', session)
+    found = planned('text: str\na = predict("text -> answer", pool="apart")', session)
+    assert (found["a"].engine, found["a"].pool) == ("native", "apart")
     with pytest.raises(PlanError, match="line 2: step 'a': there is no pool 'sde'") as caught:
         planned('text: str\na = native(clean, text=text, pool="sde")', session)
     assert "did you mean 'side'?" in caught.value.hint
@@ -91,18 +92,19 @@ def test_pools_are_named_and_checked():
         ('predict("text -> x",\n  temperature=1, pool="sde")', "pool"),
         ('parallel(x=predict("text -> x"),\n  y=react("text -> y", tools=[clean], engine="native"))', "engine"),
         ('parallel(x=clean, y=predict("text -> y", engine="native", adapter="xml"))', "engine"),
-        ('respond(text,\n\n  pool="apart")', "pool"),
+        ('retriever(index,\n\n  query=text, pool="apart")', "pool"),
     ],
 )
 def test_the_caret_is_under_the_option_that_cannot_be(step, pointed):
     pools = Pools()
     pools.create("apart", 2, "loky")
+    index = retriever("memory")
     with pytest.raises(PlanError) as caught:
-        planned(f"text: str\na = {step}", Session(lm=ScriptedLM([]), pools=pools))
+        planned(f"text: str\na = {step}", Session(lm=ScriptedLM([]), pools=pools), index=index)
     _, line, caret, _ = str(caught.value).split("\n")
     assert line[caret.index("^") :].startswith(f"{pointed}=")
     outer = Session(lm=ScriptedLM([]), pools=pools)
-    inner = read_cell("inner", f"text: str\na = {step}", {"clean": clean})
+    inner = read_cell("inner", f"text: str\na = {step}", {"clean": clean, "index": index})
     with pytest.raises(PlanError) as within:
         planned("text: str\nall = inner(text=text)", outer, inner=inner)
     assert str(within.value).split("\n")[1:3] == [line, caret]
