@@ -6,7 +6,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -14,6 +14,7 @@ from dspex_nb.errors import DataError, DSPexError, did_you_mean
 from dspex_nb.events import Progress
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.documents import plain_metadata
+from dspex_nb.retrieval.loaded import Document
 from dspex_nb.retrieval.loading_tables import frame_documents, table_documents
 from dspex_nb.retrieval.reading import READERS, Reading, Text, kind_of, looks_like_text
 from dspex_nb.retrieval.splitting import Splitter, section_starts, tokens_of
@@ -21,29 +22,6 @@ from dspex_nb.retrieval.splitting import Splitter, section_starts, tokens_of
 MAX_BYTES = 50_000_000
 _TOGETHER = 8  # pages fetched at once
 _WEB = ("http://", "https://")
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A text as it was loaded, whole.
-
-    Attributes:
-        text: Its text; a passage's `start` and `end` count its characters.
-        source: The path or address it came from.
-        title: What it calls itself, else its file's name.
-        key: Names it among all documents: its source, for a table's row the source and the row.
-        pages: Where each page begins.
-        headings: Whether lines `# like this` begin sections.
-        metadata: What else is known of it.
-    """
-
-    text: str
-    source: str
-    title: str = ""
-    key: str = ""
-    pages: tuple[int, ...] = ()
-    headings: bool = False
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

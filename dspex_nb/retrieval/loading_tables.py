@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from dspex_nb.errors import DataError, did_you_mean
 from dspex_nb.passages import passage_digest
 from dspex_nb.retrieval.documents import plain_metadata
+from dspex_nb.retrieval.loaded import Document
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.loading import Document
     from dspex_nb.retrieval.reading import Reading
 
 _TEXTS = ("text", "page_content", "content", "body", "passage", "document")
@@ -43,8 +43,6 @@ def frame_documents(frame: Any, text_field: str | None = None, source: str = "Da
     Raises:
         DataError: There is no such column.
     """
-    from dspex_nb.retrieval.loading import Document
-
     columns = [str(name) for name in frame.columns]
     if text_field is not None and text_field not in columns:
         raise DataError(
