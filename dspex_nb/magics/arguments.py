@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import keyword
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dspex_nb.errors import MagicUsageError, did_you_mean
+
+_NAMED = re.compile(r"\w=\Z")
+_PAIRS = {"[": "]", "{": "}", "(": ")"}
+_KEPT = re.compile("\0(\\d+)\0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +126,46 @@ class Arguments:
 
 
 def _split(line: str, magic: str) -> list[str]:
+    """Return the words of a line as a shell would, but a value in brackets, `names=['Ann', 'Bo']`, stays as Python writes it."""
+    kept: list[str] = []
+    shown, quote, at = "", "", 0
+    while at < len(line):
+        char = line[at]
+        if not quote and char in _PAIRS and _NAMED.search(line, 0, at) and (end := _closed(line, at)):
+            shown += f"\0{len(kept)}\0"
+            kept.append(line[at:end])
+            at = end
+            continue
+        if char in "'\"" and quote in ("", char):
+            quote = "" if quote else char
+        shown += char
+        at += 1
     try:
-        return shlex.split(line)
+        words = shlex.split(shown)
     except ValueError as error:
         raise MagicUsageError(f"{magic}: {error} in {line!r}", hint="close the quote") from error
+    return [_KEPT.sub(lambda number: kept[int(number[1])], word) for word in words]
+
+
+def _closed(line: str, start: int) -> int:
+    """Return where the bracket at `start` is closed, past it; 0 if it is not."""
+    open_, quote, at = [], "", start
+    while at < len(line):
+        char = line[at]
+        if quote:
+            at += char == "\\"
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in _PAIRS:
+            open_.append(_PAIRS[char])
+        elif char in _PAIRS.values():
+            if char != open_.pop():
+                return 0
+            if not open_:
+                return at + 1
+        at += 1
+    return 0
 
 
 def _sort(usage: Usage, tokens: list[str]) -> tuple[list[str], dict[str, Any], dict[str, str]]:

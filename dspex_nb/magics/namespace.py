@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from dspex_nb.errors import MagicUsageError, did_you_mean
+
+_WRITTEN: dict[Any, str] = {list: "['a', 'b']", dict: "{'a': 1}", tuple: "('a', 'b')", set: "{'a', 'b'}"}
 
 
 def lookup(name: str, namespace: Mapping[str, Any], what: str) -> Any:
@@ -70,7 +72,11 @@ def literal(text: str) -> Any:
 
 
 def typed(text: str, kind: Any, namespace: Mapping[str, Any]) -> Any:
-    """Return the value that `text` means for an input of type `kind`: `{name}` is a variable, text stays text."""
+    """Return the value that `text` means for an input of type `kind`: `{name}` is a variable, text stays text.
+
+    Raises:
+        MagicUsageError: The input is a list or a dict, and the text is none.
+    """
     if text.startswith("{") and text.endswith("}") and text[1:-1].replace(".", "").isidentifier():
         return lookup(text[1:-1], namespace, f"the input {text}")
     if kind is str:
@@ -78,4 +84,10 @@ def typed(text: str, kind: Any, namespace: Mapping[str, Any]) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return literal(text)
+        found = literal(text)
+    wanted = get_origin(kind) or kind
+    if wanted in _WRITTEN and not isinstance(found, wanted):
+        raise MagicUsageError(
+            f"the text {text!r} is no {wanted.__name__}", hint=f"write e.g. {_WRITTEN[wanted]}, or {{name}} for a variable"
+        )
+    return found

@@ -89,7 +89,10 @@ def _run(pipeline: Any, given: Arguments, shell: Any) -> Any:
             raise MagicUsageError(
                 f"--inputs takes name=value, got {pair!r}", hint="write e.g. --inputs message='My card was charged twice'"
             )
-        inputs[key] = typed(text, kinds.get(key), shell.user_ns)
+        try:
+            inputs[key] = typed(text, kinds.get(key), shell.user_ns)
+        except MagicUsageError as error:
+            raise MagicUsageError(f"--inputs {key}: {error.message}", hint=error.hint) from None
     started = pipeline.run(**inputs)
     if given.get("background") or in_notebook():  # elsewhere nothing can be live, and the result says it all
         started.show()

@@ -124,6 +124,30 @@ def test_inputs_keep_their_types(ready):
     assert ready.run("%%pipeline p --inputs x=123 y='[1]'\nx: int\ny: list[int]\nk = native(kind)").k == ["int", "list", [1]]
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("['a', 'b c', \"it's\"]", ["a", "b c", "it's"]),
+        ("[1, [2, 3]]", [1, [2, 3]]),
+        ("[']', '[']", ["]", "["]),
+        ("'[\"a b\"]'", ["a b"]),
+    ],
+)
+def test_a_list_is_written_as_in_python(ready, written, value):
+    ready.run("def same(y):\n    return y")
+    done = ready.run(f"%%pipeline p --inputs x='see a=[1 and b=[2] here' y={written}\nx: str\ny: list\nk = native(same)")
+    assert (done.k, done.fields["x"]) == (value, "see a=[1 and b=[2] here")
+
+
+def test_a_text_is_no_list(ready):
+    ready.run("def same(y):\n    return y")
+    with pytest.raises(MagicUsageError, match=r"--inputs y: the text '\[a' is no list") as caught:
+        ready.run("%%pipeline p --inputs y=[a\ny: list[str]\nk = native(same)")
+    assert "['a', 'b']" in caught.value.hint
+    with pytest.raises(MagicUsageError, match="no variable 'lins'"):
+        ready.run("%%pipeline p --inputs y={lins}\ny: list[str]\nk = native(same)")
+
+
 def test_plan_runs_nothing(ready, lm):
     ready.run(f"%%pipeline p --plan --inputs message=x\n{PREDICT}")
     assert lm.requests == []
