@@ -291,7 +291,10 @@ def _unit(rows: Vectors) -> Vectors:
     import numpy as np
 
     if len(rows) == 1:  # a query: NumPy's passes over one row take longer than the search of a small index
-        length = math.sqrt(rows[0].dot(rows[0]))
+        row = rows[0]
+        length = math.sqrt(row.dot(row))
+        if abs(length - 1) < _EXACT and rows.flags.c_contiguous:
+            return rows
         finite, unit = math.isfinite(length), abs(length - 1) < _EXACT
         divisor: Any = length or 1.0
     else:
