@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -18,7 +17,7 @@ from dspex_nb.retrieval.beside import Beside
 from dspex_nb.retrieval.facts import Dialect, compiled, facts_of
 from dspex_nb.retrieval.filters import Condition, matches
 from dspex_nb.retrieval.metadata import metadata_of, metadata_text
-from dspex_nb.retrieval.vectors import Hit, VectorIndex
+from dspex_nb.retrieval.vectors import Found, VectorIndex
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
@@ -141,10 +140,11 @@ class Collection(VectorIndex):
             if self._dimension is None:
                 self._create(vectors.shape[1])
                 self._dimension = vectors.shape[1]
-        rows = [row_of(one, vector) for one, vector in zip(passages, self._given(vectors), strict=True)]
-        for start in range(0, len(rows), self.batch_size):
+        for start in range(0, len(passages), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            rows = list(map(row_of, passages[part], self._given(vectors[part])))
             with self._turn():
-                self._write(rows[start : start + self.batch_size])
+                self._write(rows)
         self._words.put(passages)
 
     def _drop(self, ids: list[str]) -> int:
@@ -167,8 +167,8 @@ class Collection(VectorIndex):
         with self._turn():  # the filter's too: what is replaced between the two would be found in neither form
             return super()._dense(vectors, k, condition)
 
-    def _nearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
-        return [hits_of(self._found(one, k, where)) for one in self._given(vectors)]
+    def _nearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
+        return [self._found(one, k, where) for one in self._given(vectors)]
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         with self._lock:
@@ -181,11 +181,6 @@ def row_of(passage: Passage, vector: Any) -> Row:
     """Return a passage as a database keeps it."""
     metadata = passage.metadata if isinstance(passage.metadata, dict) else dict(passage.metadata)
     return Row(passage.id, passage.text, metadata_text(metadata), metadata, vector)
-
-
-def hits_of(rows: Iterable[tuple[str, str, str, float]]) -> list[Hit]:
-    """Return what a store found as hits."""
-    return [(name, text, metadata_of(metadata), math.nan if raw is None else float(raw)) for name, text, metadata, raw in rows]
 
 
 def key_of(given_id: str) -> str:

@@ -127,13 +127,13 @@ class KeptIndex(VectorIndex):
     def _nearest(self, vectors: Vectors, k: int, where: Condition | None) -> list[list[Hit]]:
         with self._lock:
             rows = self._rows
-            if rows is None or not len(rows):
+            if rows is None or not rows.slot_of:
                 return [[] for _ in vectors]
             if where is not None:
                 return self._compared(rows, vectors, k, rows.satisfying(where))
-            self._keep_up(rows)
-            wanted = min(k + rows.empty, self._known)
-            slots, numbers = self._ask(vectors, wanted)
+            if self._known != len(rows.passages) or self._known != len(rows.slot_of):
+                self._keep_up(rows)
+            slots, numbers = self._ask(vectors, min(k + rows.empty, self._known))
             tail = self._compared(rows, vectors, k, range(self._known, rows.slots)) if rows.slots > self._known else None
             found = []
             for at, (row, raws) in enumerate(zip(_listed(slots), _listed(numbers), strict=True)):

@@ -6,6 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -63,6 +64,7 @@ class SqliteTable(SqlCollection):
     filtered = """JOIN {{table}} ON {{table}}.number = {{table}}_vectors.number
         JOIN {{table}}_facts ON {{table}}_facts.number = {{table}}.number WHERE {condition}"""
     distance: ClassVar[str] = ""  # the function of two vectors
+    together: ClassVar[int] = 1  # rows that one statement inserts
     batch_size = 20_000
 
     @abstractmethod
@@ -107,12 +109,23 @@ class SqliteTable(SqlCollection):
             start = self._last(cursor) + 1
             numbers = range(start, start + len(rows))
             told = [(at, row.id, row.text, row.metadata) for at, row in zip(numbers, rows, strict=True)]
-            cursor.executemany(texts, told)
+            self._insert(cursor, texts, told)
             if self._count_from(cursor, start) < len(rows):  # some were there, and were left out
                 for statement in self.removing:
                     cursor.executemany(self._said(statement), [(row.id,) for row in rows])
-                cursor.executemany(texts, told)
-            cursor.executemany(vectors, [(at, row.vector) for at, row in zip(numbers, rows, strict=True)])
+                self._insert(cursor, texts, told)
+            self._insert(cursor, vectors, [(at, row.vector) for at, row in zip(numbers, rows, strict=True)])
+
+    def _insert(self, cursor: Any, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        head, one = statement.split("VALUES")
+        whole = len(rows) - len(rows) % self.together
+        if self.together > 1 and whole:
+            several = f"{head}VALUES{', '.join([one] * self.together)}"
+            starts = range(0, whole, self.together)
+            cursor.executemany(several, [tuple(chain.from_iterable(rows[at : at + self.together])) for at in starts])
+            rows = rows[whole:]
+        if rows:
+            cursor.executemany(statement, rows)
 
     def _remove(self, ids: list[str]) -> None:
         self._run_all([(self._said(statement), [(one,) for one in ids]) for statement in self.removing])
