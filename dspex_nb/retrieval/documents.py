@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import repeat
 from typing import Any
 
@@ -49,14 +51,30 @@ def passages_in_order(
     extras = repeat(None, len(items)) if metadatas is None else _aligned("metadatas", metadatas, len(items))
     names = repeat("", len(items)) if ids is None else _ids(_aligned("ids", ids, len(items)))
     found = []
-    for at, (item, extra, name) in enumerate(zip(items, extras, names, strict=True)):
-        if type(item) is str:
-            text, told, own = item, extra or {}, ""
-        else:
-            text, metadata, own = _parts(item, at, text_field)
-            told = {**metadata, **extra} if extra and metadata else extra or metadata
-        found.append(found_passage(name or own, text, plain_metadata(told), 0.0, None))
+    with _uncollected():
+        for at, (item, extra, name) in enumerate(zip(items, extras, names, strict=True)):
+            if type(item) is str:
+                text, told, own = item, extra or {}, ""
+            else:
+                text, metadata, own = _parts(item, at, text_field)
+                told = {**metadata, **extra} if extra and metadata else extra or metadata
+            found.append(found_passage(name or own, text, plain_metadata(told), 0.0, None))
     return found
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Rest the garbage collector: of many objects made at once, none garbage, it would look at all again and again.
+
+    For 100,000 passages that was half of the time, and the rest is a fraction of a second.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def plain_metadata(given: Any) -> dict[str, Any]:
