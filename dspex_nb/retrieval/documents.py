@@ -66,7 +66,7 @@ def passages_in_order(
 def _uncollected() -> Iterator[None]:
     """Rest the garbage collector: of many objects made at once, none garbage, it would look at all again and again.
 
-    For 100,000 passages that was half of the time, and the rest is a fraction of a second.
+    For 100,000 passages that was a third of the time, and the rest is a fraction of a second.
     """
     collecting = gc.isenabled()
     gc.disable()
