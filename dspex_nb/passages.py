@@ -60,8 +60,8 @@ _set_text, _set_id, _set_score, _set_metadata, _set_raw_score = (
 )
 
 
-def found_passage(given_id: str, text: str, metadata: Mapping[str, Any], score: float, raw_score: float) -> Passage:
-    """Return `Passage(text, given_id, score, metadata, raw_score)`, in half the time: searches make one a hit."""
+def found_passage(given_id: str, text: str, metadata: Mapping[str, Any], score: float, raw_score: float | None) -> Passage:
+    """Return `Passage(text, given_id, score, metadata, raw_score)`, in half the time: one a hit, or a text that is added."""
     if not given_id:
         return Passage(text, "", score, metadata, raw_score)
     made: Passage = _new(Passage)

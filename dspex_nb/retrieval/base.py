@@ -137,7 +137,9 @@ class Index(Extended, ABC):
             FilterError: A filter that cannot be read, or that this store cannot keep.
             RetrieverError: A query that is no text, a mode that the index has not, or a store that failed.
         """
-        return self._search(query, self.k if k is None else counted(k), read_filter(filter), self._mode(mode))
+        condition = None if filter is None else read_filter(filter)
+        way = self.modes[0] if mode is None else self._mode(mode)
+        return self._search(query, self.k if k is None else counted(k), condition, way)
 
     def batch(
         self,

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage, passage_digest
 from dspex_nb.retrieval.beside import Beside
 from dspex_nb.retrieval.facts import Dialect, compiled, facts_of
 from dspex_nb.retrieval.filters import Condition, matches
-from dspex_nb.retrieval.vectors import Hit, VectorIndex
+from dspex_nb.retrieval.metadata import metadata_of, metadata_text
+from dspex_nb.retrieval.vectors import Found, VectorIndex
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
-_read = json.JSONDecoder().raw_decode  # `json.loads` looks twice for blanks that what we wrote does not hold
-_written = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make an encoder for each passage
 _KEYS = uuid.UUID("6f0d1c1e-1d3a-4f0e-9b52-6d1f2f0a7c11")
 DEFAULT_NAME = "dspex_passages"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A passage as a database keeps it.
 
     Attributes:
@@ -45,7 +41,7 @@ class Row:
     id: str
     text: str
     metadata: str
-    told: Mapping[str, Any]
+    told: dict[str, Any]
     vector: Any
 
     @property
@@ -137,17 +133,18 @@ class Collection(VectorIndex):
             return iter(())
         with self._turn(), self._asking("reading"):
             rows = list(self._rows())
-        return (Passage(text, name, 0.0, json.loads(metadata)) for name, text, metadata in rows)
+        return (Passage(text, name, 0.0, metadata_of(metadata)) for name, text, metadata in rows)
 
     def _store(self, passages: list[Passage], vectors: Vectors) -> None:
         with self._lock:
             if self._dimension is None:
                 self._create(vectors.shape[1])
                 self._dimension = vectors.shape[1]
-        rows = [row_of(one, vector) for one, vector in zip(passages, self._given(vectors), strict=True)]
-        for start in range(0, len(rows), self.batch_size):
+        for start in range(0, len(passages), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            rows = list(map(row_of, passages[part], self._given(vectors[part])))
             with self._turn():
-                self._write(rows[start : start + self.batch_size])
+                self._write(rows)
         self._words.put(passages)
 
     def _drop(self, ids: list[str]) -> int:
@@ -166,9 +163,12 @@ class Collection(VectorIndex):
     def _satisfying(self, condition: Condition) -> list[str]:
         return [one.id for one in self._everything() if matches(condition, one.metadata)]
 
-    def _nearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
-        with self._turn():
-            return [hits_of(self._found(one, k, where)) for one in self._given(vectors)]
+    def _dense(self, vectors: Vectors, k: int, condition: Condition | None) -> list[list[Passage]]:
+        with self._turn():  # the filter's too: what is replaced between the two would be found in neither form
+            return super()._dense(vectors, k, condition)
+
+    def _nearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
+        return [self._found(one, k, where) for one in self._given(vectors)]
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         with self._lock:
@@ -180,12 +180,7 @@ class Collection(VectorIndex):
 def row_of(passage: Passage, vector: Any) -> Row:
     """Return a passage as a database keeps it."""
     metadata = passage.metadata if isinstance(passage.metadata, dict) else dict(passage.metadata)
-    return Row(passage.id, passage.text, _written(metadata), metadata, vector)
-
-
-def hits_of(rows: Iterable[tuple[str, str, str, float]]) -> list[Hit]:
-    """Return what a store found as hits."""
-    return [(name, text, _read(metadata)[0], math.nan if raw is None else float(raw)) for name, text, metadata, raw in rows]
+    return Row(passage.id, passage.text, metadata_text(metadata), metadata, vector)
 
 
 def key_of(given_id: str) -> str:

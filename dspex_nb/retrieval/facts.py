@@ -24,14 +24,17 @@ _CHARACTERS = 12  # bytes: 24 hex digits; two of a billion facts meet with a pro
 
 def facts_of(given_id: str, metadata: Mapping[str, Any]) -> list[str]:
     """Return the tokens of a passage: of its id, of each key, and of each value, a list's elements one by one."""
-    found = [id_fact(given_id)]
+    found, several = [id_fact(given_id)], False
     for key, value in metadata.items():
         found.append(_key_fact(key))
-        if isinstance(value, list):
+        if type(value) is str:  # what most are
+            found.append(_hashed(f"{_begun(key)}str {value}"))
+        elif isinstance(value, list):
             found += [fact(key, one) for one in value if not isinstance(one, list | dict)]
+            several = True
         elif not isinstance(value, dict):
             found.append(fact(key, value))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)) if several else found
 
 
 def fact(key: str, value: Any) -> str:
@@ -39,7 +42,7 @@ def fact(key: str, value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     sort = _SORTS.get(type(value)) or type(value).__name__
-    return _hashed(f"value {len(key)} {key} {sort} {value}")  # the key's length says where it ends, so no two are written alike
+    return _hashed(f"{_begun(key)}{sort} {value}")
 
 
 def id_fact(given_id: str) -> str:
@@ -50,6 +53,11 @@ def id_fact(given_id: str) -> str:
 @lru_cache(maxsize=1024)
 def _key_fact(key: str) -> str:
     return _hashed(f"key {key}")
+
+
+@lru_cache(maxsize=1024)
+def _begun(key: str) -> str:
+    return f"value {len(key)} {key} "  # the length says where the key ends, so no two facts are written alike
 
 
 def _hashed(written: str) -> str:

@@ -62,7 +62,10 @@ class KeptIndex(VectorIndex):
 
     @abstractmethod
     def _ask(self, vectors: Vectors, k: int) -> Found:
-        """Return slots and numbers of the `k` nearest of each vector, at most all that there are; a slot below 0 is none."""
+        """Return slots and numbers of the `k` nearest of each vector, at most all that there are; a slot below 0 is none.
+
+        Both are lists of lists, or both arrays.
+        """
 
     def _settings(self) -> dict[str, Any]:
         """Return what changes results besides the content."""
@@ -127,21 +130,23 @@ class KeptIndex(VectorIndex):
     def _nearest(self, vectors: Vectors, k: int, where: Condition | None) -> list[list[Hit]]:
         with self._lock:
             rows = self._rows
-            if rows is None or not len(rows):
+            if rows is None or not rows.slot_of:
                 return [[] for _ in vectors]
             if where is not None:
                 return self._compared(rows, vectors, k, rows.satisfying(where))
-            self._keep_up(rows)
-            wanted = min(k + rows.empty, self._known)
-            slots, numbers = self._ask(vectors, wanted)
-            tail = self._compared(rows, vectors, k, range(self._known, rows.slots)) if rows.slots > self._known else None
-            found = []
-            for at, (row, raws) in enumerate(zip(_listed(slots), _listed(numbers), strict=True)):
-                hits = self._alive(rows, row, raws, k)
-                if tail is not None:
-                    hits = sorted(hits + tail[at], key=lambda hit: -self._cosine(hit[-1]))[:k]
-                found.append(hits)
-            return found
+            if self._known != len(rows.passages) or self._known != len(rows.slot_of):
+                self._keep_up(rows)
+            there = len(rows.passages)
+            slots, numbers = self._ask(vectors, min(k + there - len(rows.slot_of), self._known))
+            if not isinstance(slots, list):
+                slots, numbers = slots.tolist(), numbers.tolist()
+            found = [self._alive(rows, row, raws, k) for row, raws in zip(slots, numbers, strict=True)]
+            if there == self._known:
+                return found
+            tail = self._compared(rows, vectors, k, range(self._known, there))
+            return [
+                sorted(hits + more, key=lambda hit: -self._cosine(hit[-1]))[:k] for hits, more in zip(found, tail, strict=True)
+            ]
 
     def _alive(self, rows: Rows, slots: list[int], numbers: list[float], k: int) -> list[Hit]:
         passages = rows.passages
@@ -177,7 +182,3 @@ class KeptIndex(VectorIndex):
             numbers = [raw_of(self.metric, cosine) for cosine in row[best].tolist()]
             found.append(self._alive(rows, slots[best].tolist(), numbers, k))
         return found
-
-
-def _listed(values: Any) -> list[Any]:
-    return values.tolist() if hasattr(values, "tolist") else list(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from dspex_nb.retrieval.collection import Collection, Row
@@ -106,7 +107,7 @@ class SqlCollection(Collection):
             self._dimension = int(self._run(self._said("SELECT dimension FROM {table}_about"))[0][0])
 
     def _said(self, statement: str, where: str = "", dimension: int = 0) -> str:
-        return statement.format(table=self._table, where=where, dimension=dimension, among=self.among)
+        return _filled(statement, self._table, where, dimension, self.among)
 
     def _create(self, dimension: int) -> None:
         for statement in (*self.making, *self.about):
@@ -131,6 +132,11 @@ class SqlCollection(Collection):
     def _found(self, vector: Any, k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
         condition, values = where or ("1 = 1", [])
         return self._run(self._said(self.finding, where=condition), [self._vector(vector), *values, k])
+
+
+@lru_cache(maxsize=256)  # every search fills in the same ones
+def _filled(statement: str, table: str, where: str, dimension: int, among: str) -> str:
+    return statement.format(table=table, where=where, dimension=dimension, among=among)
 
 
 def _joined(word: str, parts: list[Statement]) -> Statement:

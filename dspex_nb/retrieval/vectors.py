@@ -17,6 +17,7 @@ from dspex_nb.retrieval.documents import passages_in_order
 from dspex_nb.retrieval.embedders import embedder_of
 from dspex_nb.retrieval.filters import Condition, read_filter
 from dspex_nb.retrieval.merging import rrf
+from dspex_nb.retrieval.metadata import metadata_of
 from dspex_nb.retrieval.scales import SCALES, score_of
 from dspex_nb.transport import redact, without_userinfo
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 Hit: TypeAlias = tuple[str, str, Mapping[str, Any], float]  # what a store found: id, text, metadata, and its own number
+# The same as a database gives it: metadata as `metadata_text` wrote it, and None for not-a-number.
+Found: TypeAlias = tuple[str, str, Mapping[str, Any] | str, float | None]
 _SECRETS = ("api_key", "password", "token")
 _SCALAR_DIMENSIONS = 2
 _EXACT = 1e-6  # as near to the length 1 as float32 comes
@@ -67,6 +70,9 @@ class VectorIndex(Index):
     def __init__(
         self, index: Any = None, *, embedder: Any = None, k: int = 5, text_field: str | None = None, **options: Any
     ) -> None:
+        import numpy as np
+
+        self._array, self._float32 = np.ndarray, np.dtype(np.float32)  # not looked up at each search
         self._embedder = callable_of(embedder)
         self._lock: threading.RLock = threading.RLock()
         self._dimension: int | None = None
@@ -85,7 +91,7 @@ class VectorIndex(Index):
         """Store passages with their vectors, replacing those that are there."""
 
     @abstractmethod
-    def _nearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
+    def _nearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
         """Return for each vector at most `k` hits that satisfy `where`, nearest first."""
 
     @abstractmethod
@@ -153,7 +159,8 @@ class VectorIndex(Index):
             return plan.answers(await asyncio.to_thread(self._dense, plan.vectors, wanted, condition))
         with self._asking("searching"):
             where = None if condition is None else await asyncio.to_thread(self._where, condition)  # an order may read all
-            return plan.answers(self._passages(await self._anearest(plan.vectors, wanted, where)))
+            found = await self._anearest(plan.vectors, wanted, where)
+            return plan.answers([_ranked(hits, self._cosine) for hits in found])
 
     async def aadd(
         self,
@@ -170,10 +177,12 @@ class VectorIndex(Index):
             return []
         return await super().aadd(given, vectors=await self._aembedded([one.text for one in given]))
 
-    async def _anearest(self, vectors: Vectors, k: int, where: Any) -> list[list[Hit]]:
+    async def _anearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
         raise NotImplementedError  # a `concurrent` store has it
 
     def _search(self, query: Any, k: int, condition: Condition | None, mode: Way) -> list[Passage]:
+        if mode == "dense" and k and (row := self._as_row(query)) is not None:
+            return self._dense(row, k, condition)[0]
         if is_vector(query):
             if mode != "dense":
                 raise RetrieverError(
@@ -206,11 +215,13 @@ class VectorIndex(Index):
     def _dense(self, vectors: Vectors, k: int, condition: Condition | None) -> list[list[Passage]]:
         if self._dimension is None:  # nothing was ever added
             return [[] for _ in vectors]
-        with self._asking("searching"):
-            return self._passages(self._nearest(vectors, k, None if condition is None else self._where(condition)))
-
-    def _passages(self, found: list[list[Hit]]) -> list[list[Passage]]:
-        return [_ranked(hits, self._cosine) for hits in found]
+        try:
+            found = self._nearest(vectors, k, None if condition is None else self._where(condition))
+            return [_ranked(hits, self._cosine) for hits in found]
+        except (DSPexError, NotImplementedError):
+            raise
+        except Exception as error:  # noqa: BLE001 - any store's own errors
+            raise self._failed("searching", error) from None
 
     def _put(self, passages: list[Passage]) -> None:
         self.add(passages)
@@ -233,6 +244,13 @@ class VectorIndex(Index):
         if awaited is None:
             return await asyncio.to_thread(self._embedded, texts)
         return self._checked(await awaited(texts), len(texts))
+
+    def _as_row(self, query: Any) -> Vectors | None:
+        """Return the usual query, an array of unit length as the index holds them, as one row; None for any other."""
+        if type(query) is not self._array or query.dtype is not self._float32 or query.shape != (self._dimension,):
+            return None
+        row: Vectors = query[None]
+        return row if abs(query.dot(query) - 1) < _EXACT and row.flags.c_contiguous else None
 
     def _checked(self, given: Any, count: int | None) -> Vectors:
         """Return vectors of unit length, as many as are expected, None for one alone, and of the index's dimension."""
@@ -274,7 +292,7 @@ class VectorIndex(Index):
 
 
 class _Asking:
-    """What stands around a store's call; a class, since every search makes one."""
+    """What stands around a store's call."""
 
     __slots__ = ("_doing", "_index")
 
@@ -360,10 +378,16 @@ def _several(query: Any) -> bool:
     return not isinstance(query, str) and not is_vector(query) and len(texts_of(query)) > 1
 
 
-def _ranked(hits: list[Hit], cosine: Callable[[float], float]) -> list[Passage]:
-    """Return hits as passages with their scores, highest first, equal ones by id; the loop is what a search costs on our side."""
+def _ranked(hits: Iterable[Found], cosine: Callable[[float], float]) -> list[Passage]:
+    """Return hits as passages with their scores, highest first, equal ones by id.
+
+    This loop is most of what a search costs on our side, and the fewer functions it goes through the better: after a store's
+    own work none of them is in the processor's cache.
+    """
     made, last, in_order = [], math.inf, True
-    for name, text, metadata, raw in hits:
+    for name, text, told, number in hits:
+        metadata = metadata_of(told) if isinstance(told, str) else told
+        raw = math.nan if number is None else float(number)
         score = (1 + cosine(raw)) / 2
         if not 0 <= score <= 1:
             score = score_of(cosine(raw))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from dspex_nb.errors import LMError, RetrieverError
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, hits_of, safe_name
-from dspex_nb.retrieval.vectors import Hit, shown_address
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
+from dspex_nb.retrieval.vectors import Found, shown_address
 from dspex_nb.transport import apost, redact, send
 
 _BAD = 400
@@ -69,15 +69,15 @@ class WireCollection(Collection):
         path, body = self._search_of(vector, k, where)
         return self._answer_of(self._call("POST", path, body))
 
-    async def _anearest(self, vectors: Any, k: int, where: Any) -> list[list[Hit]]:
-        async def ask(vector: list[float]) -> list[Hit]:
+    async def _anearest(self, vectors: Any, k: int, where: Any) -> Sequence[Iterable[Found]]:
+        async def ask(vector: list[float]) -> Iterable[Found]:
             path, body = self._search_of(vector, k, where)
             try:
                 reply = await apost(self._url + path, self._said(), _bytes(body) or b"", timeout_s=self._timeout_s)
             except LMError as error:
                 said = redact(error.message, [self._key])
                 raise RetrieverError(f"no answer from {self.name}: {said}", hint=self._advice()) from None
-            return hits_of(self._answer_of(self._read(reply.status, reply.body, ...)))
+            return self._answer_of(self._read(reply.status, reply.body, ...))
 
         return await asyncio.gather(*(ask(one) for one in vectors.tolist()))
 

@@ -1,15 +1,20 @@
 """Each embedded store as a user of its own client would use it: passages in, and `find(query)` gives id, text, metadata, number.
 
 Both sides of the comparison hold the same rows, in an index of their own with the same settings, and give back the same things.
+Both read and write JSON by orjson. Ids are keys on both, so that a passage can be replaced; where a client's ordinary way of adding
+does not replace, and another does, the other is taken, as `add` promises it. Only SQL's plain INSERT stays: it is the quicker one.
 """
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
+import orjson
 
 _COLUMNS = ("id", "text", "metadata")
+
+
+def _json(metadata):
+    return orjson.dumps(metadata).decode()
 
 
 def of_rows(slots, numbers, rows):
@@ -164,13 +169,13 @@ def _sqlite(run, run_many, finding, rows, k):
     ids, texts, metadatas, vectors = rows
     run("PRAGMA journal_mode = WAL")
     run("CREATE TABLE passages (id TEXT PRIMARY KEY, text TEXT, metadata TEXT, vector BLOB)")
-    values = zip(ids, texts, map(json.dumps, metadatas), (one.tobytes() for one in vectors), strict=True)
+    values = zip(ids, texts, map(_json, metadatas), (one.tobytes() for one in vectors), strict=True)
     run("BEGIN")
     run_many("INSERT INTO passages VALUES (?, ?, ?, ?)", values)
     run("COMMIT")
     said = f"SELECT id, text, metadata, {finding}(vector, ?) AS raw FROM passages ORDER BY raw LIMIT ?"  # noqa: S608 - a name of ours
     return lambda query: [
-        (name, text, json.loads(metadata), raw) for name, text, metadata, raw in run(said, (query.tobytes(), k)).fetchall()
+        (name, text, orjson.loads(metadata), raw) for name, text, metadata, raw in run(said, (query.tobytes(), k)).fetchall()
     ]
 
 
@@ -212,7 +217,7 @@ def sqlite(folder, rows, k):
         best = best[np.argsort(-scores[best])]
         said = "SELECT id, text, metadata FROM passages WHERE rowid = ?"
         found = [(base.execute(said, (numbers[at],)).fetchone(), float(scores[at])) for at in best]
-        return [(name, text, json.loads(metadata), score) for (name, text, metadata), score in found]
+        return [(name, text, orjson.loads(metadata), score) for (name, text, metadata), score in found]
 
     return find
 
@@ -226,13 +231,13 @@ def duckdb(folder, rows, k):
     base = duckdb.connect(str(folder / "native.db"))
     base.execute(f"CREATE TABLE passages (id VARCHAR PRIMARY KEY, text VARCHAR, metadata VARCHAR, vector FLOAT[{length}])")
     listed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), length)
-    given = pa.table({"id": ids, "text": texts, "metadata": list(map(json.dumps, metadatas)), "vector": listed})
+    given = pa.table({"id": ids, "text": texts, "metadata": list(map(_json, metadatas)), "vector": listed})
     base.register("given", given)
     base.execute("INSERT INTO passages SELECT * FROM given")
     said = f"""SELECT id, text, metadata, array_inner_product(vector, ?::FLOAT[{length}]) AS raw
         FROM passages ORDER BY raw DESC LIMIT ?"""  # noqa: S608 - a number of ours
     return lambda query: [
-        (name, text, json.loads(metadata), raw)
+        (name, text, orjson.loads(metadata), raw)
         for name, text, metadata, raw in base.execute(said, [query.tolist(), k]).fetchall()
     ]
 
@@ -243,12 +248,12 @@ def lancedb(folder, rows, k):
 
     ids, texts, metadatas, vectors = rows
     listed = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    given = pa.table({"id": ids, "text": texts, "metadata": list(map(json.dumps, metadatas)), "vector": listed})
+    given = pa.table({"id": ids, "text": texts, "metadata": list(map(_json, metadatas)), "vector": listed})
     table = lancedb.connect(str(folder / "native")).create_table("passages", given)
 
     def find(query):
         asked = table.search(query).distance_type("dot").select([*_COLUMNS, "_distance"]).limit(k)
-        return [(row["id"], row["text"], json.loads(row["metadata"]), row["_distance"]) for row in asked.to_list()]
+        return [(row["id"], row["text"], orjson.loads(row["metadata"]), row["_distance"]) for row in asked.to_list()]
 
     return find
 
@@ -262,7 +267,7 @@ def chroma(folder, rows, k):
     held = client.create_collection("passages", configuration={"hnsw": {"space": "ip"}}, embedding_function=None)
     for start in range(0, len(ids), 5000):
         part = slice(start, start + 5000)
-        held.add(ids=ids[part], documents=texts[part], metadatas=metadatas[part], embeddings=vectors[part])
+        held.upsert(ids=ids[part], documents=texts[part], metadatas=metadatas[part], embeddings=vectors[part])
 
     def find(query):
         found = held.query(query_embeddings=[query], n_results=k, include=["documents", "metadatas", "distances"])
@@ -327,16 +332,16 @@ def milvus(folder, rows, k):
     index.add_index("vector", index_type="FLAT", metric_type="IP")
     client.create_collection("passages", schema=schema, index_params=index, consistency_level="Strong")
     given = [
-        {"id": name, "text": text, "metadata": json.dumps(told), "vector": vector}
+        {"id": name, "text": text, "metadata": _json(told), "vector": vector}
         for name, text, told, vector in zip(ids, texts, metadatas, vectors, strict=True)
     ]
     for start in range(0, len(given), 1000):
-        client.insert("passages", given[start : start + 1000])
+        client.upsert("passages", given[start : start + 1000])
 
     def find(query):
         found = client.search("passages", [query], limit=k, output_fields=list(_COLUMNS))[0]
         said = [(one["entity"], one["distance"]) for one in found]
-        return [(one["id"], one["text"], json.loads(one["metadata"]), number) for one, number in said]
+        return [(one["id"], one["text"], orjson.loads(one["metadata"]), number) for one, number in said]
 
     return find
 
@@ -353,7 +358,7 @@ def zvec(folder, rows, k):
     vector = zvec.VectorSchema("vector", zvec.DataType.VECTOR_FP32, vectors.shape[1], index_param=flat)
     held = zvec.create_and_open(str(folder / "native"), zvec.CollectionSchema("passages", fields, [vector]))
     for start in range(0, len(ids), 1000):
-        held.insert([
+        held.upsert([
             zvec.Doc(
                 str(at),
                 vectors={"vector": vectors[at].tolist()},
@@ -394,23 +399,23 @@ def ladybug(folder, rows, k):
     base = ladybug.Connection(ladybug.Database(str(folder / "native.db")))
     base.execute(f"CREATE NODE TABLE P (id STRING PRIMARY KEY, text STRING, metadata STRING, vector FLOAT[{length}])")
     given = [
-        {"id": name, "text": text, "metadata": json.dumps(told), "vector": vector}
+        {"id": name, "text": text, "metadata": _json(told), "vector": vector}
         for name, text, told, vector in zip(ids, texts, metadatas, vectors.tolist(), strict=True)
     ]
-    said = f"""UNWIND $rows AS row CREATE (:P {{id: row.id, text: row.text, metadata: row.metadata,
-        vector: CAST(row.vector, 'FLOAT[{length}]')}})"""
+    said = f"""UNWIND $rows AS row MERGE (p:P {{id: row.id}}) SET p.text = row.text, p.metadata = row.metadata,
+        p.vector = CAST(row.vector, 'FLOAT[{length}]')"""
     for start in range(0, len(given), 1000):
         base.execute(said, {"rows": given[start : start + 1000]})
     finding = f"""MATCH (p:P) RETURN p.id, p.text, p.metadata,
         array_inner_product(p.vector, CAST($vector, 'FLOAT[{length}]')) AS raw ORDER BY raw DESC LIMIT $k"""
     return lambda query: [
-        (name, text, json.loads(told), raw)
+        (name, text, orjson.loads(told), raw)
         for name, text, told, raw in base.execute(finding, {"vector": query.tolist(), "k": k}).get_all()
     ]
 
 
 def surrealdb(folder, rows, k):
-    from surrealdb import Surreal
+    from surrealdb import RecordID, Surreal
 
     ids, texts, metadatas, vectors = rows
     client = Surreal(f"surrealkv://{folder / 'native'}")
@@ -419,8 +424,11 @@ def surrealdb(folder, rows, k):
     for start in range(0, len(ids), 500):
         part = slice(start, start + 500)
         columns = zip(ids[part], texts[part], metadatas[part], vectors[part].tolist(), strict=True)
-        given = [{"pid": name, "text": text, "metadata": told, "vector": vector} for name, text, told, vector in columns]
-        client.query("INSERT INTO passages $rows", {"rows": given})
+        given = [
+            {"key": RecordID("passages", name), "row": {"pid": name, "text": text, "metadata": told, "vector": vector}}
+            for name, text, told, vector in columns
+        ]
+        client.query("FOR $one IN $rows { UPSERT $one.key CONTENT $one.row; };", {"rows": given})
     said = "SELECT pid, text, metadata, vector::dot(vector, $vector) AS raw FROM passages ORDER BY raw DESC LIMIT $k"
 
     def find(query):

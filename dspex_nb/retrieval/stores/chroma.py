@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
 from dspex_nb.retrieval.facts import Dialect
+from dspex_nb.retrieval.metadata import parted, with_metadata
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
-
-_BEHIND = "\x1e"  # JSON holds none of it, so its last one is ours, whatever the text
 
 
 class ChromaDialect(Dialect[dict[str, Any]]):
@@ -78,7 +77,7 @@ class Chroma(Collection):
     def _write(self, rows: list[Row]) -> None:
         self._collection.upsert(
             ids=[row.id for row in rows],
-            documents=[f"{row.text}{_BEHIND}{row.metadata}" for row in rows],
+            documents=[with_metadata(row.text, row.metadata) for row in rows],
             embeddings=[row.vector for row in rows],
             metadatas=[{"facts": row.facts} for row in rows],
         )
@@ -92,7 +91,7 @@ class Chroma(Collection):
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         found = self._collection.get(include=["documents"])
-        return [(name, *_parts(one)) for name, one in zip(found["ids"], found["documents"], strict=True)]
+        return [(name, *parted(one)) for name, one in zip(found["ids"], found["documents"], strict=True)]
 
     def _size(self) -> int:
         return int(self._collection.count())
@@ -100,15 +99,10 @@ class Chroma(Collection):
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         found = self._collection.query(query_embeddings=[vector], n_results=k, where=where, include=["documents", "distances"])
         rows = zip(found["ids"][0], found["documents"][0], found["distances"][0], strict=True)
-        return [(name, *_parts(document), number) for name, document, number in rows]
+        return [(name, *parted(document), number) for name, document, number in rows]
 
     def _given(self, vectors: Vectors) -> list[Any]:
         return list(vectors)  # of lists Chroma looks at each number
-
-
-def _parts(document: str) -> tuple[str, str]:
-    text, _, metadata = document.rpartition(_BEHIND)
-    return text, metadata
 
 
 def _client(path: str | Path | None, url: str | None, token: str | None) -> Any:

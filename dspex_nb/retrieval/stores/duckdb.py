@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, safe_name
-from dspex_nb.retrieval.sql import SqlCollection, SqlDialect
+from dspex_nb.retrieval.facts import facts_of
+from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.metadata import metadata_of
+from dspex_nb.retrieval.sql import SqlCollection, SqlDialect, Statement
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
 
 class DuckDb(SqlCollection):
     """Passages in a DuckDB file.
+
+    Facts for filters are in a table of their own, which takes up new passages at the first search with a filter. Both go by the
+    passage's number; a passage that replaces another has a new one, the highest, so the facts lack what is above their highest.
 
     Args:
         path: The file; in memory if None.
@@ -24,15 +31,24 @@ class DuckDb(SqlCollection):
     name = "duckdb"
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[SqlDialect] = SqlDialect("list_has_any(facts, ?)", list)
-    among = "list_contains(?::VARCHAR[], id)"
+    among = "id IN (SELECT unnest(?::VARCHAR[]))"
     making: ClassVar[tuple[str, ...]] = (
-        """CREATE TABLE {table} (id VARCHAR PRIMARY KEY, text VARCHAR, metadata VARCHAR, facts VARCHAR[],
-        vector FLOAT[{dimension}])""",
+        "CREATE TABLE {table} (number BIGINT, id VARCHAR PRIMARY KEY, text VARCHAR, metadata VARCHAR, vector FLOAT[{dimension}])",
+        "CREATE TABLE {table}_facts (number BIGINT, facts VARCHAR[])",
     )
-    putting: ClassVar[tuple[str, ...]] = ("INSERT OR REPLACE INTO {table} SELECT * FROM given",)
+    putting: ClassVar[tuple[str, ...]] = ("INSERT INTO {table} SELECT * FROM given",)
+    replacing: ClassVar[tuple[str, ...]] = (  # only where some are there: of all new ones it takes twice as long
+        "DELETE FROM {table}_facts WHERE number IN (SELECT number FROM {table} SEMI JOIN given USING (id))",
+        "INSERT OR REPLACE INTO {table} SELECT * FROM given",
+    )
+    removing: ClassVar[tuple[str, ...]] = (
+        "DELETE FROM {table}_facts WHERE number IN (SELECT number FROM {table} WHERE {among})",
+        "DELETE FROM {table} WHERE {among}",
+    )
     batch_size = 122_880  # one of DuckDB's groups of rows: of smaller inserts it makes groups that take longer to read
     finding = """SELECT id, text, metadata, array_inner_product(vector, ?::FLOAT[{dimension}]) AS raw
         FROM {table} WHERE {where} ORDER BY raw DESC LIMIT ?"""
+    filtered = "number IN (SELECT number FROM {table}_facts WHERE {where})"
 
     def _open(self, *, path: str | Path | None = None, table: str = DEFAULT_NAME) -> None:
         import duckdb
@@ -56,28 +72,56 @@ class DuckDb(SqlCollection):
         import numpy as np
         import pyarrow as pa
 
-        texts = [pa.field(name, pa.string()) for name in ("id", "text", "metadata")]
-        facts = pa.field("facts", pa.list_(pa.string()))
-        schema = pa.schema([*texts, facts])
-        columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-        numbers = np.concatenate([row.vector for row in rows])
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(numbers), self._dimension)
-        self._connected.register("given", pa.table(columns, schema=schema).append_column("vector", vectors))
+        start = self._last() + 1
+        columns = {name: [getattr(row, name) for row in rows] for name in ("id", "text", "metadata")}
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate([row.vector for row in rows])), self._dimension)
+        numbers = np.arange(start, start + len(rows))
+        with self._given_as({"number": numbers, **columns, "vector": vectors}), self._changing():
+            (there,) = self._run(self._said("SELECT count(*) FROM {table} SEMI JOIN given USING (id)"))[0]
+            for statement in self.replacing if there else self.putting:
+                self._run(self._said(statement))
+
+    def _run_all(self, statements: list[tuple[str, list[Sequence[Any]]]]) -> None:
+        with self._changing():
+            for statement, rows in statements:
+                for values in rows:
+                    self._run(statement, values)
+
+    @contextmanager
+    def _given_as(self, columns: dict[str, Any]) -> Iterator[None]:
+        """Have these columns as the table `given`."""
+        import pyarrow as pa
+
+        self._connected.register("given", pa.table(columns))
         try:
-            self._run_all([(self._said(statement), [()]) for statement in self.putting])
+            yield
         finally:
             self._connected.unregister("given")
 
-    def _run_all(self, statements: list[tuple[str, list[Sequence[Any]]]]) -> None:
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
         self._connected.begin()
         try:
-            for statement, rows in statements:
-                for values in rows:
-                    self._connected.execute(statement, list(values))
+            yield
         except BaseException:
             self._connected.rollback()
             raise
         self._connected.commit()
+
+    def _last(self, beside: str = "") -> int:
+        (last,) = self._run(self._said(f"SELECT max(number) FROM {{table}}{beside}"))[0]  # noqa: S608 - a name of ours
+        return int(last or 0)
+
+    def _where(self, condition: Condition) -> Statement:
+        last = self._last("_facts")
+        if last < self._last():
+            new = self._run(self._said("SELECT number, id, metadata FROM {table} WHERE number > ? ORDER BY number"), [last])
+            facts = [facts_of(name, metadata_of(metadata)) for _, name, metadata in new]
+            numbers = [number for number, _, _ in new]
+            with self._given_as({"number": numbers, "facts": facts}), self._changing():
+                self._run(self._said("INSERT INTO {table}_facts SELECT * FROM given"))
+        found, values = super()._where(condition)
+        return self._said(self.filtered, found), values
 
     def _said(self, statement: str, where: str = "", dimension: int = 0) -> str:
         return super()._said(statement, where, dimension or self._dimension or 0)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, id_fact, quoted
+
+if TYPE_CHECKING:
+    from dspex_nb.retrieval.vectors import Vectors
 
 _FIELDS = ["id", "text", "metadata"]
 
@@ -24,7 +27,7 @@ class LanceDb(Collection):
     metric = "cosine distance"
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = Written(lambda tokens: f"array_has_any(facts, [{quoted(tokens)}])")
-    batch_size = 20_000
+    batch_size = 100_000
 
     def _open(self, *, path: str | Path = "memory://", table: str = DEFAULT_NAME) -> None:
         import lancedb
@@ -45,10 +48,15 @@ class LanceDb(Collection):
         self._table = self._database.create_table(self._name, schema=pa.schema([*texts, facts, vector]))
 
     def _write(self, rows: list[Row]) -> None:
+        import numpy as np
         import pyarrow as pa
 
-        columns = {name: [getattr(row, name) for row in rows] for name in (*_FIELDS, "facts", "vector")}
-        given = pa.table(columns, schema=self._table.schema)
+        columns = {name: [getattr(row, name) for row in rows] for name in (*_FIELDS, "facts")}
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate([row.vector for row in rows])), self._dimension)
+        given = pa.table({**columns, "vector": vectors}, schema=self._table.schema)
+        if not self._table.count_rows():  # merging takes ten times as long
+            self._table.add(given)
+            return
         self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(given)
 
     def _remove(self, ids: list[str]) -> None:
@@ -64,11 +72,14 @@ class LanceDb(Collection):
     def _size(self) -> int:
         return int(self._table.count_rows())
 
-    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+    def _found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         asked = self._table.search(vector).distance_type("dot").select([*_FIELDS, "_distance"]).limit(k)
         if where is not None:
             asked = asked.where(where, prefilter=True)
         return [(row["id"], row["text"], row["metadata"], row["_distance"]) for row in asked.to_list()]
+
+    def _given(self, vectors: Vectors) -> list[Any]:
+        return list(vectors)
 
     def _named(self, ids: list[str]) -> str:
         return self.dialect.holds([id_fact(one) for one in ids])  # type: ignore[no-any-return]

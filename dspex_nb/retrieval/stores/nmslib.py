@@ -27,9 +27,12 @@ class Nmslib(KeptIndex):
         self._index = nmslib.init(method="hnsw", space="cosinesimil")
         self._index.addDataPointBatch(vectors)
         self._index.createIndex({})
+        self._looked_at = 0
 
     def _ask(self, vectors: Vectors, k: int) -> tuple[Any, Any]:
-        self._index.setQueryTimeParams({"efSearch": max(100, k)})
+        if self._looked_at != (wanted := max(100, k)):
+            self._index.setQueryTimeParams({"efSearch": wanted})
+            self._looked_at = wanted
         # A batch of one took ten times as long as the query.
         found = [self._index.knnQuery(vectors[0], k=k)] if len(vectors) == 1 else self._index.knnQueryBatch(vectors, k=k)
         return [slots.tolist() for slots, _ in found], [numbers.tolist() for _, numbers in found]

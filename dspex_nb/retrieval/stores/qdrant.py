@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, hits_of, key_of, safe_name
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
 from dspex_nb.retrieval.facts import Dialect
-from dspex_nb.retrieval.vectors import Hit
+from dspex_nb.retrieval.metadata import parted, with_metadata
+from dspex_nb.retrieval.vectors import Found
 
 _PAGE = 1000
+_FIELDS = ["id", "passage"]
 
 
 class QdrantDialect(Dialect[Any]):
@@ -43,6 +45,8 @@ class QdrantDialect(Dialect[Any]):
 
 class Qdrant(Collection):
     """Passages in a Qdrant collection. Without `url` the client compares vectors itself: for trying out.
+
+    A passage's metadata stands behind its text: the client copies each field of a payload by itself.
 
     Args:
         path: A folder for the local mode; in memory if neither it nor `url` is given.
@@ -91,7 +95,7 @@ class Qdrant(Collection):
     def _write(self, rows: list[Row]) -> None:
         from qdrant_client import models
 
-        payloads = [{"id": row.id, "text": row.text, "metadata": row.metadata, "facts": row.facts} for row in rows]
+        payloads = [{"id": row.id, "passage": with_metadata(row.text, row.metadata), "facts": row.facts} for row in rows]
         points = models.Batch(ids=[row.key for row in rows], vectors=[row.vector for row in rows], payloads=payloads)
         self._client.upsert(self._name, points, wait=True)
 
@@ -107,10 +111,8 @@ class Qdrant(Collection):
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         offset: Any = None
         while True:
-            points, offset = self._client.scroll(
-                self._name, limit=_PAGE, offset=offset, with_payload=["id", "text", "metadata"], with_vectors=False
-            )
-            yield from ((one.payload["id"], one.payload["text"], one.payload["metadata"]) for one in points if one.payload)
+            points, offset = self._client.scroll(self._name, limit=_PAGE, offset=offset, with_payload=_FIELDS, with_vectors=False)
+            yield from ((one.payload["id"], *parted(one.payload["passage"])) for one in points if one.payload)
             if offset is None:
                 return
 
@@ -118,9 +120,9 @@ class Qdrant(Collection):
         return int(self._client.count(self._name, exact=True).count)
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        return _rows_of(self._client.query_points(**self._asked(vector, k, where)))
+        return _rows_of(self._client.query_points(**self._asked(vector, k, where)).points)
 
-    async def _anearest(self, vectors: Any, k: int, where: Any) -> list[list[Hit]]:
+    async def _anearest(self, vectors: Any, k: int, where: Any) -> Sequence[Iterable[Found]]:
         import asyncio
 
         from qdrant_client import AsyncQdrantClient
@@ -128,17 +130,21 @@ class Qdrant(Collection):
         client = AsyncQdrantClient(**self._reached)
         try:
             asked = (client.query_points(**self._asked(one, k, where)) for one in vectors.tolist())
-            return [hits_of(_rows_of(one)) for one in await asyncio.gather(*asked)]
+            return [_rows_of(one.points) for one in await asyncio.gather(*asked)]
         finally:
             await client.close()
 
     def _asked(self, vector: list[float], k: int, where: Any) -> dict[str, Any]:
-        from qdrant_client import models
-
-        found = where if where is None or isinstance(where, models.Filter) else models.Filter(must=[where])
-        payload = ["id", "text", "metadata"]
-        return {"collection_name": self._name, "query": vector, "limit": k, "query_filter": found, "with_payload": payload}
+        asked = {"collection_name": self._name, "query": vector, "limit": k, "with_payload": _FIELDS}
+        return asked if where is None else {**asked, "query_filter": _filter(where)}
 
 
-def _rows_of(found: Any) -> list[tuple[str, str, str, float]]:
-    return [(one.payload["id"], one.payload["text"], one.payload["metadata"], one.score) for one in found.points]
+def _filter(where: Any) -> Any:
+    from qdrant_client import models
+
+    return where if isinstance(where, models.Filter) else models.Filter(must=[where])
+
+
+def _rows_of(points: Any) -> list[tuple[str, str, str, float]]:
+    found = [(one.payload, one.score) for one in points]
+    return [(told["id"], *parted(told["passage"]), score) for told, score in found]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, hits_of, key_of, safe_name
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written
 from dspex_nb.retrieval.filters import Condition
-from dspex_nb.retrieval.vectors import Hit, shown_address
+from dspex_nb.retrieval.vectors import Found, shown_address
 from dspex_nb.retrieval.words import words
 
 _RETURN = ("RETURN", 4, "id", "text", "metadata", "raw")
@@ -112,12 +112,12 @@ class Redis(Collection):
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         return _rows_of(self._client.execute_command(*self._asked(vector, k, where)))
 
-    async def _anearest(self, vectors: Any, k: int, where: Any) -> list[list[Hit]]:
+    async def _anearest(self, vectors: Any, k: int, where: Any) -> Sequence[Iterable[Found]]:
         from redis import asyncio as redis
 
         async with redis.Redis.from_url(**self._reached) as client:
             asked = (client.execute_command(*self._asked(one, k, where)) for one in vectors.tolist())
-            return [hits_of(_rows_of(one)) for one in await asyncio.gather(*asked)]
+            return [_rows_of(one) for one in await asyncio.gather(*asked)]
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         terms = "|".join(dict.fromkeys(words(query)))

@@ -6,6 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ from dspex_nb.passages import Passage
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, safe_name
 from dspex_nb.retrieval.facts import facts_of
 from dspex_nb.retrieval.filters import Compare, Condition
+from dspex_nb.retrieval.metadata import metadata_of
 from dspex_nb.retrieval.sql import SqlCollection, SqlDialect, Statement
 from dspex_nb.retrieval.words import words
 
@@ -62,6 +64,7 @@ class SqliteTable(SqlCollection):
     filtered = """JOIN {{table}} ON {{table}}.number = {{table}}_vectors.number
         JOIN {{table}}_facts ON {{table}}_facts.number = {{table}}.number WHERE {condition}"""
     distance: ClassVar[str] = ""  # the function of two vectors
+    together: ClassVar[int] = 1  # rows that one statement inserts
     batch_size = 20_000
 
     @abstractmethod
@@ -81,9 +84,8 @@ class SqliteTable(SqlCollection):
         return bool(self._run("SELECT 1 FROM sqlite_master WHERE name = ?", (self._table,)))
 
     def _run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with closing(self._connected.cursor()) as cursor:
-            cursor.execute(statement, tuple(values))
-            return list(cursor.fetchall()) if statement.startswith("SELECT") else []
+        found = self._connected.execute(statement, tuple(values))
+        return list(found.fetchall()) if statement.startswith("SELECT") else []
 
     def _run_all(self, statements: list[tuple[str, list[Sequence[Any]]]]) -> None:
         with self._changing() as cursor:
@@ -107,12 +109,23 @@ class SqliteTable(SqlCollection):
             start = self._last(cursor) + 1
             numbers = range(start, start + len(rows))
             told = [(at, row.id, row.text, row.metadata) for at, row in zip(numbers, rows, strict=True)]
-            cursor.executemany(texts, told)
+            self._insert(cursor, texts, told)
             if self._count_from(cursor, start) < len(rows):  # some were there, and were left out
                 for statement in self.removing:
                     cursor.executemany(self._said(statement), [(row.id,) for row in rows])
-                cursor.executemany(texts, told)
-            cursor.executemany(vectors, [(at, row.vector.tobytes()) for at, row in zip(numbers, rows, strict=True)])
+                self._insert(cursor, texts, told)
+            self._insert(cursor, vectors, [(at, row.vector) for at, row in zip(numbers, rows, strict=True)])
+
+    def _insert(self, cursor: Any, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        head, one = statement.split("VALUES")
+        whole = len(rows) - len(rows) % self.together
+        if self.together > 1 and whole:
+            several = f"{head}VALUES{', '.join([one] * self.together)}"
+            starts = range(0, whole, self.together)
+            cursor.executemany(several, [tuple(chain.from_iterable(rows[at : at + self.together])) for at in starts])
+            rows = rows[whole:]
+        if rows:
+            cursor.executemany(statement, rows)
 
     def _remove(self, ids: list[str]) -> None:
         self._run_all([(self._said(statement), [(one,) for one in ids]) for statement in self.removing])
@@ -127,15 +140,14 @@ class SqliteTable(SqlCollection):
         """Put into a table beside what it makes of the id, text and metadata of passages that it lacks."""
         new = self._said("SELECT number, id, text, metadata FROM {table} WHERE number > ? ORDER BY number LIMIT ?")
         putting = self._said(f"INSERT INTO {{table}}_{beside} (rowid, {beside}) VALUES (?, ?)")  # noqa: S608 - a name of ours
-        with self._turn():
-            with closing(self._connected.cursor()) as cursor:
-                if self._last(cursor, f"_{beside}") == self._last(cursor):
-                    return
-            with self._changing() as cursor:
-                last = self._last(cursor, f"_{beside}")
-                while rows := cursor.execute(new, (last, _BLOCK)).fetchall():
-                    cursor.executemany(putting, [(number, made(*rest)) for number, *rest in rows])
-                    last = rows[-1][0]
+        with closing(self._connected.cursor()) as cursor:
+            if self._last(cursor, f"_{beside}") == self._last(cursor):
+                return
+        with self._changing() as cursor:
+            last = self._last(cursor, f"_{beside}")
+            while rows := cursor.execute(new, (last, _BLOCK)).fetchall():
+                cursor.executemany(putting, [(number, made(*rest)) for number, *rest in rows])
+                last = rows[-1][0]
 
     def _last(self, cursor: Any, beside: str = "") -> int:
         asked = self._said(f"SELECT rowid FROM {{table}}{beside} ORDER BY rowid DESC LIMIT 1")  # noqa: S608 - a name of ours
@@ -147,12 +159,12 @@ class SqliteTable(SqlCollection):
         return int(count)
 
     def _where(self, condition: Condition) -> Any:
-        self._take_up("facts", lambda name, _, metadata: self._facts(facts_of(name, json.loads(metadata))))
+        self._take_up("facts", lambda name, _, metadata: self._facts(facts_of(name, metadata_of(metadata))))
         return super()._where(condition)
 
     def _found(self, vector: Any, k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
         condition, values = self._filtered(where)
-        return self._run(self._said(self.finding, condition), [vector.tobytes(), *values, k])
+        return self._run(self._said(self.finding, condition), [vector, *values, k])
 
     def _filtered(self, where: Statement | None) -> Statement:
         return ("", []) if where is None else (self.filtered.format(condition=where[0]), where[1])
@@ -162,7 +174,8 @@ class SqliteTable(SqlCollection):
         return super()._said(statement, where.replace("{table}", self._table), dimension)
 
     def _given(self, vectors: Vectors) -> list[Any]:
-        return list(vectors)
+        written, length = vectors.tobytes(), vectors.shape[1] * vectors.itemsize
+        return [written[start : start + length] for start in range(0, len(written), length)]
 
 
 class Words(SqliteTable):
@@ -184,12 +197,12 @@ class Words(SqliteTable):
         asked = " OR ".join(f'"{word}"' for word in words(query))  # words hold no quotation marks
         if not asked or self._dimension is None:
             return []
-        self._take_up("words", lambda _, text, __: " ".join(words(text)))
-        where, values = self._where(condition) if condition is not None else ("1 = 1", [])
-        where = where if condition is None else self.satisfied.format(condition=where)
         with self._turn():
+            self._take_up("words", lambda _, text, __: " ".join(words(text)))
+            where, values = self._where(condition) if condition is not None else ("1 = 1", [])
+            where = where if condition is None else self.satisfied.format(condition=where)
             rows = self._run(self._said(self.sparse, where), [asked, *values, k])
-        return [Passage(text, name, float(score), json.loads(metadata)) for name, text, metadata, score in rows]
+        return [Passage(text, name, float(score), metadata_of(metadata)) for name, text, metadata, score in rows]
 
 
 class Sqlite(Words):
@@ -215,13 +228,14 @@ class Sqlite(Words):
         import numpy as np
 
         condition, values = self._filtered(where)
+        wanted = np.frombuffer(vector, np.float32)
         numbers: list[int] = []
         cosines = []
         with closing(self._connected.cursor()) as cursor:
             cursor.execute(self._said(self.comparing, condition), values)
             while block := cursor.fetchmany(_BLOCK):
                 numbers += [number for number, _ in block]
-                cosines.append(np.frombuffer(b"".join(one for _, one in block), np.float32).reshape(-1, len(vector)) @ vector)
+                cosines.append(np.frombuffer(b"".join(one for _, one in block), np.float32).reshape(-1, len(wanted)) @ wanted)
         if not numbers:
             return []
         found = np.concatenate(cosines)

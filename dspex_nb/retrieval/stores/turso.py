@@ -19,6 +19,7 @@ class Turso(SqliteTable):
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     metric = "cosine distance"
     distance = "vector_distance_cos"
+    together = 20  # its client takes long over each statement
 
     def _connection(self, path: str) -> Any:
         import turso

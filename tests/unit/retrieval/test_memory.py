@@ -7,6 +7,7 @@ import pickle
 import random
 import time
 
+import numpy as np
 import pytest
 
 from dspex_nb.datasets import python_topics
@@ -52,6 +53,17 @@ def test_trigram_finds_word_forms_and_typos():
         first = found.search(query, k=1)[0]
         assert first.id == wanted
         assert 0 < first.score <= 1
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 4096, 6000])
+def test_memory_finds_the_nearest_of_all(count):
+    vectors = np.random.default_rng(count).standard_normal((count, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    index = retriever("memory")
+    index.add([str(at) for at in range(count)], ids=range(count), vectors=vectors)
+    for k in (1, 7, 40):
+        expected = sorted(range(count), key=lambda at: -float(vectors[at] @ vectors[0]))[:k]
+        assert [int(one.id) for one in index.search(vectors[0], k=k)] == expected
 
 
 def test_settings_are_part_of_the_version():

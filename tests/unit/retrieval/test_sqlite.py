@@ -1,4 +1,4 @@
-"""SQLite's tables beside the passages, facts and words, take up what is new when they are first asked."""
+"""Tables beside the passages, facts and words, take up what is new when they are first asked: SQLite's, and DuckDB's facts."""
 
 import pytest
 
@@ -11,9 +11,14 @@ def path(tmp_path):
     return tmp_path / "passages.db"
 
 
+@pytest.fixture(params=["sqlite", "duckdb"])
+def kind(request):
+    return request.param if request.param == "sqlite" else pytest.importorskip(request.param).__name__
+
+
 @pytest.fixture
-def fruit(path):
-    made = retriever("sqlite", path=path, embedder=HashEmbedder())
+def fruit(kind, path):
+    made = retriever(kind, path=path, embedder=HashEmbedder())
     made.add(["red apple", "green pear", "blue plum"], [{"hue": "red"}, {"hue": "green"}, {"hue": "blue"}], ["a", "p", "b"])
     assert names(made, "pear", mode="sparse") == ["p"]
     assert names(made, "fruit", filter={"hue": "green"}) == ["p"]
@@ -44,8 +49,8 @@ def test_a_new_passage_does_not_inherit_from_a_deleted_one(fruit):
     assert names(fruit, "fruit", filter={"$not": {"hue": "red"}}) == ["p", "w"]
 
 
-def test_what_another_connection_added_is_found(fruit, path):
-    other = retriever("sqlite", path=path, embedder=HashEmbedder())
+def test_what_another_connection_added_is_found(fruit, kind, path):
+    other = retriever(kind, path=path, embedder=HashEmbedder())
     other.add(["dark grape"], [{"hue": "dark"}], ids=["g"])
     other.close()
     assert names(fruit, "grape", mode="sparse") == ["g"]
