@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -18,6 +19,8 @@ Query = str | Sequence[str]
 Filter = Mapping[str, Any]
 Way = str | Mapping[str, float]
 Mode = Way | None
+PLACES = {"memory": "in memory", "folder": "in a folder", "server": "on a server", "store": "where the store is"}
+"""What `kept` says, in words."""
 MODES = ("dense", "sparse", "hybrid")
 
 
@@ -202,9 +205,9 @@ class Index(Extended, ABC):
             RetrieverError: The index is in memory alone.
         """
         if self.kept == "memory":
-            raise RetrieverError(
-                f"the {self.name} retriever is in memory only", hint='for one that lasts use e.g. "faiss" with path='
-            )
+            takes_path = "path" in inspect.signature(type(self)).parameters
+            hint = 'make it with path="a folder"' if takes_path else 'for one that lasts use e.g. "faiss" with path='
+            raise RetrieverError(f"this {self.name} retriever is in memory only", hint=hint)
 
     async def apersist(self) -> None:
         """Do what `persist` does, from a thread."""
@@ -257,6 +260,11 @@ class Index(Extended, ABC):
 def deeper(k: int) -> int:
     """Return how deep to look in each of several rankings: what is second in every list may be first in the fused one."""
     return max(2 * k, 10)
+
+
+def kept_at(path: Any) -> str:
+    """Return where an index is kept that was given this path: `"memory"` where it is none or says so itself."""
+    return "memory" if path is None or str(path) in (":memory:", "memory://") else "folder"
 
 
 def counted(k: Any) -> int:

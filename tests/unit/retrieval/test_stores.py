@@ -13,6 +13,7 @@ from dspex_nb.errors import FilterError, MissingDependencyError, RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval import KINDS, kind_of, options_of, registry, retriever, table
 from dspex_nb.retrieval.kept import KeptIndex
+from dspex_nb.retrieval.registry import features_of
 from dspex_nb.retrieval.stores.langchain import LangChain
 from dspex_nb.retrieval.stores.memory import Memory
 from dspex_nb.retrieval.tail import TAIL
@@ -158,6 +159,22 @@ class TestKeeping:
             filled().persist()
         with pytest.raises(RetrieverError, match="in memory only"):
             retriever("bm25").persist()
+
+    @pytest.mark.parametrize("name", ["memory", "sqlite", "faiss", "qdrant", "chroma", "duckdb", "lancedb"])
+    def test_where_it_is_kept_is_said_of_the_object(self, name, tmp_path):
+        if not KINDS[name].installed:
+            pytest.skip(f"pip install 'dspex_nb[{KINDS[name].extra}]'")
+        alone = retriever(name, embedder=HashEmbedder())
+        assert "in memory" in features_of(KINDS[name], alone)
+        assert "in memory" in repr(alone)
+        with pytest.raises(RetrieverError, match="in memory only") as told:
+            alone.persist()
+        assert "path=" in told.value.hint
+        lasting = retriever(name, embedder=HashEmbedder(), path=tmp_path / "kept.db")
+        assert "in a folder" in features_of(KINDS[name], lasting)
+        lasting.persist()
+        for one in (alone, lasting):
+            one.close()
 
     def test_what_is_no_index(self, tmp_path):
         (tmp_path / "current").write_text("../elsewhere")
