@@ -8,6 +8,7 @@ import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real  # NumPy's scalars are of it too
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dspex_nb.errors import DSPexError, RetrieverError
@@ -333,9 +334,7 @@ def is_vector(query: Any) -> bool:
         return False
     if type(query).__module__ == "numpy" and hasattr(query, "ndim"):
         return query.dtype.kind in "fiu" and query.ndim == 1
-    return (
-        isinstance(query, list | tuple) and bool(query) and isinstance(query[0], int | float) and not isinstance(query[0], bool)
-    )
+    return isinstance(query, list | tuple) and bool(query) and isinstance(query[0], Real) and not isinstance(query[0], bool)
 
 
 def _unit(rows: Vectors) -> Vectors:

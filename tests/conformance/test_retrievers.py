@@ -87,6 +87,12 @@ class TestLangchain(AnyRetrieverSuite):
 
         return retriever("langchain", index=index, store=InMemoryVectorStore(Hashed()))
 
+    def test_a_vector_of_numpys_numbers_is_searched(self):
+        found = self.make_retriever({"a": "bright rings", "b": "red dust"})
+        (vector,) = HashEmbedder().embed(["red dust"]) + 1e-6
+        for asked in (vector, list(vector), vector.tolist()):
+            assert [one.id for one in found.search(asked, k=1)] == ["b"]
+
 
 @pytest.mark.services
 def test_langchains_chroma_keeps_the_filters_it_is_given(tmp_path):

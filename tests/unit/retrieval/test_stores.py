@@ -153,6 +153,13 @@ hits = parallel(words=retriever(planets, mode="sparse"), near=retriever(planets)
     assert dx.Pipeline.of(read_cell("p", made, names))(query="red").hits[0].id == "b"
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64])
+def test_a_vector_may_be_a_list_of_numpys_scalars(kind):
+    found = retriever("memory")
+    found.add(["one", "two"], vectors=[[1, 0], [0, 1]])
+    assert found.search(list(np.array([0, 1], dtype=kind)), k=1)[0].text == "two"
+
+
 class TestKeeping:
     def test_without_a_path(self):
         with pytest.raises(RetrieverError, match="in memory only"):
@@ -269,6 +276,26 @@ class TestBridge:
             LangChain(store=Foreign())
         hits = LangChain(store=Foreign(), scale="cosine distance").search("x")
         assert [(one.text, one.score, one.raw_score) for one in hits] == [("near", 0.875, 0.25), ("far", 0.25, 1.5)]
+
+    def test_a_vector_is_searched_where_the_store_tells_scores_of_it(self):
+        class ByVector(Foreign):
+            asked = None
+
+            def similarity_search_with_score_by_vector(self, embedding, k=4, **options):
+                assert all(type(one) is float for one in embedding)
+                self.asked = (embedding, k)
+                return self.similarity_search_with_score("", k)
+
+        store = ByVector()
+        found = LangChain(store=store, scale="cosine distance")
+        numbers = np.array([1.0, 0.5])
+        for vector in (numbers, list(numbers), list(numbers.astype(np.float32)), [1.0, 0.5], (1, np.int64(0))):
+            assert found.search(vector, k=2)
+            assert store.asked == ([float(one) for one in vector], 2)
+        assert found.batch([numbers, "x"], k=2)
+        with pytest.raises(RetrieverError, match="Foreign has no search by a vector") as told:
+            LangChain(store=Foreign(), scale="cosine distance").search(list(numbers))
+        assert told.value.hint
 
     def test_filters_of_an_unknown_store_are_refused(self):
         found = LangChain(store=Foreign(), scale="cosine distance")
