@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -268,6 +269,47 @@ class Foreign:
 
     def similarity_search_with_score(self, query, k=4, **rest):
         return [(Document("far"), 1.5), (Document("near"), 0.25)][:k]
+
+
+class TestProgress:
+    @pytest.mark.parametrize("made", [lambda: retriever("bm25"), lambda: retriever("memory", embedder=HashEmbedder())])
+    def test_adding_says_how_far_it_is(self, made):
+        texts = {f"id{n}": f"text {n}" for n in range(1100)}
+        found, awaited, seen, threads = made(), made(), [], set()
+
+        def told(event):
+            seen.append(event)
+            threads.add(threading.current_thread())
+
+        assert found.add(texts, on_progress=told) == list(texts)
+        assert asyncio.run(awaited.aadd(texts, on_progress=told)) == list(texts)
+        assert [(one.kind, one.done, one.total) for one in seen] == [("progress", n, 1100) for n in (500, 1000, 1100)] * 2
+        assert threads == {threading.current_thread()}
+        assert found.version == awaited.version == made_whole(made, texts).version
+        assert found.add([], on_progress=told) == []
+        assert len(seen) == 6
+
+    def test_given_vectors_stay_with_their_texts(self):
+        numbers = np.eye(1024, 600, dtype=np.float32)[:600]
+        for add in (lambda found, *a, **b: found.add(*a, **b), lambda found, *a, **b: asyncio.run(found.aadd(*a, **b))):
+            found = retriever("memory")
+            add(found, [f"text {n}" for n in range(600)], vectors=numbers, on_progress=lambda event: None)
+            assert found.search(numbers[550], k=1)[0].text == "text 550"
+
+    def test_what_is_in_when_it_breaks_off_stays(self):
+        def stop(event):
+            raise KeyboardInterrupt
+
+        found = retriever("bm25")
+        with pytest.raises(KeyboardInterrupt):
+            found.add([f"text {n}" for n in range(900)], on_progress=stop)
+        assert found.count() == 500
+
+
+def made_whole(made, texts):
+    found = made()
+    found.add(texts)
+    return found
 
 
 class TestBridge:
