@@ -57,6 +57,9 @@ class Embedded:
         found.close()
         return self._opened(config)
 
+    def known_as(self, found):
+        return self.store, next(config for one, config in self.made if one is found)
+
     def _opened(self, config, index=None):
         self.made.append((retriever(self.store, index=index, embedder=HashEmbedder(), **config), config))
         return self.made[-1][0]
