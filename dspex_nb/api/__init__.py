@@ -15,6 +15,7 @@ from dspex_nb.api.pipelines import Pipeline
 from dspex_nb.api.pools import pool, pool_status
 from dspex_nb.api.predictors import ChainOfThought, Predict
 from dspex_nb.api.reranking import rerank
+from dspex_nb.api.responding import respond
 from dspex_nb.api.retriever_views import SearchBox
 from dspex_nb.api.retrievers import retrievers
 from dspex_nb.api.runs import Run
@@ -79,6 +80,7 @@ __all__ = [
     "pool",
     "pool_status",
     "rerank",
+    "respond",
     "retriever",
     "retrievers",
     "run_list",

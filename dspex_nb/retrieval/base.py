@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from dspex_nb.errors import RetrieverError, did_you_mean
 from dspex_nb.passages import Passage
+from dspex_nb.retrieval.batches import Listener, batches
 from dspex_nb.retrieval.documents import passages_of
 from dspex_nb.retrieval.extending import Extended
 from dspex_nb.retrieval.filters import Condition, read_filter
@@ -18,6 +20,8 @@ Query = str | Sequence[str]
 Filter = Mapping[str, Any]
 Way = str | Mapping[str, float]
 Mode = Way | None
+PLACES = {"memory": "in memory", "folder": "in a folder", "server": "on a server", "store": "where the store is"}
+"""What `kept` says, in words."""
 MODES = ("dense", "sparse", "hybrid")
 
 
@@ -96,6 +100,8 @@ class Index(Extended, ABC):
         metadatas: Iterable[Mapping[str, Any] | None] | None = None,
         ids: Iterable[Any] | None = None,
         vectors: Any = None,
+        *,
+        on_progress: Listener = None,
     ) -> list[str]:
         """Add texts and return their ids; a passage whose id is there already is replaced.
 
@@ -104,16 +110,16 @@ class Index(Extended, ABC):
             metadatas: One mapping a text.
             ids: One a text; else made from its content, so that adding it again changes nothing.
             vectors: One a text, for an index that finds by vectors; else its embedder makes them.
+            on_progress: Told how many passages are added, after each 500. They are added in such parts then, and those that are
+                in when it breaks off stay.
 
         Raises:
             DataError: Something that holds no text, or metadata that is not JSON.
             RetrieverError: Vectors that the index has no use for, or of another length than those it holds.
         """
-        if vectors is not None:
-            raise RetrieverError(f"{self.name} finds by words and keeps no vectors", hint="leave vectors= out")
-        passages = passages_of(texts, metadatas, ids, text_field=self._text_field)
-        if passages:
-            self._put(passages)
+        passages = self._given_passages(texts, metadatas, ids, vectors)
+        for _, batch in batches(passages, on_progress):
+            self._put(batch)
         return [one.id for one in passages]
 
     def search(
@@ -178,9 +184,14 @@ class Index(Extended, ABC):
         metadatas: Iterable[Mapping[str, Any] | None] | None = None,
         ids: Iterable[Any] | None = None,
         vectors: Any = None,
+        *,
+        on_progress: Listener = None,
     ) -> list[str]:
-        """Do what `add` does, from a thread."""
-        return await asyncio.to_thread(self.add, texts, metadatas, ids, vectors)
+        """Do what `add` does, from a thread; `on_progress` is called in the event loop."""
+        passages = await asyncio.to_thread(self._given_passages, texts, metadatas, ids, vectors)
+        for _, batch in batches(passages, on_progress):
+            await asyncio.to_thread(self._put, batch)
+        return [one.id for one in passages]
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Remove passages by id and return how many there were; unknown ids are no error."""
@@ -206,9 +217,9 @@ class Index(Extended, ABC):
             RetrieverError: The index is in memory alone.
         """
         if self.kept == "memory":
-            raise RetrieverError(
-                f"the {self.name} retriever is in memory only", hint='for one that lasts use e.g. "faiss" with path='
-            )
+            takes_path = "path" in inspect.signature(type(self)).parameters
+            hint = 'make it with path="a folder"' if takes_path else 'for one that lasts use e.g. "faiss" with path='
+            raise RetrieverError(f"this {self.name} retriever is in memory only", hint=hint)
 
     async def apersist(self) -> None:
         """Do what `persist` does, from a thread."""
@@ -216,6 +227,11 @@ class Index(Extended, ABC):
 
     def close(self) -> None:
         """Give back connections and files; what was kept stays."""
+
+    def _given_passages(self, texts: Any, metadatas: Any, ids: Any, vectors: Any) -> list[Passage]:
+        if vectors is not None:
+            raise RetrieverError(f"{self.name} finds by words and keeps no vectors", hint="leave vectors= out")
+        return passages_of(texts, metadatas, ids, text_field=self._text_field)
 
     def _search(self, query: Any, k: int, condition: Condition | None, mode: Way) -> list[Passage]:
         del mode  # an index that finds by words has one
@@ -261,6 +277,11 @@ class Index(Extended, ABC):
 def deeper(k: int) -> int:
     """Return how deep to look in each of several rankings: what is second in every list may be first in the fused one."""
     return max(2 * k, 10)
+
+
+def kept_at(path: Any) -> str:
+    """Return where an index is kept that was given this path: `"memory"` where it is none or says so itself."""
+    return "memory" if path is None or str(path) in (":memory:", "memory://") else "folder"
 
 
 def counted(k: Any) -> int:

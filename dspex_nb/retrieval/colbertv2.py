@@ -58,7 +58,7 @@ class ColBERTv2(Index):
         """A new one each time: the server does not say when its index changes, so that no search of it may be reused."""
         return f"{self.name}:{uuid.uuid4().hex}"
 
-    def add(self, texts: Any, metadatas: Any = None, ids: Any = None, vectors: Any = None) -> list[str]:  # noqa: ARG002
+    def add(self, *given: Any, **more: Any) -> list[str]:  # noqa: ARG002
         """Refuse: the protocol only searches."""
         self._refuse("add to")
 

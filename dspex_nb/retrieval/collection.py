@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage, passage_digest
+from dspex_nb.retrieval.base import PLACES
 from dspex_nb.retrieval.beside import Beside
 from dspex_nb.retrieval.facts import Dialect, compiled, facts_of
 from dspex_nb.retrieval.filters import Condition, matches
@@ -123,7 +124,7 @@ class Collection(VectorIndex):
         return hashlib.sha256(json.dumps([self.name, self.count(), str(sums)]).encode()).hexdigest()
 
     def __repr__(self) -> str:
-        return f"<{self.name} retriever, passages kept {'on a server' if self.kept == 'server' else f'in a {self.kept}'}>"
+        return f"<{self.name} retriever, passages kept {PLACES[self.kept]}>"
 
     def _turn(self) -> Any:
         return nullcontext() if self.safe else self._lock

@@ -16,10 +16,10 @@ from dspex_nb.cache.keys import digest
 from dspex_nb.errors import DataError, DSPexError, RetrieverError
 from dspex_nb.events import Progress
 from dspex_nb.passages import Passage
+from dspex_nb.retrieval.batches import BATCH
 from dspex_nb.retrieval.documents import passages_of
 
 _VERSION = 1
-_BATCH = 500  # passages added at once: an interrupt loses no more than one batch
 _KEPT = "_indexed_documents"
 
 
@@ -137,13 +137,13 @@ def _digest(passages: Iterable[Passage]) -> str:
 
 
 def _batches(given: Mapping[str, list[Passage]], keys: list[str]) -> Iterable[tuple[int, list[str]]]:
-    """Yield whole documents of together about `_BATCH` passages, with how many documents are done after them."""
+    """Yield whole documents of together about `BATCH` passages, with how many documents are done after them."""
     batch: list[str] = []
     size = 0
     for done, key in enumerate(keys, 1):
         batch.append(key)
         size += len(given[key])
-        if size >= _BATCH or done == len(keys):
+        if size >= BATCH or done == len(keys):
             yield done, batch
             batch, size = [], 0
 

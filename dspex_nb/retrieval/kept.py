@@ -8,8 +8,8 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage, passage_digest
+from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.beside import Beside
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.rows import Rows
@@ -44,7 +44,7 @@ class KeptIndex(VectorIndex):
 
     def _open(self, *, path: str | Path | None = None) -> None:
         """Load what `persist` wrote to the folder `path`."""
-        self._path = None if path is None else Path(path)
+        self._path, self.kept = None if path is None else Path(path), kept_at(path)
         self._rows: Rows | None = None
         self._known = 0  # slots that the library's index has
         self._version = ""
@@ -91,10 +91,9 @@ class KeptIndex(VectorIndex):
         Raises:
             RetrieverError: It was made without path=.
         """
-        if self._path is None:
-            raise RetrieverError(f"this {self.name} retriever is in memory only", hint='make it with path="a folder"')
+        super().persist()
         with self._lock, self._asking("saving"):
-            if self._rows is not None:
+            if self._rows is not None and self._path is not None:
                 self._rows.save(self._path, self.name)
 
     def __repr__(self) -> str:

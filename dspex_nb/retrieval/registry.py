@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex_nb.errors import MissingDependencyError, RetrieverError, did_you_mean
-from dspex_nb.retrieval.base import Index
+from dspex_nb.retrieval.base import PLACES, Index
 from dspex_nb.retrieval.stores.langchain import LangChain
 from dspex_nb.retrieval.tail import TAIL, maker_of
 
@@ -37,7 +37,6 @@ class Kind:
 
 _FILTERING = {"native": "filters", "by ids": "filters by ids", "where known": "filters where its class is known"}
 _BESIDE = "sparse (our BM25)"
-_KEPT = {"memory": "in memory", "folder": "in a folder", "server": "on a server", "store": "where the store is"}
 
 
 def _stores(*rows: tuple[str, str, str]) -> tuple[Kind, ...]:
@@ -156,7 +155,7 @@ def features_of(kind: Kind, made: Any = None) -> tuple[str, ...]:
     return (
         *(_BESIDE if one == "sparse" and cls.words_by == "bm25" else one for one in cls.modes),
         _FILTERING[cls.filtering],
-        _KEPT[cls.kept],
+        PLACES[cls.kept],
         *(("async",) if cls.concurrent else ()),
         *(("batch",) if cls.batching else ()),
     )

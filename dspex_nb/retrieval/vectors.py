@@ -8,11 +8,13 @@ import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real  # NumPy's scalars are of it too
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dspex_nb.errors import DSPexError, RetrieverError
 from dspex_nb.passages import Passage, found_passage
 from dspex_nb.retrieval.base import Filter, Index, Mode, Way, counted, deeper, listed, texts_of
+from dspex_nb.retrieval.batches import Listener, batches
 from dspex_nb.retrieval.documents import passages_in_order
 from dspex_nb.retrieval.embedders import embedder_of
 from dspex_nb.retrieval.filters import Condition, read_filter
@@ -104,21 +106,15 @@ class VectorIndex(Index):
         metadatas: Iterable[Mapping[str, Any] | None] | None = None,
         ids: Iterable[Any] | None = None,
         vectors: Any = None,
+        *,
+        on_progress: Listener = None,
     ) -> list[str]:
         """Add texts with their vectors and return the ids: see `Index.add`."""
-        given = passages_in_order(texts, metadatas, ids, text_field=self._text_field)
-        if not given:
-            return []
-        last = {one.id: at for at, one in enumerate(given)}
-        passages = given if len(last) == len(given) else [given[at] for at in last.values()]
-        if vectors is None:
-            made = self._embedded([one.text for one in passages])
-        else:
-            made = self._checked(vectors, len(given))
-            made = made[list(last.values())] if len(last) < len(given) else made
-        with self._asking("adding"):
-            self._store(passages, made)
-        return list(last)
+        passages, made = self._with_vectors(texts, metadatas, ids, vectors)
+        for start, batch in batches(passages, on_progress):
+            rows = self._embedded([one.text for one in batch]) if made is None else made[start : start + len(batch)]
+            self._write_rows(batch, rows)
+        return [one.id for one in passages]
 
     async def asearch(
         self,
@@ -168,14 +164,29 @@ class VectorIndex(Index):
         metadatas: Iterable[Mapping[str, Any] | None] | None = None,
         ids: Iterable[Any] | None = None,
         vectors: Any = None,
+        *,
+        on_progress: Listener = None,
     ) -> list[str]:
-        """Do what `add` does: an embedder that can be awaited is, the rest runs in a thread."""
-        if vectors is not None or self._awaited() is None:
-            return await super().aadd(texts, metadatas, ids, vectors)
-        given = await asyncio.to_thread(passages_in_order, texts, metadatas, ids, text_field=self._text_field)
-        if not given:
-            return []
-        return await super().aadd(given, vectors=await self._aembedded([one.text for one in given]))
+        """Do what `add` does: an embedder that can be awaited is, the rest runs in a thread, `on_progress` in the loop."""
+        passages, made = await asyncio.to_thread(self._with_vectors, texts, metadatas, ids, vectors)
+        for start, batch in batches(passages, on_progress):
+            rows = await self._aembedded([one.text for one in batch]) if made is None else made[start : start + len(batch)]
+            await asyncio.to_thread(self._write_rows, batch, rows)
+        return [one.id for one in passages]
+
+    def _with_vectors(self, texts: Any, metadatas: Any, ids: Any, vectors: Any) -> tuple[list[Passage], Vectors | None]:
+        """Return passages with different ids, of equal ones the last, and the vectors that were given with them."""
+        given = passages_in_order(texts, metadatas, ids, text_field=self._text_field)
+        last = {one.id: at for at, one in enumerate(given)}
+        passages = given if len(last) == len(given) else [given[at] for at in last.values()]
+        if vectors is None or not given:
+            return passages, None
+        made = self._checked(vectors, len(given))
+        return passages, made[list(last.values())] if len(last) < len(given) else made
+
+    def _write_rows(self, passages: list[Passage], vectors: Vectors) -> None:
+        with self._asking("adding"):
+            self._store(passages, vectors)
 
     async def _anearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
         raise NotImplementedError  # a `concurrent` store has it
@@ -352,9 +363,7 @@ def is_vector(query: Any) -> bool:
         return False
     if type(query).__module__ == "numpy" and hasattr(query, "ndim"):
         return query.dtype.kind in "fiu" and query.ndim == 1
-    return (
-        isinstance(query, list | tuple) and bool(query) and isinstance(query[0], int | float) and not isinstance(query[0], bool)
-    )
+    return isinstance(query, list | tuple) and bool(query) and isinstance(query[0], Real) and not isinstance(query[0], bool)
 
 
 def _unit(rows: Vectors) -> Vectors:

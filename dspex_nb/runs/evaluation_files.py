@@ -6,13 +6,14 @@
         rows.jsonl      a line a row as it ends; before its first use, a line a message of a prompt
 
 Lines are only added. A line that a kill cut off is not there; a later line of the same row counts in place of an earlier one.
-What was a model or a dataclass comes back as the data it held.
+What was a model or a dataclass comes back as the data it held; of an image or another large array a digest is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -30,8 +31,10 @@ from dspex_nb.messages import Usage
 from dspex_nb.runs.evaluation import ScoredRow
 from dspex_nb.runs.row_files import plain
 from dspex_nb.runs.traces import Messages, TracedCall
+from dspex_nb.signatures.media import is_pixels
 
 _KEPT = 200
+_WRITTEN_OUT = 1000  # numbers: an array of fewer is written as a list
 _ID = re.compile(r"[0-9a-f]{6,40}")
 _USAGE = ("prompt_tokens", "completion_tokens", "calls", "cache_hits")
 
@@ -89,7 +92,7 @@ class EvaluationFiles:
                 for example in examples:
                     line = _of(example)
                     file.write(line)
-                    whole = whole and json.loads(line) == {"inputs": example.inputs(), "labels": example.labels()}
+                    whole = whole and _same(json.loads(line), {"inputs": example.inputs(), "labels": example.labels()})
             about = dataclasses.replace(about, whole=bool(whole))
             self.note(about)
         return about
@@ -207,8 +210,26 @@ def _of(example: Example) -> str:
     return _line({"inputs": example.inputs(), "labels": example.labels()})
 
 
+def _same(read: Any, given: Any) -> bool:
+    """Say whether what was read is what was given; arrays and tables, whose `==` is no answer, never come back."""
+    if isinstance(read, dict):
+        return isinstance(given, dict) and read.keys() == given.keys() and all(_same(read[name], given[name]) for name in read)
+    if isinstance(read, list):
+        return isinstance(given, list) and len(read) == len(given) and all(map(_same, read, given))
+    return (given is None or isinstance(given, str | int | float)) and bool(read == given)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; pixels and other large arrays as what they are, with a digest that tells them apart."""
+    if not (is_pixels(value) and hasattr(value, "tobytes")) or value.size in range(_WRITTEN_OUT):
+        return plain(value)
+    what = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") else f"{value.mode} {value.size}"
+    content = repr(value.tolist()).encode() if getattr(getattr(value, "dtype", None), "hasobject", False) else value.tobytes()
+    return {"array": what, "sha256": hashlib.sha256(content).hexdigest()}
+
+
 def _line(record: Mapping[str, Any]) -> str:
-    text = json.dumps(record, default=plain, ensure_ascii=False)
+    text = json.dumps(record, default=_plain, ensure_ascii=False)
     return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") + "\n"
 
 

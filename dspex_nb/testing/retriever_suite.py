@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dspex_nb.errors import DataError, FilterError, RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval import Retriever
+from dspex_nb.testing.restart import found_elsewhere
 
 PLANETS = {
     "mercury": {
@@ -295,7 +298,28 @@ class RetrieverSuite(AnyRetrieverSuite):
             assert found.search(nothing) == [], nothing
 
 
-class LastingRetrieverSuite(RetrieverSuite):
+class Named:
+    """How another process makes the index that a suite made."""
+
+    def known_as(self, retriever: Any) -> tuple[str, Mapping[str, Any]] | None:  # noqa: ARG002 - for subclasses
+        """Return the name and options with which `dx.retriever` opens it in another process; None where that cannot be said."""
+        return None
+
+    def check_elsewhere(self, retriever: Any, version: str, *, embeds: bool) -> None:
+        """Fail if another Python process does not find in the index what this one put there; warn where none can be asked."""
+        told = self.known_as(retriever)
+        if told is None:
+            warnings.warn(
+                f"{type(self).__name__}: opened again in the same process only; say in `known_as` how another one opens it",
+                stacklevel=3,
+            )
+            return
+        kind, options = told
+        again = found_elsewhere(kind, options, "bright rings", embeds=embeds)
+        assert (again.count, again.version, again.first) == (len(PLANETS), version, ["saturn"]), f"another process found {again}"
+
+
+class LastingRetrieverSuite(Named, RetrieverSuite):
     """Tests of an index that is there again after its process has ended."""
 
     def open_again(self, retriever: Retriever) -> Retriever:
@@ -303,8 +327,9 @@ class LastingRetrieverSuite(RetrieverSuite):
         raise NotImplementedError
 
     def test_it_lasts(self) -> None:
-        """Opened again, it holds the same, in the same version."""
+        """Opened again, in another process and in this one, it holds the same, in the same version."""
         first = self.make_retriever(PLANETS)
+        self.check_elsewhere(first, first.version, embeds=False)
         again = self.open_again(first)
         assert (again.count(), again.version) == (len(PLANETS), first.version)
         assert ids(again.search("bright rings")) == ["saturn"]

@@ -7,6 +7,9 @@ class TestMyStore(LastingVectorSuite):
 
     def open_again(self, retriever):
         ...
+
+    def known_as(self, retriever):  # how another process opens it, where dx.retriever knows its kind
+        return "my-store", {"path": retriever.path}
 ```
 """
 
@@ -20,7 +23,7 @@ from typing import Any
 
 from dspex_nb.errors import MissingDependencyError, RetrieverError
 from dspex_nb.testing.embedding import HashEmbedder
-from dspex_nb.testing.retriever_suite import PLANETS, AnyRetrieverSuite, ids
+from dspex_nb.testing.retriever_suite import PLANETS, AnyRetrieverSuite, Named, ids
 
 _MANY = 10_000
 _LENGTH = 64
@@ -203,7 +206,7 @@ class VectorRetrieverSuite(AnyRetrieverSuite):
         assert found.name in repr(found)
 
 
-class LastingVectorSuite(VectorRetrieverSuite):
+class LastingVectorSuite(Named, VectorRetrieverSuite):
     """Tests of an index by vectors that is there again after its process has ended.
 
     Attributes:
@@ -217,10 +220,13 @@ class LastingVectorSuite(VectorRetrieverSuite):
         raise NotImplementedError
 
     def test_it_lasts(self) -> None:
-        """Opened again, it holds the same, in the same version, and can be changed."""
+        """Opened again, in another process and in this one, it holds the same, in the same version, and can be changed."""
         first = self.make_retriever(PLANETS)
         version = first.version
         first.persist()
+        if not self.shared:
+            first.close()
+        self.check_elsewhere(first, version, embeds=True)
         again = self.open_again(first)
         assert (again.count(), again.version) == (len(PLANETS), version)
         assert ids(again.search("bright rings", k=1)) == ["saturn"]

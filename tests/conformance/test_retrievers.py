@@ -57,6 +57,9 @@ class Embedded:
         found.close()
         return self._opened(config)
 
+    def known_as(self, found):
+        return self.store, next(config for one, config in self.made if one is found)
+
     def _opened(self, config, index=None):
         self.made.append((retriever(self.store, index=index, embedder=HashEmbedder(), **config), config))
         return self.made[-1][0]
@@ -86,6 +89,12 @@ class TestLangchain(AnyRetrieverSuite):
                 return self.embed_documents([text])[0]
 
         return retriever("langchain", index=index, store=InMemoryVectorStore(Hashed()))
+
+    def test_a_vector_of_numpys_numbers_is_searched(self):
+        found = self.make_retriever({"a": "bright rings", "b": "red dust"})
+        (vector,) = HashEmbedder().embed(["red dust"]) + 1e-6
+        for asked in (vector, list(vector), vector.tolist()):
+            assert [one.id for one in found.search(asked, k=1)] == ["b"]
 
 
 @pytest.mark.services

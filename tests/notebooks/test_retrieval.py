@@ -20,6 +20,7 @@ LAST = """
 print(json.dumps({
     "help": help_table.to_dict("index"),
     "bank": None if bank_table is None else bank_table.to_dict("index"),
+    "halves": [help_half.to_dict("index"), None if bank_half is None else bank_half.to_dict("index")],
     "articles": sorted(held), "asked": len(questions),
 }))
 """
@@ -40,6 +41,15 @@ def test_the_scores_are_of_real_searches(facts):
         assert 0.3 < row["recall@5"] <= 1, (way, row)
         assert 0.2 < row["nDCG@10"] <= 1, (way, row)
     assert facts["asked"] == 40
+
+
+def test_weights_are_measured_on_questions_that_did_not_choose_them(executed, facts):
+    told = shown(cell_with(executed, "help_tried, help_half ="), "text/plain")
+    for half in facts["halves"]:
+        if half is not None:
+            assert set(half) == {"bm25", "dense", "hybrid", "weighted"}
+            assert half["weighted"]["nDCG@10"] > half["hybrid"]["nDCG@10"]
+    assert "share" in told
 
 
 def test_vectors_find_the_intent_that_words_do_not_say(facts):

@@ -43,6 +43,9 @@ class Served(LastingVectorSuite):
     def open_again(self, found):
         return self._opened(next(config for one, config in self.made if one is found))
 
+    def known_as(self, found):
+        return self.store, next(config for one, config in self.made if one is found)
+
     def _opened(self, config, index=None):
         self.made.append((retriever(self.store, index=index, embedder=HashEmbedder(), **config), config))
         self.record("features", ", ".join(features_of(KINDS[self.store], self.made[-1][0])))

@@ -320,6 +320,9 @@ class Wired(LastingVectorSuite):
     def open_again(self, found):
         return self._opened(found._name)
 
+    def known_as(self, found):
+        return self.store, {"url": self.fake.url, "collection": found._name, "api_key": KEY}
+
     def _opened(self, name, index=None):
         return retriever(self.store, index=index, url=self.fake.url, collection=name, api_key=KEY, embedder=HashEmbedder())
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.metadata import parted, with_metadata
@@ -61,6 +62,7 @@ class Chroma(Collection):
         self, *, path: str | Path | None = None, url: str | None = None, collection: str = DEFAULT_NAME, token: str | None = None
     ) -> None:
         self._name = safe_name(collection)
+        self.kept = kept_at(path)
         if url is not None:  # others may write there, so our words beside it would not be theirs
             self.kept, self.modes = "server", ("dense",)
         self._client = _client(path, url, token)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
 from dspex_nb.retrieval.facts import Dialect
 
@@ -49,6 +50,7 @@ class Cozo(Collection):
     def _open(self, *, path: str | Path | None = None, relation: str = DEFAULT_NAME) -> None:
         from pycozo.client import Client
 
+        self.kept = kept_at(path)
         self._name = safe_name(relation, "relation")
         self._client = Client("mem" if path is None else "sqlite", "" if path is None else str(path), dataframe=False)
         if any(row[0] == f"{self._name}_about" for row in self._run("::relations")):

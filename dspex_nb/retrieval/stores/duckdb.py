@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, safe_name
 from dspex_nb.retrieval.facts import facts_of
 from dspex_nb.retrieval.filters import Condition
@@ -53,6 +54,7 @@ class DuckDb(SqlCollection):
     def _open(self, *, path: str | Path | None = None, table: str = DEFAULT_NAME) -> None:
         import duckdb
 
+        self.kept = kept_at(path)
         self._connected = duckdb.connect(str(path) if path is not None else ":memory:")
         self._find_table(safe_name(table, "table"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.cypher import CypherCollection
 
@@ -33,6 +34,7 @@ class Ladybug(CypherCollection):
     def _open(self, *, path: str | Path | None = None, label: str = DEFAULT_NAME) -> None:
         import ladybug
 
+        self.kept = kept_at(path)
         self._label = safe_name(label, "label")
         self._database = ladybug.Database(str(path) if path is not None else ":memory:")
         self._connected = ladybug.Connection(self._database)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, id_fact, quoted
 
@@ -32,6 +33,7 @@ class LanceDb(Collection):
     def _open(self, *, path: str | Path = "memory://", table: str = DEFAULT_NAME) -> None:
         import lancedb
 
+        self.kept = kept_at(path)
         self._name = safe_name(table, "table")
         self._database = lancedb.connect(str(path))
         try:

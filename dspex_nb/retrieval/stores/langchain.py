@@ -15,6 +15,7 @@ from dspex_nb.retrieval.base import Index, Way, deeper, texts_of
 from dspex_nb.retrieval.filters import Compare, Condition, Every, Some, matches
 from dspex_nb.retrieval.merging import rrf
 from dspex_nb.retrieval.scales import SCALES, scaled
+from dspex_nb.retrieval.vectors import is_vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ KNOWN = {
     "InMemoryVectorStore": Known("cosine", _by_function, _in_memory),
     "Chroma": Known(None, _for_chroma),
 }
+_BY_VECTOR = ("similarity_search_with_score_by_vector", "similarity_search_by_vector_with_relevance_scores")
 
 
 class LangChain(Index):
@@ -130,10 +132,11 @@ class LangChain(Index):
         except Exception as error:  # noqa: BLE001 - any store's own errors
             raise self._failed("adding to", error) from None
 
-    def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
+    def _find(self, query: Any, k: int, condition: Condition | None) -> list[Passage]:
+        search = self._by_vector() if isinstance(query, list) else self._store.similarity_search_with_score
         given = {} if condition is None else {"filter": self._filter(condition)}
         try:
-            found = self._store.similarity_search_with_score(query, k=k, **given)
+            found = search(query, k=k, **given)
         except Exception as error:  # noqa: BLE001 - any store's own errors
             raise self._failed("searching in", error) from None
         made = [
@@ -144,11 +147,21 @@ class LangChain(Index):
 
     def _search(self, query: Any, k: int, condition: Condition | None, mode: Way) -> list[Passage]:
         del mode
-        queries = texts_of(query)
+        queries: list[Any] = [[float(one) for one in query]] if is_vector(query) else texts_of(query)
         if not k or not queries:
             return []
         rankings = [self._find(one, k if len(queries) == 1 else deeper(k), condition) for one in queries]
         return rankings[0] if len(queries) == 1 else rrf(rankings)[:k]
+
+    def _by_vector(self) -> Callable[..., Any]:
+        """Return the store's search by a vector that tells scores; LangChain has no common name for it."""
+        found = next((one for name in _BY_VECTOR if callable(one := getattr(self._store, name, None))), None)
+        if found is None:
+            raise RetrieverError(
+                f"{type(self._store).__name__} has no search by a vector that tells scores",
+                hint="search for a text: the store embeds it itself",
+            )
+        return found  # type: ignore[no-any-return]
 
     def _drop(self, ids: list[str]) -> int:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.metadata import parted, with_metadata
@@ -73,6 +74,7 @@ class Qdrant(Collection):
         self._reached: dict[str, Any] = {"url": url, "api_key": api_key}
         if url is None:
             self._reached = {"path": str(path)} if path is not None else {"location": ":memory:"}
+        self.kept = kept_at(path)
         if url is not None:  # others may write there, so our words beside it would not be theirs
             self.kept, self.modes = "server", ("dense",)
         self._client = QdrantClient(**self._reached)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.passages import Passage
+from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, safe_name
 from dspex_nb.retrieval.facts import facts_of
 from dspex_nb.retrieval.filters import Compare, Condition
@@ -73,6 +74,7 @@ class SqliteTable(SqlCollection):
 
     def _open(self, *, path: str | Path | None = None, table: str = DEFAULT_NAME) -> None:
         """Open the file `path`, in memory if there is none, and its table `table`."""
+        self.kept = kept_at(path)
         self._connected = self._connection(str(path) if path is not None else ":memory:")
         self._find_table(safe_name(table, "table"))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
 
@@ -45,6 +46,7 @@ class SurrealDb(Collection):
         from surrealdb import Surreal
 
         self._table = safe_name(table, "table")
+        self.kept = kept_at(path)
         if url is not None:  # others may write there, so our words beside it would not be theirs
             self.kept, self.modes = "server", ("dense",)
         self._client = Surreal(url or (f"surrealkv://{path}" if path is not None else "mem://"))

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import dspy
+import numpy as np
+import pandas as pd
 import pytest
 
 import dspex_nb as dx
@@ -236,6 +238,23 @@ class TestGoingOn:
         evaluation = dx.evaluate(lambda pair: {"total": sum(pair)}, rows, "exact_match:total")
         with pytest.raises(DataError, match="does not give back"):
             dx.load_evaluation(evaluation.id).resume(lambda pair: {"total": sum(pair)})
+
+    def test_rows_that_hold_arrays_are_kept(self, fresh):
+        def bright(picture):
+            return {"answer": "yes" if picture.mean() > 100 else "no"}
+
+        rows = [{"picture": np.full((64, 64, 3), value, np.uint8), "answer": "yes"} for value in (200, 3)]
+        for data in (rows, pd.DataFrame(rows)):
+            evaluation = dx.evaluate(bright, data, "exact_match:answer")
+            assert "not kept" not in evaluation.info().note
+            loaded = dx.load_evaluation(evaluation.id)
+            assert (loaded.score, [row["answer"] for row in loaded.frame.to_dict("records")]) == (0.5, ["yes", "no"])
+            assert (fresh / "evaluations" / evaluation.id / "data.jsonl").stat().st_size < 1000
+            with pytest.raises(DataError, match="does not give back"):
+                loaded.resume(bright)
+            with pytest.raises(DataError, match="is not that of evaluation"):
+                loaded.resume(bright, [{**row, "picture": row["picture"] + 1} for row in rows])
+            assert loaded.resume(bright, rows).score == 0.5
 
     def test_a_set_score_after_loading(self, predict):
         first = dx.evaluate(predict, ROWS, "macro_f1:desk")

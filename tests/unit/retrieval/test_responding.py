@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+import dspex_nb as dx
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval import respond
@@ -189,3 +190,24 @@ def test_code_stays_as_it_is():
     ):
         assert str(respond(answer, citations=False)) == answer
         assert respond(answer, ["p"]).answer == answer
+
+
+def test_by_hand_it_is_written_at_once():
+    text = "Dictionaries map keys to objects."
+    assert dx.respond(text, passages=HITS) == respond(text, HITS)
+    assert dx.respond(text, passages=HITS, format="json", citations=False).format == "json"
+    with pytest.raises(RetrieverError, match="no format 'markdwn'"):
+        dx.respond(text, passages=HITS, format="markdwn")
+
+
+def test_with_fields_it_is_a_step():
+    def answered(q):
+        return "Dictionaries map keys to objects."
+
+    pipe = dx.Pipeline(
+        "p",
+        hits=dx.retriever("bm25", index=[one.text for one in HITS]),
+        answer=dx.native(answered, q=dx.field("query")),
+        report=dx.respond(dx.field("answer"), passages=dx.field("hits")),
+    )
+    assert pipe(query="dictionary keys").report.citations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dspex_nb.errors import FilterError, MissingDependencyError, RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval import KINDS, kind_of, options_of, registry, retriever, table
 from dspex_nb.retrieval.kept import KeptIndex
+from dspex_nb.retrieval.registry import features_of
 from dspex_nb.retrieval.stores.langchain import LangChain
 from dspex_nb.retrieval.stores.memory import Memory
 from dspex_nb.retrieval.tail import TAIL
@@ -152,12 +154,35 @@ hits = parallel(words=retriever(planets, mode="sparse"), near=retriever(planets)
     assert dx.Pipeline.of(read_cell("p", made, names))(query="red").hits[0].id == "b"
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64])
+def test_a_vector_may_be_a_list_of_numpys_scalars(kind):
+    found = retriever("memory")
+    found.add(["one", "two"], vectors=[[1, 0], [0, 1]])
+    assert found.search(list(np.array([0, 1], dtype=kind)), k=1)[0].text == "two"
+
+
 class TestKeeping:
     def test_without_a_path(self):
         with pytest.raises(RetrieverError, match="in memory only"):
             filled().persist()
         with pytest.raises(RetrieverError, match="in memory only"):
             retriever("bm25").persist()
+
+    @pytest.mark.parametrize("name", ["memory", "sqlite", "faiss", "qdrant", "chroma", "duckdb", "lancedb"])
+    def test_where_it_is_kept_is_said_of_the_object(self, name, tmp_path):
+        if not KINDS[name].installed:
+            pytest.skip(f"pip install 'dspex_nb[{KINDS[name].extra}]'")
+        alone = retriever(name, embedder=HashEmbedder())
+        assert "in memory" in features_of(KINDS[name], alone)
+        assert "in memory" in repr(alone)
+        with pytest.raises(RetrieverError, match="in memory only") as told:
+            alone.persist()
+        assert "path=" in told.value.hint
+        lasting = retriever(name, embedder=HashEmbedder(), path=tmp_path / "kept.db")
+        assert "in a folder" in features_of(KINDS[name], lasting)
+        lasting.persist()
+        for one in (alone, lasting):
+            one.close()
 
     def test_what_is_no_index(self, tmp_path):
         (tmp_path / "current").write_text("../elsewhere")
@@ -246,12 +271,73 @@ class Foreign:
         return [(Document("far"), 1.5), (Document("near"), 0.25)][:k]
 
 
+class TestProgress:
+    @pytest.mark.parametrize("made", [lambda: retriever("bm25"), lambda: retriever("memory", embedder=HashEmbedder())])
+    def test_adding_says_how_far_it_is(self, made):
+        texts = {f"id{n}": f"text {n}" for n in range(1100)}
+        found, awaited, seen, threads = made(), made(), [], set()
+
+        def told(event):
+            seen.append(event)
+            threads.add(threading.current_thread())
+
+        assert found.add(texts, on_progress=told) == list(texts)
+        assert asyncio.run(awaited.aadd(texts, on_progress=told)) == list(texts)
+        assert [(one.kind, one.done, one.total) for one in seen] == [("progress", n, 1100) for n in (500, 1000, 1100)] * 2
+        assert threads == {threading.current_thread()}
+        assert found.version == awaited.version == made_whole(made, texts).version
+        assert found.add([], on_progress=told) == []
+        assert len(seen) == 6
+
+    def test_given_vectors_stay_with_their_texts(self):
+        numbers = np.eye(1024, 600, dtype=np.float32)[:600]
+        for add in (lambda found, *a, **b: found.add(*a, **b), lambda found, *a, **b: asyncio.run(found.aadd(*a, **b))):
+            found = retriever("memory")
+            add(found, [f"text {n}" for n in range(600)], vectors=numbers, on_progress=lambda event: None)
+            assert found.search(numbers[550], k=1)[0].text == "text 550"
+
+    def test_what_is_in_when_it_breaks_off_stays(self):
+        def stop(event):
+            raise KeyboardInterrupt
+
+        found = retriever("bm25")
+        with pytest.raises(KeyboardInterrupt):
+            found.add([f"text {n}" for n in range(900)], on_progress=stop)
+        assert found.count() == 500
+
+
+def made_whole(made, texts):
+    found = made()
+    found.add(texts)
+    return found
+
+
 class TestBridge:
     def test_the_scale_must_be_said(self):
         with pytest.raises(RetrieverError, match="is not known here"):
             LangChain(store=Foreign())
         hits = LangChain(store=Foreign(), scale="cosine distance").search("x")
         assert [(one.text, one.score, one.raw_score) for one in hits] == [("near", 0.875, 0.25), ("far", 0.25, 1.5)]
+
+    def test_a_vector_is_searched_where_the_store_tells_scores_of_it(self):
+        class ByVector(Foreign):
+            asked = None
+
+            def similarity_search_with_score_by_vector(self, embedding, k=4, **options):
+                assert all(type(one) is float for one in embedding)
+                self.asked = (embedding, k)
+                return self.similarity_search_with_score("", k)
+
+        store = ByVector()
+        found = LangChain(store=store, scale="cosine distance")
+        numbers = np.array([1.0, 0.5])
+        for vector in (numbers, list(numbers), list(numbers.astype(np.float32)), [1.0, 0.5], (1, np.int64(0))):
+            assert found.search(vector, k=2)
+            assert store.asked == ([float(one) for one in vector], 2)
+        assert found.batch([numbers, "x"], k=2)
+        with pytest.raises(RetrieverError, match="Foreign has no search by a vector") as told:
+            LangChain(store=Foreign(), scale="cosine distance").search(list(numbers))
+        assert told.value.hint
 
     def test_filters_of_an_unknown_store_are_refused(self):
         found = LangChain(store=Foreign(), scale="cosine distance")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dspex_nb.retrieval import retriever
+from dspex_nb.testing.embedding import HashEmbedder
 from dspex_nb.testing.retriever_suite import LastingRetrieverSuite, RetrieverSuite
+from dspex_nb.testing.vector_suite import LastingVectorSuite
 
 
 class Recorded:
@@ -50,3 +52,37 @@ class TestPostgres(Recorded, LastingRetrieverSuite):
 
     def open_again(self, found):
         return retriever("postgres", dsn=self.server.dsn(), table=found._table)
+
+    def known_as(self, found):
+        return "postgres", {"dsn": self.server.dsn(), "table": found._table}
+
+
+class TestAnUnnamedOne:
+    """The fall back to this process is told, and a store that another process finds empty fails the suite."""
+
+    class Suite(LastingVectorSuite):
+        path = told = None
+
+        def make_retriever(self, index=None):
+            return retriever("memory", index=index, embedder=HashEmbedder(), path=self.path)
+
+        def open_again(self, found):
+            return retriever("memory", embedder=HashEmbedder(), path=self.path)
+
+        def known_as(self, found):
+            return self.told
+
+    def test_the_same_process_is_warned_of(self, tmp_path):
+        suite = self.Suite()
+        suite.path = tmp_path / "here"
+        with pytest.warns(UserWarning, match="Suite: opened again in the same process only"):
+            suite.test_it_lasts()
+
+    def test_another_process_must_find_it(self, tmp_path):
+        suite = self.Suite()
+        suite.path, suite.told = tmp_path / "here", ("memory", {"path": tmp_path / "there"})
+        with pytest.raises(AssertionError, match="another process found"):
+            suite.test_it_lasts()
+        suite.told = ("memory", {"path": tmp_path / "here", "nonsense": 1})
+        with pytest.raises(AssertionError, match="another process cannot open the memory retriever"):
+            suite.test_it_lasts()
