@@ -113,7 +113,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._view is not None or self._on_progress is not None:
-            self._unsubscribe = self._scope.bus.subscribe(self._take)
+            self._unsubscribe = self._scope.bus.subscribe(self._take, quick=self._on_progress is None)
         if self._view is not None:
             self._view.show()
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from typing import Any
@@ -18,15 +19,15 @@ _packed: tuple[Session | None, bytes | None] = (None, None)
 def packed_settings() -> bytes | None:
     """Return what a worker needs to have this session's LM, adapter and cache; None where nothing was set."""
     global _packed  # noqa: PLW0603 - one packing serves until something is set anew
-    now = ambient.current()
-    if _packed[0] is not now:
-        _packed = (now, _state(now))
-    return _packed[1]
+    now, packed = ambient.current(), _packed
+    if packed[0] is not now:  # read once: threads may have settings of their own
+        packed = _packed = (now, _state(now))
+    return packed[1]
 
 
 def _state(now: Session) -> bytes | None:
     client, cache = now.lm, now.cache
-    found: dict[str, Any] = {"adapter": now.adapter, "n_jobs": now.n_jobs, "session": session_id()}
+    found: dict[str, Any] = {"adapter": now.adapter, "n_jobs": now.n_jobs, "session": session_id(), "lm": None}
     if client is not None and hasattr(client, "dump_state"):
         found["lm"] = (type(client), client.dump_state(), client.secrets())
     if cache is not None and hasattr(cache, "dump_state"):
@@ -35,10 +36,10 @@ def _state(now: Session) -> bytes | None:
         found["cache"] = None
     import cloudpickle
 
-    try:
-        return bytes(cloudpickle.dumps(found))
-    except Exception:  # noqa: BLE001 - an adapter or a client of the user's own that cannot cross: the worker has the rest
-        return bytes(cloudpickle.dumps({name: value for name, value in found.items() if name in {"n_jobs", "cache", "session"}}))
+    for left_out in ({}, {"adapter": None}, {"adapter": None, "lm": None}):
+        with contextlib.suppress(Exception):  # one of the user's own may not cross: the worker has the rest
+            return bytes(cloudpickle.dumps({**found, **left_out}))
+    return bytes(cloudpickle.dumps({name: value for name, value in found.items() if name in {"n_jobs", "cache", "session"}}))
 
 
 def take_settings(blob: bytes) -> None:
@@ -49,6 +50,8 @@ def take_settings(blob: bytes) -> None:
     os.environ[SESSION] = found["session"]
     changes = {name: found[name] for name in ("adapter", "n_jobs") if name in found}
     if "lm" in found:
+        changes["lm"] = None  # not the one of before
+    if found.get("lm") is not None:
         kind, state, secrets = found["lm"]
         changes["lm"] = kind.from_state(state, secrets)
     if "cache" in found:

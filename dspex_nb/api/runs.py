@@ -64,7 +64,7 @@ class Run:
         self._done = threading.Event()
         self._views: list[threading.Thread] = []
         self._state = RunState(self.id, describe(pipeline.spec), [_route(route) for route in self._plan.routes])
-        self._unsubscribe = now.bus.subscribe(self._take)
+        self._unsubscribe = now.bus.subscribe(self._take, quick=on_progress is None)
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._work,), name=f"dspex-run-{self.id}", daemon=True).start()
 

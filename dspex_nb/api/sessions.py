@@ -46,7 +46,7 @@ def _open() -> None:
     session_id()  # before any worker starts: it is theirs too
     store = Store(home() / "runs.sqlite")
     now = ambient.current()
-    now.bus.subscribe(now.ledger.take, LMCalled)
+    now.bus.subscribe(now.ledger.take, LMCalled, quick=True)
     store.attach(now.bus)
     store.mark_interrupted()
     sweep(home() / "unfinished")

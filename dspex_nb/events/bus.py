@@ -17,12 +17,13 @@ class Bus:
     A subscriber that raises is dropped and its error kept in `faults`: a broken view must not fail a paid run.
     """
 
-    __slots__ = ("_hearing", "_lock", "_subscribers", "faults", "recent")
+    __slots__ = ("_hearing", "_lock", "_others", "_subscribers", "faults", "recent")
 
     def __init__(self, keep: int = 1000) -> None:
         self._lock = threading.Lock()
         self._subscribers: tuple[tuple[Subscriber, tuple[type[Event], ...]], ...] = ()
         self._hearing: dict[type[Event], tuple[Subscriber, ...]] = {}  # who hears which kind, looked up once
+        self._others: set[Subscriber] = set()
         self.recent: deque[Event] = deque(maxlen=keep)
         self.faults: deque[Exception] = deque(maxlen=20)
 
@@ -38,10 +39,23 @@ class Bus:
                 self.faults.append(error)
                 self.unsubscribe(subscriber)
 
-    def subscribe(self, subscriber: Subscriber, *kinds: type[Event]) -> Callable[[], None]:
-        """Add a subscriber, of these kinds of events or of all; the returned callable removes it."""
+    @property
+    def quick(self) -> bool:
+        """Whether every subscriber is quick, so that events may be published in a thread that others wait for."""
+        return not self._others
+
+    def subscribe(self, subscriber: Subscriber, *kinds: type[Event], quick: bool = False) -> Callable[[], None]:
+        """Add a subscriber; the returned callable removes it.
+
+        Args:
+            subscriber: Called with each event.
+            *kinds: Of which kinds; of all if none is given.
+            quick: It only takes a note: it never waits, asks a pool, or stops a run, as a user's own function may.
+        """
         with self._lock:
             self._subscribers = (*self._subscribers, (subscriber, kinds or (Event,)))
+            if not quick:
+                self._others.add(subscriber)
             self._hearing = {}
         return lambda: self.unsubscribe(subscriber)
 
@@ -49,6 +63,7 @@ class Bus:
         """Remove a subscriber; removing one twice is no error."""
         with self._lock:
             self._subscribers = tuple(each for each in self._subscribers if each[0] != subscriber)
+            self._others.discard(subscriber)
             self._hearing = {}
 
     def _hearers(self, kind: type[Event]) -> tuple[Subscriber, ...]:

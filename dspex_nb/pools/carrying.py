@@ -31,6 +31,11 @@ class _Settings:
         if self._opened:
             self.open()
 
+    def ready(self) -> None:
+        """In a worker: have what arrived in force; what arrives later replaces it as it comes."""
+        if not self._opened:
+            self.open()
+
     def open(self) -> None:
         """In a worker: make what arrived the settings of the session, which is used for the first time."""
         self._opened = True

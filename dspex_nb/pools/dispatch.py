@@ -46,7 +46,7 @@ class Dispatch:
     def follow(self, task: Task) -> bool:
         """Leave a task to this thread's slot if the slot's own has just ended, and nobody waits; the lock is held.
 
-        What is submitted where a task ends most often goes on with its result. No other thread must wake up for it.
+        So no other thread must wake up for it.
         """
         if not getattr(here, "ending", False) or here.dispatch is not self or self._renewing:
             return False
@@ -118,7 +118,7 @@ class Dispatch:
 
     def occupied(self, task: Task) -> bool:
         """Whether waiting for `task`, which found no free slot, could never end: this thread drives one that it may need."""
-        if getattr(here, "dispatch", None) is not self or here.ending:
+        if getattr(here, "dispatch", None) is not self:
             return False
         return task.lease is None or bool(here.lane.index == task.lease.lane)
 

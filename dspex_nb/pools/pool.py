@@ -121,9 +121,9 @@ class Pool(Calls):
         with self._lock:
             if slots.closed:
                 raise slots.closed_error()
-            if task.lease is None and (slots.follow(task) or slots.start(task)):
+            if task.lease is None and ((task.follows and slots.follow(task)) or slots.start(task)):
                 return task.future
-            if worker.separate or not slots.occupied(task):
+            if worker.separate or task.follows or not slots.occupied(task):
                 if task.lease is not None:
                     self._enqueue_held(task, task.lease)
                 else:

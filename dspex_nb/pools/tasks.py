@@ -71,6 +71,7 @@ class Task:
         payload: What the worker's `pack` made of it.
         delivered: Whether the worker has resolved the future itself.
         counts: Whether it is a task of the user's, to be counted.
+        follows: Whether it is submitted where another task ends, and nobody there waits for it.
     """
 
     fn: Callable[..., Any] | str
@@ -85,6 +86,7 @@ class Task:
     payload: Any = None
     delivered: bool = False
     counts: bool = True
+    follows: bool = False
     log: deque[LogLine] | None = None
     future: PoolFuture = field(default_factory=PoolFuture)
     context: Context = field(default_factory=copy_context)

@@ -214,6 +214,11 @@ def _pool(step: Step, session: Session) -> tuple[str, str]:
             f"step {step.name!r}: pool= has no meaning for a {step.kind} step, whose steps run where they say",
             hint="give pool= to the steps inside it",
         )
+    if found.settings.python is not None and step.kind != "function":
+        raise PlanError(
+            f"step {step.name!r}: pool {found.name!r} runs another Python, which makes calls of functions only",
+            hint="leave out pool=, or use a pool without python=",
+        )
     if found.separate and not getattr(step.callable, "portable", True):
         raise PlanError(
             f"step {step.name!r}: pool {found.name!r} is made of processes, and {step.callable.name} stays in its own",

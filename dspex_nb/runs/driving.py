@@ -98,7 +98,7 @@ class Driver:
     turn: threading.Lock = field(default_factory=threading.Lock)
     mine: bool = False
     over: bool = False
-    context: Context | None = None
+    context: Context = field(default_factory=copy_context)
     token: CancelToken | None = None
     unlink: Callable[[], None] = lambda: None
 
@@ -164,6 +164,7 @@ class Driver:
                 self.results[name] = fates.done(step, Written(fields, cached=KEPT_TIER), time.perf_counter(), around)
                 over.append(name)
             elif self.threads and node.task:
+                self.context = copy_context()  # what a step has set here holds for those after it
                 self._submit(node)
             elif self.apart or (self.threads and many and node.waits):
                 self._launch(node)
@@ -213,18 +214,17 @@ class Driver:
         self.flying[name] = _Flight(future, started)
         future.add_done_callback(lambda _: self.landed.put(name))
 
-    def _submit(self, node: Node) -> None:
-        """Give a step to its pool."""
+    def _submit(self, node: Node, *, follows: bool = False) -> None:
+        """Give a step to its pool; `follows` where the task before it ends in this thread."""
         step = node.step
         name = step.name
-        if self.context is None:
-            self.context = copy_context()
         started = self.fates.begin(step, self.around)
         try:
             pool = pool_of(step, self.session)
             task = task_of(step, self.scope, self.prefix + name, values_of(step, self.results), self.context)
             self.flying[name] = _Flight(task.future, started, pool)
             task.future.tell(partial(self._ended, name))
+            task.follows = follows
             if pool.separate:
                 task.scope = self.scope.at_step(self.prefix + name)  # its worker's log is told there
                 self.context.run(pool.run, task)  # the settings in force are packed as it is sent
@@ -238,7 +238,7 @@ class Driver:
 
     def _ended(self, name: str, future: PoolFuture) -> None:
         """Go on in the thread in which a pool's task ended, where the calling thread waits and is not needed for it."""
-        if self.kept is None and future.succeeded and self.turn.acquire(blocking=False):
+        if self.kept is None and future.succeeded and self.scope.bus.quick and self.turn.acquire(blocking=False):
             try:
                 if self._go_on(self.graph.nodes[name], future.value):
                     return
@@ -253,7 +253,7 @@ class Driver:
         for each in following:
             if not each.follows or each.step.pool != step.pool:  # the calling thread may hold the slot that a step needs
                 return False
-        if self.over or self.scope.cancel.cancelled or self.fates.blanks:
+        if self._stops() or self.fates.blanks:
             return False
         try:
             fields = spread(step, value)
@@ -264,10 +264,15 @@ class Driver:
         for fed in node.feeds:
             awaited[fed] -= 1
         for each in following:
-            self._submit(each)
-        if not self.flying:
+            if self._stops():
+                break
+            self._submit(each, follows=True)
+        if not self.flying or self._stops():
             self.landed.put(None)
         return True
+
+    def _stops(self) -> bool:
+        return self.over or self.scope.cancel.cancelled
 
     def _land(self) -> list[str]:
         """Wait for a step in flight to end; returns its name, or none where something else is to be seen to."""
@@ -311,12 +316,12 @@ class Driver:
             return []
         if self.token is not None:
             self.token.cancel()
-        for flight in self.flying.values():
+        for flight in list(self.flying.values()):
             if flight.pool is not None:
                 flight.future.cancel()
         wait([flight.future for flight in self.flying.values()], _GRACE_S)
         left = []
-        for name, flight in self.flying.items():
+        for name, flight in list(self.flying.items()):
             step, future = self.graph.nodes[name].step, flight.future
             if future.succeeded:
                 with contextlib.suppress(Exception):  # what it gave may not be what it should

@@ -56,7 +56,7 @@ class _InWorker:
 
     def __call__(self, attempt: int, values: dict[str, Any]) -> Written:
         """Make the call in a worker; what it asks of a model is told to the run by the worker itself."""
-        settings.open()
+        settings.ready()
         session, step, route, name = current(), self.step, self.route, self.__qualname__
         scope = Scope(self.run_id, session.bus, step=name)
         around = Surroundings(

@@ -87,7 +87,7 @@ class Store:
 
     def attach(self, bus: Bus) -> Callable[[], None]:
         """Record every event of a bus; the returned callable stops it."""
-        return bus.subscribe(self._record)
+        return bus.subscribe(self._record, quick=True)
 
     def written_elsewhere(self, run_id: str) -> None:
         """Leave a run's events to another process: here they are only shown again, and must not be stored twice."""

@@ -291,7 +291,7 @@ def test_the_temperature_sent_is_dspys(fresh, own, of_lm, count):
 
 
 def test_a_rollout_at_temperature_zero_is_told_of_as_dspy_does(predict, lm):
-    with pytest.warns(UserWarning, match="no effect"):
+    with pytest.warns(UserWarning, match="gives the same answer"):
         predict(message="x", rollout_id=1, temperature=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 
 import pytest
 
 import dspex_nb as dx
+from dspex_nb import ambient
 from dspex_nb.errors import Cancelled, PlanError, StepError, TaskTimeoutError
 from dspex_nb.pipelines import read_cell
 
@@ -137,3 +139,22 @@ def test_a_retry_there_asks_a_new_question(server):
     run = pipeline('text: str\na = predict("text -> n: int", retry=3, pool="apart")').run(text="x")
     assert run.result()["n"] == 3
     assert len(calls(run)) == len(server.bodies) >= 3
+
+
+def test_a_worker_forgets_the_model_of_before(server):
+    pool = dx.session().pools.get("apart")
+
+    def model():
+        return getattr(dx.session().lm, "model", None)
+
+    assert pool.call(model) == "openai/m"
+    with dx.context(lm=dx.LM("openai/other", api_base=server.url, api_key="k")):
+        assert pool.call(model) == "openai/other"
+    ambient.configure(lm=None)
+    assert pool.call(model) is None
+
+
+def test_a_pool_with_another_python_takes_functions_only(server):
+    dx.pool("other", 1, "loky", python=sys.executable)
+    with pytest.raises(PlanError, match="line 2: step 'a': pool 'other' runs another Python"):
+        pipeline('text: str\na = predict("text -> mood", pool="other")').plan()

@@ -1,4 +1,4 @@
-"""What is submitted where a task ends goes to that task's slot, which is free at once."""
+"""What follows a task, submitted where it ends, goes to its slot, which is free at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dspex_nb.pools import Pools
+from dspex_nb.pools import Pools, Task
 
 
 @pytest.fixture
@@ -15,6 +15,11 @@ def pools():
     made = Pools()
     yield made
     made.close()
+
+
+def after(pool, fn, *args):
+    """Submit what nobody here waits for."""
+    return pool.run(Task(fn, args, follows=True))
 
 
 def name(wait_s=0.02):
@@ -28,7 +33,7 @@ def test_the_slot_goes_on_and_others_take_the_rest(pools):
 
     def go_on(_):
         found.append(threading.current_thread().name)
-        found.extend(pool.submit(name, 0.2) for _ in range(3))
+        found.extend(after(pool, name, 0.2) for _ in range(3))
         over.set()
 
     pool.submit(name).add_done_callback(go_on)
@@ -53,7 +58,7 @@ def test_a_task_that_submits_from_its_end_never_runs_inside_another(pools):
         left[0] -= 1
         if left[0]:
             inside[0] += 1  # a task that ran now would run inside this one's end
-            pool.submit(work).add_done_callback(go_on)
+            after(pool, work).add_done_callback(go_on)
             inside[0] -= 1
         else:
             over.set()
@@ -68,7 +73,7 @@ def test_those_who_wait_come_first(pools):
     order, hold, over = [], threading.Event(), threading.Event()
 
     def go_on(_):
-        pool.submit(order.append, "later").add_done_callback(lambda _: over.set())
+        after(pool, order.append, "later").add_done_callback(lambda _: over.set())
 
     first = pool.submit(hold.wait, 5)
     first.add_done_callback(go_on)
@@ -85,7 +90,7 @@ def test_closing_fails_what_follows(pools):
     def go_on(_):
         pool._slots.closed = True  # as by another thread between the two
         try:
-            pool.submit(name)
+            after(pool, name)
         except Exception as error:
             found.append(str(error))
         over.set()
@@ -93,3 +98,17 @@ def test_closing_fails_what_follows(pools):
     pool.submit(name).add_done_callback(go_on)
     assert over.wait(5)
     assert "is closed" in found[0]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_callback_that_waits_for_its_own_pool_gets_its_answer(pools, size):
+    pool = pools.create("own", size, "thread")
+    found, over = [], threading.Event()
+
+    def ask(_):
+        found.append(pool.call(len, "abc"))
+        over.set()
+
+    pool.submit(name).add_done_callback(ask)
+    assert over.wait(5)
+    assert found == [3]

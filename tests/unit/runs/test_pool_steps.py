@@ -54,7 +54,7 @@ def slow_plus(x):
 
 def test_a_chain_goes_on_in_the_pools_thread(pools):
     within, threads = scope(), {}
-    within.bus.subscribe(lambda event: threads.setdefault(event.step, threading.current_thread().name), StepStarted)
+    within.bus.subscribe(lambda event: threads.setdefault(event.step, threading.current_thread().name), StepStarted, quick=True)
     assert run(CHAIN, {"f": slow_plus}, pools, within, x=0).outputs == {"d": 4}
     assert threads["a"] == threading.current_thread().name
     assert {threads[name] for name in "bcd"} == {"dspex-pool-side-0"}
@@ -248,3 +248,30 @@ def test_events_of_a_run_hear_nothing_after_its_end(pools):
     time.sleep(0.1)
     assert len(within.bus.recent) == told
     assert [e.step for e in within.bus.recent if isinstance(e, StepStarted)] == ["a", "c"]
+
+
+@pytest.mark.parametrize("pool", ["side", "apart"])
+def test_a_listener_may_wait_for_the_same_pool_and_stop_the_run(pools, pool):
+    within, found = scope(), []
+
+    def listen(event):
+        found.append((event.step, pools.get(pool).call(len, "abc"), threading.current_thread() is threading.main_thread()))
+        if event.step == "b":
+            within.cancel.cancel()
+
+    within.bus.subscribe(listen, StepEnded)
+    with pytest.raises(Cancelled, match="stopped after 2 of 4 steps"):
+        run(CHAIN.replace('"side"', f'"{pool}"'), {"f": slow_plus}, pools, within, x=0)
+    assert found == [("a", 3, True), ("b", 3, True)]
+    assert [e.step for e in within.bus.recent if isinstance(e, StepStarted)] == ["a", "b"]
+
+
+def test_what_a_step_sets_here_holds_for_the_steps_after_it(pools):
+    body = 'x: int\na = native(f, x=x, pool="side")\nb = native(setting, x=a)\nc = native(seen, x=b, pool="side")'
+
+    def setting(x):
+        whose.set("step b")
+        return x
+
+    assert run(body, {"f": slow_plus, "setting": setting, "seen": lambda x: whose.get()}, pools, x=0).outputs == {"c": "step b"}
+    whose.set("nobody")
