@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from dspex_nb.errors import DataError, RetrieverError, did_you_mean
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval import postgres_statements as statements
-from dspex_nb.retrieval.base import Index
-from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.base import Filter, Index, Mode, counted, deeper, listed, texts_of
+from dspex_nb.retrieval.filters import Condition, read_filter
+from dspex_nb.retrieval.merging import rrf
+from dspex_nb.retrieval.postgres_awaited import AwaitedConnections
 from dspex_nb.retrieval.postgres_connections import Connections
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ class Postgres(Index):
 
     name = "postgres"
     kept = "server"
+    concurrent = True
 
     def __init__(
         self,
@@ -105,23 +109,62 @@ class Postgres(Index):
                 cursor.execute(self.filled(statements.PUT), [list(ids), list(texts), list(metadatas)])
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
+        where, values = statements.where(condition)
+        with self.cursor() as cursor:
+            parts, whole = cursor.execute(*self._asked(query)).fetchone() or (None, None)
+            if whole is None:  # nothing but stop words
+                return []
+            found = cursor.execute(self.filled(statements.FIND, where=where), [parts, whole, whole, *values, k])
+            return _passages(found.fetchall())
+
+    async def _afind(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
+        where, values = statements.where(condition)
+        async with self.awaited.borrow() as connection:
+            parts, whole = await (await connection.execute(*self._asked(query))).fetchone() or (None, None)
+            if whole is None:
+                return []
+            found = await connection.execute(self.filled(statements.FIND, where=where), [parts, whole, whole, *values, k])
+            return _passages(await found.fetchall())
+
+    def _asked(self, query: str) -> tuple[Any, list[Any]]:
+        """Return the statement that reads a query, and its values."""
         from psycopg import sql
 
         query = query.replace("\0", " ")
         written = _WRITTEN_OPERATORS.search(query)
         parse = sql.SQL("websearch_to_tsquery" if written else "plainto_tsquery")
-        where, values = statements.where(condition)
-        with self.cursor() as cursor:
-            ask = sql.SQL(statements.ASK).format(parse=parse)
-            parts, whole = cursor.execute(ask, [self._language, [query] if written else query.split()]).fetchone() or (None, None)
-            if whole is None:  # nothing but stop words
-                return []
-            cursor.execute(self.filled(statements.FIND, where=where), [parts, whole, whole, *values, k])
-            return [Passage(text, name, float(score), metadata) for name, text, metadata, score in cursor]
+        return sql.SQL(statements.ASK).format(parse=parse), [self._language, [query] if written else query.split()]
+
+    async def asearch(self, query: Any, k: int | None = None, filter: Filter | None = None, mode: Mode = None) -> list[Passage]:  # noqa: A002
+        """Return what `search` does, awaiting the server."""
+        if not self.awaited.possible():
+            return await super().asearch(query, k, filter, mode)
+        self._mode(mode)
+        queries, wanted, condition = texts_of(query), self.k if k is None else counted(k), read_filter(filter)
+        if not wanted or not queries:
+            return []
+        depth = wanted if len(queries) == 1 else deeper(wanted)
+        found = await asyncio.gather(*(self._afind(one, depth, condition) for one in queries))
+        return found[0] if len(queries) == 1 else rrf(found)[:wanted]
+
+    async def abatch(
+        self,
+        queries: Iterable[Any],
+        k: int | None = None,
+        filter: Filter | None = None,  # noqa: A002
+        mode: Mode = None,
+    ) -> list[list[Passage]]:
+        """Return what `batch` does, awaiting the server."""
+        return list(await asyncio.gather(*(self.asearch(one, k, filter, mode) for one in listed(queries))))
 
     def _drop(self, ids: list[str]) -> int:
         with self.cursor() as cursor:
             return max(0, cursor.execute(self.filled(statements.DELETE), [ids]).rowcount)
+
+    @property
+    def awaited(self) -> AwaitedConnections:
+        """Connections for searches that are awaited."""
+        return self._connections.awaited
 
     @contextmanager
     def cursor(self) -> Iterator[psycopg.Cursor[Any]]:
@@ -169,6 +212,10 @@ class Postgres(Index):
                 f"the table {self._table!r} was made with language={language!r}, not {self._language!r}",
                 hint=f"write language={language!r}, or choose another name: table=",
             )
+
+
+def _passages(rows: list[Any]) -> list[Passage]:
+    return [Passage(text, name, float(score), metadata) for name, text, metadata, score in rows]
 
 
 def stored(passage: Passage) -> tuple[str, str, str]:

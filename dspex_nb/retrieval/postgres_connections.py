@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dspex_nb.errors import DataError, RetrieverError
+from dspex_nb.retrieval.postgres_awaited import AwaitedConnections
 from dspex_nb.transport import redact
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class Connections:
             ) from None
         self._options.setdefault("connect_timeout", _CONNECT_S)
         self._timeout_s = timeout_s
-        self._idle: deque[psycopg.Connection[Any]] = deque()
-        weakref.finalize(self, _close, self._idle)
+        self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
         """What crosses to another process holds no password: there, `PGPASSWORD` or a password file gives it."""
@@ -51,8 +51,19 @@ class Connections:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._options, self._timeout_s, self._idle = state["options"], state["timeout_s"], deque()
+        self._options, self._timeout_s = state["options"], state["timeout_s"]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._idle: deque[psycopg.Connection[Any]] = deque()
+        self.awaited = AwaitedConnections(self)
         weakref.finalize(self, _close, self._idle)
+
+    @property
+    def begin(self) -> tuple[dict[str, Any], str, list[str]]:
+        """How a connection is opened, and the statement and values that limit its statements."""
+        limit = "SELECT set_config('statement_timeout', %s, false)"
+        return {**self._options, "autocommit": True}, limit, [str(max(1, int(self._timeout_s * 1000)))]
 
     @property
     def where(self) -> str:
@@ -77,11 +88,12 @@ class Connections:
             finally:
                 self._give_back(connection)
         except psycopg.Error as error:
-            raise self._ours(error) from None  # the original may hold the connection string
+            raise self.told(error) from None  # the original may hold the connection string
 
     def close(self) -> None:
         """Close the idle connections; the next use opens new ones."""
         _close(self._idle)
+        self.awaited.close()
 
     def _take(self) -> psycopg.Connection[Any]:
         import psycopg
@@ -94,8 +106,9 @@ class Connections:
                 connection.close()
             else:
                 return connection
-        connection = psycopg.connect(**self._options, autocommit=True)
-        connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(max(1, int(self._timeout_s * 1000)))])
+        options, limit, values = self.begin
+        connection = psycopg.connect(**options)
+        connection.execute(limit, values)
         return connection
 
     def _give_back(self, connection: psycopg.Connection[Any]) -> None:
@@ -105,7 +118,8 @@ class Connections:
         else:
             connection.close()
 
-    def _ours(self, error: psycopg.Error) -> RetrieverError | DataError:
+    def told(self, error: psycopg.Error) -> RetrieverError | DataError:
+        """Return an error of the database as ours."""
         from psycopg import errors
 
         text = redact(str(error), [str(self._options.get("password") or "")])

@@ -125,9 +125,20 @@ class VectorIndex(Index):
     ) -> list[Passage]:
         """Return what `search` does, without blocking the event loop: see `abatch`."""
         mode = self._mode(mode)
-        if mode != "dense":
-            return await super().asearch(query, k, filter, mode)
-        return (await self.abatch([query], k, filter, mode))[0]
+        if mode == "dense":
+            return (await self.abatch([query], k, filter, mode))[0]
+        weights = (1.0, 1.0) if mode == "hybrid" else tuple(mode.values()) if isinstance(mode, Mapping) else (0.0,)
+        if not self.concurrent or not isinstance(query, str) or not all(weights):
+            return await self._asparse(query, k, filter, mode)
+        wanted = self.k if k is None else counted(k)
+        (near,), words = await asyncio.gather(
+            self.abatch([query], deeper(wanted), filter, "dense"), self._asparse(query, deeper(wanted), filter, "sparse")
+        )
+        return rrf([near, words], weights)[:wanted]
+
+    async def _asparse(self, query: Any, k: int | None, filter: Filter | None, mode: Mode) -> list[Passage]:  # noqa: A002
+        """Return what a search that is not by vectors alone finds, from a thread unless the store can await it."""
+        return await super().asearch(query, k, filter, mode)
 
     async def abatch(
         self,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval import postgres_statements as statements
+from dspex_nb.retrieval.base import Filter, Mode
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.postgres import Postgres, stored
 from dspex_nb.retrieval.vectors import Hit, VectorIndex
@@ -47,6 +49,7 @@ class PgVector(VectorIndex):
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     metric = "negative cosine"
     kept = "server"
+    concurrent = True
 
     def _open(
         self,
@@ -115,17 +118,30 @@ class PgVector(VectorIndex):
         self._look()
 
     def _nearest(self, vectors: Vectors, k: int, where: statements.Where | None) -> list[list[Hit]]:
-        condition, values = where or statements.where(None)
-        find = self._texts.filled(_FIND, where=condition)
-        found = []
+        find, asked = self._asked(vectors, k, where)
         with self._texts.cursor() as cursor, cursor.connection.transaction():
-            if self._approximate:
-                for setting in _APPROXIMATE:
-                    cursor.execute(setting)
-            for one in vectors.tolist():
-                cursor.execute(find, [_written(one), *values, _written(one), k])
-                found.append([(name, text, metadata, float(raw)) for name, text, metadata, raw in cursor])
-        return found
+            for setting in _APPROXIMATE if self._approximate else ():
+                cursor.execute(setting)
+            return [_hits(cursor.execute(find, values).fetchall()) for values in asked]
+
+    async def _anearest(self, vectors: Vectors, k: int, where: statements.Where | None) -> list[list[Hit]]:
+        if not self._texts.awaited.possible():
+            return await asyncio.to_thread(self._nearest, vectors, k, where)
+        find, asked = self._asked(vectors, k, where)
+        async with self._texts.awaited.borrow() as connection, connection.transaction():
+            for setting in _APPROXIMATE if self._approximate else ():
+                await connection.execute(setting)
+            return [_hits(await (await connection.execute(find, values)).fetchall()) for values in asked]
+
+    async def _asparse(self, query: Any, k: int | None, filter: Filter | None, mode: Mode) -> list[Passage]:  # noqa: A002
+        if mode == "sparse":
+            return await self._texts.asearch(query, self.k if k is None else k, filter)
+        return await super()._asparse(query, k, filter, mode)
+
+    def _asked(self, vectors: Vectors, k: int, where: statements.Where | None) -> tuple[Any, list[list[Any]]]:
+        """Return the statement that finds, and its values for each vector."""
+        condition, values = where or statements.where(None)
+        return self._texts.filled(_FIND, where=condition), [[one, *values, one, k] for one in map(_written, vectors.tolist())]
 
     def _where(self, condition: Condition) -> statements.Where:
         return statements.where(condition)
@@ -135,6 +151,10 @@ class PgVector(VectorIndex):
 
     def _drop(self, ids: list[str]) -> int:
         return self._texts.delete(ids)
+
+
+def _hits(rows: list[Any]) -> list[Hit]:
+    return [(name, text, metadata, float(raw)) for name, text, metadata, raw in rows]
 
 
 def _written(vector: list[float]) -> str:

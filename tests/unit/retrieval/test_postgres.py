@@ -231,3 +231,68 @@ class TestConnections:
         rows(postgres, f"DROP TABLE {table}")
         with pytest.raises(DSPexError, match="does not exist"):
             found.search("text")
+
+
+class TestAwaited:
+    def test_awaited_searches_wait_on_the_server_together_and_hold_no_thread(self, made, postgres, table, monkeypatch):
+        found = made({"loop": "a for loop", "file": "an open file"})
+        with psycopg.connect(postgres.dsn(), autocommit=True) as other:
+            other.execute(sql.SQL("SELECT pg_advisory_lock(hashtext({}))").format(sql.Literal(table)))
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            slow = FIND.replace(
+                "WHERE document", f"WHERE pg_advisory_xact_lock_shared(hashtext('{table}')) IS NOT NULL AND document"
+            )
+            monkeypatch.setattr("dspex_nb.retrieval.postgres.statements.FIND", slow)
+
+            async def all_of_them():
+                monkeypatch.setattr(asyncio, "to_thread", None)
+                asked = [asyncio.ensure_future(found.asearch("loop", k=1)) for _ in range(10)]
+                threads = threading.active_count()
+                while other.execute(waiting).fetchone()[0] < len(asked):
+                    assert not any(one.done() for one in asked)
+                    await asyncio.sleep(0.02)
+                assert threading.active_count() == threads
+                other.execute("SELECT pg_advisory_unlock_all()")
+                return await asyncio.gather(*asked)
+
+            answers = asyncio.run(all_of_them())
+        assert [[one.id for one in answer] for answer in answers] == [["loop"]] * 10
+
+    def test_each_loop_has_its_own_and_a_closed_one_leaves_none(self, made, postgres, table):
+        found = made({"loop": "a for loop", "file": "an open file"}, dsn=f"{postgres.dsn()}?application_name={table}")
+        with psycopg.connect(postgres.dsn(), autocommit=True) as other:
+
+            def there():
+                count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+                return other.execute(count, [table]).fetchone()[0]
+
+            before = there()
+            for _ in range(3):  # a loop each
+                answers = asyncio.run(found.abatch(["loop", ["file", "loop"], "the"], k=2))
+                assert [{one.id for one in answer} for answer in answers] == [{"loop"}, {"file", "loop"}, set()]
+                assert there() <= before + 4
+            with ThreadPoolExecutor(4) as threads:
+                answers = list(threads.map(lambda _: asyncio.run(found.asearch("open file", k=1)), range(8)))
+            assert all(answer[0].id == "file" for answer in answers)
+            found.close()
+            deadline = time.monotonic() + 10
+            while there() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert there() == 0
+
+    def test_errors_and_cancelling_leave_it_whole(self, made, postgres, table):
+        found = made({"loop": "a for loop"})
+
+        async def use():
+            task = asyncio.ensure_future(found.asearch("loop"))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await found.asearch("loop"))[0].id == "loop"
+            found.drop()
+            with pytest.raises(RetrieverError) as told:
+                await found.asearch("loop")
+            assert PASSWORD not in str(told.value)
+
+        asyncio.run(use())
