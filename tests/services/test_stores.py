@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import pytest
@@ -10,6 +11,7 @@ from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval import KINDS, retriever
 from dspex_nb.retrieval.registry import features_of
 from dspex_nb.testing.embedding import HashEmbedder
+from dspex_nb.testing.retriever_suite import PLANETS
 from dspex_nb.testing.vector_suite import LastingVectorSuite
 
 pytestmark = pytest.mark.services
@@ -60,6 +62,15 @@ class TestPgVector(Served):
 
     def config(self):
         return {"dsn": self.at}
+
+    @pytest.mark.parametrize("mode", ["dense", "sparse", "hybrid", {"dense": 3, "sparse": 1}])
+    def test_what_is_awaited_is_what_is_called(self, mode):
+        index = self.make_retriever(PLANETS)
+
+        async def both():
+            return await asyncio.gather(*(index.asearch(query, 3, mode=mode) for query in ("bright rings", "red planet")))
+
+        assert asyncio.run(both()) == [index.search(query, 3, mode=mode) for query in ("bright rings", "red planet")]
 
 
 class TestPgVectorApproximate(TestPgVector):
