@@ -36,10 +36,11 @@ def _state(now: Session) -> bytes | None:
         found["cache"] = None
     import cloudpickle
 
-    for left_out in ({}, {"adapter": None}, {"adapter": None, "lm": None}):
+    for name in ("adapter", "lm"):
         with contextlib.suppress(Exception):  # one of the user's own may not cross: the worker has the rest
-            return bytes(cloudpickle.dumps({**found, **left_out}))
-    return bytes(cloudpickle.dumps({name: value for name, value in found.items() if name in {"n_jobs", "cache", "session"}}))
+            return bytes(cloudpickle.dumps(found))
+        found[name] = None
+    return bytes(cloudpickle.dumps(found))
 
 
 def take_settings(blob: bytes) -> None:
@@ -48,10 +49,8 @@ def take_settings(blob: bytes) -> None:
 
     found = pickle.loads(blob)  # noqa: S301 - the kernel packed it
     os.environ[SESSION] = found["session"]
-    changes = {name: found[name] for name in ("adapter", "n_jobs") if name in found}
-    if "lm" in found:
-        changes["lm"] = None  # not the one of before
-    if found.get("lm") is not None:
+    changes = {"adapter": found["adapter"], "n_jobs": found["n_jobs"], "lm": None}
+    if found["lm"] is not None:
         kind, state, secrets = found["lm"]
         changes["lm"] = kind.from_state(state, secrets)
     if "cache" in found:

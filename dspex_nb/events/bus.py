@@ -15,15 +15,18 @@ class Bus:
     """Carries events to subscribers and keeps the last `keep` of them.
 
     A subscriber that raises is dropped and its error kept in `faults`: a broken view must not fail a paid run.
+
+    Attributes:
+        quick: Whether every subscriber is, so that events may be published in a thread that others wait for.
     """
 
-    __slots__ = ("_hearing", "_lock", "_others", "_subscribers", "faults", "recent")
+    __slots__ = ("_hearing", "_lock", "_subscribers", "faults", "quick", "recent")
 
     def __init__(self, keep: int = 1000) -> None:
         self._lock = threading.Lock()
-        self._subscribers: tuple[tuple[Subscriber, tuple[type[Event], ...]], ...] = ()
+        self._subscribers: tuple[tuple[Subscriber, tuple[type[Event], ...], bool], ...] = ()
         self._hearing: dict[type[Event], tuple[Subscriber, ...]] = {}  # who hears which kind, looked up once
-        self._others: set[Subscriber] = set()
+        self.quick = True
         self.recent: deque[Event] = deque(maxlen=keep)
         self.faults: deque[Exception] = deque(maxlen=20)
 
@@ -39,11 +42,6 @@ class Bus:
                 self.faults.append(error)
                 self.unsubscribe(subscriber)
 
-    @property
-    def quick(self) -> bool:
-        """Whether every subscriber is quick, so that events may be published in a thread that others wait for."""
-        return not self._others
-
     def subscribe(self, subscriber: Subscriber, *kinds: type[Event], quick: bool = False) -> Callable[[], None]:
         """Add a subscriber; the returned callable removes it.
 
@@ -53,20 +51,19 @@ class Bus:
             quick: It only takes a note: it never waits, asks a pool, or stops a run, as a user's own function may.
         """
         with self._lock:
-            self._subscribers = (*self._subscribers, (subscriber, kinds or (Event,)))
-            if not quick:
-                self._others.add(subscriber)
-            self._hearing = {}
+            self._become((*self._subscribers, (subscriber, kinds or (Event,), quick)))
         return lambda: self.unsubscribe(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Remove a subscriber; removing one twice is no error."""
         with self._lock:
-            self._subscribers = tuple(each for each in self._subscribers if each[0] != subscriber)
-            self._others.discard(subscriber)
-            self._hearing = {}
+            self._become(tuple(each for each in self._subscribers if each[0] != subscriber))
+
+    def _become(self, subscribers: tuple[tuple[Subscriber, tuple[type[Event], ...], bool], ...]) -> None:
+        self._subscribers, self.quick = subscribers, all(quick for _, _, quick in subscribers)
+        self._hearing = {}
 
     def _hearers(self, kind: type[Event]) -> tuple[Subscriber, ...]:
         hearing = self._hearing  # taken before the subscribers, which change first: an old answer goes into the old table
-        found = hearing[kind] = tuple(subscriber for subscriber, kinds in self._subscribers if issubclass(kind, kinds))
+        found = hearing[kind] = tuple(subscriber for subscriber, kinds, _ in self._subscribers if issubclass(kind, kinds))
         return found

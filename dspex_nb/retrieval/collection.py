@@ -17,8 +17,9 @@ from dspex_nb.retrieval.base import PLACES
 from dspex_nb.retrieval.beside import Beside
 from dspex_nb.retrieval.facts import Dialect, compiled, facts_of
 from dspex_nb.retrieval.filters import Condition, matches
+from dspex_nb.retrieval.hits import Found
 from dspex_nb.retrieval.metadata import metadata_of, metadata_text
-from dspex_nb.retrieval.vectors import Found, VectorIndex
+from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors

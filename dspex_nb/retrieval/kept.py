@@ -12,9 +12,10 @@ from dspex_nb.passages import Passage, passage_digest
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.beside import Beside
 from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.hits import Hit
 from dspex_nb.retrieval.rows import Rows
 from dspex_nb.retrieval.scales import raw_of
-from dspex_nb.retrieval.vectors import Hit, VectorIndex
+from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors

@@ -7,20 +7,21 @@ import inspect
 import math
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real  # NumPy's scalars are of it too
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dspex_nb.errors import DSPexError, RetrieverError
-from dspex_nb.passages import Passage, found_passage
+from dspex_nb.passages import Passage
 from dspex_nb.retrieval.base import Filter, Index, Mode, Way, counted, deeper, listed, texts_of
 from dspex_nb.retrieval.batches import Listener, batches
 from dspex_nb.retrieval.documents import passages_in_order
 from dspex_nb.retrieval.embedders import embedder_of
 from dspex_nb.retrieval.filters import Condition, read_filter
+from dspex_nb.retrieval.hits import Found, ranked
 from dspex_nb.retrieval.merging import rrf
-from dspex_nb.retrieval.metadata import metadata_of
-from dspex_nb.retrieval.scales import SCALES, score_of
+from dspex_nb.retrieval.queries import Queries, are_several, is_vector
+from dspex_nb.retrieval.scales import SCALES
 from dspex_nb.transport import redact, without_userinfo
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
     Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
-Hit: TypeAlias = tuple[str, str, Mapping[str, Any], float]  # what a store found: id, text, metadata, and its own number
-# The same as a database gives it: metadata as `metadata_text` wrote it, and None for not-a-number.
-Found: TypeAlias = tuple[str, str, Mapping[str, Any] | str, float | None]
 _SECRETS = ("api_key", "password", "token")
 _SCALAR_DIMENSIONS = 2
 _EXACT = 1e-6  # as near to the length 1 as float32 comes
@@ -127,14 +125,14 @@ class VectorIndex(Index):
         mode = self._mode(mode)
         if mode == "dense":
             return (await self.abatch([query], k, filter, mode))[0]
-        weights = (1.0, 1.0) if mode == "hybrid" else tuple(mode.values()) if isinstance(mode, Mapping) else (0.0,)
-        if not self.concurrent or not isinstance(query, str) or not all(weights):
+        ways = _ways(mode)
+        if not self.concurrent or not isinstance(query, str) or len(ways) == 1:
             return await self._asparse(query, k, filter, mode)
         wanted = self.k if k is None else counted(k)
         (near,), words = await asyncio.gather(
             self.abatch([query], deeper(wanted), filter, "dense"), self._asparse(query, deeper(wanted), filter, "sparse")
         )
-        return rrf([near, words], weights)[:wanted]
+        return rrf([near, words], list(ways.values()))[:wanted]
 
     async def _asparse(self, query: Any, k: int | None, filter: Filter | None, mode: Mode) -> list[Passage]:  # noqa: A002
         """Return what a search that is not by vectors alone finds, from a thread unless the store can await it."""
@@ -153,10 +151,10 @@ class VectorIndex(Index):
         """
         mode = self._mode(mode)
         asked = listed(queries)
-        if mode != "dense" or any(_several(one) for one in asked):
+        if mode != "dense" or any(are_several(one) for one in asked):
             return await super().abatch(asked, k, filter, mode)
         condition, wanted = read_filter(filter), self.k if k is None else counted(k)
-        plan = _Plan(self, asked)
+        plan = Queries(asked, self._checked)
         if not wanted or not plan.rows:
             return [[] for _ in asked]
         plan.fill(await self._aembedded(plan.texts) if plan.texts else [])
@@ -167,7 +165,7 @@ class VectorIndex(Index):
         with self._asking("searching"):
             where = None if condition is None else await asyncio.to_thread(self._where, condition)  # an order may read all
             found = await self._anearest(plan.vectors, wanted, where)
-            return plan.answers([_ranked(hits, self._cosine) for hits in found])
+            return plan.answers([ranked(hits, self._cosine) for hits in found])
 
     async def aadd(
         self,
@@ -216,15 +214,15 @@ class VectorIndex(Index):
             return []
         if len(queries) == 1 and mode in ("dense", "sparse"):
             return self._ranking(queries, k, condition, str(mode))[0]
-        ways = {"dense": 1.0, "sparse": 1.0} if mode == "hybrid" else {mode: 1.0} if isinstance(mode, str) else mode
-        found = {way: self._ranking(queries, deeper(k), condition, way) for way, weight in ways.items() if weight}
+        ways = _ways(mode)
+        found = {way: self._ranking(queries, deeper(k), condition, way) for way in ways}
         weights = [ways[way] for way, rankings in found.items() for _ in rankings]
         return rrf([ranking for rankings in found.values() for ranking in rankings], weights)[:k]
 
     def _batch(self, queries: list[Any], k: int, condition: Condition | None, mode: Way) -> list[list[Passage]]:
-        if mode != "dense" or not k or any(_several(one) for one in queries):
+        if mode != "dense" or not k or any(are_several(one) for one in queries):
             return super()._batch(queries, k, condition, mode)
-        plan = _Plan(self, queries)
+        plan = Queries(queries, self._checked)
         plan.fill(self._embedded(plan.texts) if plan.texts else [])
         return plan.answers(self._dense(plan.vectors, k, condition) if plan.rows else [])
 
@@ -237,9 +235,9 @@ class VectorIndex(Index):
     def _dense(self, vectors: Vectors, k: int, condition: Condition | None) -> list[list[Passage]]:
         if self._dimension is None:  # nothing was ever added
             return [[] for _ in vectors]
-        try:
+        try:  # as `_asking` does, without what it costs each search
             found = self._nearest(vectors, k, None if condition is None else self._where(condition))
-            return [_ranked(hits, self._cosine) for hits in found]
+            return [ranked(hits, self._cosine) for hits in found]
         except (DSPexError, NotImplementedError):
             raise
         except Exception as error:  # noqa: BLE001 - any store's own errors
@@ -297,9 +295,15 @@ class VectorIndex(Index):
             )
         return _unit(found)
 
-    def _asking(self, doing: str) -> _Asking:
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
         """Turn a store's own errors into ours, without credentials."""
-        return _Asking(self, doing)
+        try:
+            yield
+        except (DSPexError, NotImplementedError):
+            raise
+        except Exception as error:  # noqa: BLE001 - any store's own errors
+            raise self._failed(doing, error) from None
 
     def _failed(self, doing: str, error: Exception) -> RetrieverError:
         said = redact(f"{type(error).__name__}: {error}", self._secrets)
@@ -313,68 +317,11 @@ class VectorIndex(Index):
         )
 
 
-class _Asking:
-    """What stands around a store's call."""
-
-    __slots__ = ("_doing", "_index")
-
-    def __init__(self, index: VectorIndex, doing: str) -> None:
-        self._index, self._doing = index, doing
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, DSPexError | NotImplementedError):
-            raise self._index._failed(self._doing, error) from None  # noqa: SLF001 - one module, two parts of one call
-
-
-class _Plan:
-    """The vectors of a list of queries: those given, and those of `texts` once they are filled in; blank texts have none.
-
-    Attributes:
-        texts: What has to be embedded.
-        rows: One vector a query that is not blank; None where its text is not embedded yet.
-    """
-
-    def __init__(self, index: VectorIndex, queries: list[Any]) -> None:
-        self.texts: list[str] = []
-        self.rows: list[Any] = []
-        self._places: list[int | None] = []
-        for query in queries:
-            found = None if is_vector(query) else texts_of(query)
-            self._places.append(None if found == [] else len(self.rows))
-            if found is None:
-                self.rows.append(index._checked(query, None)[0])  # noqa: SLF001 - one module, two parts of one call
-            elif found:
-                self.texts.append(found[0])
-                self.rows.append(None)
-
-    def fill(self, vectors: Iterable[Any]) -> None:
-        """Take the vectors of `texts`."""
-        made = iter(vectors)
-        self.rows = [next(made) if row is None else row for row in self.rows]
-
-    @property
-    def vectors(self) -> Vectors:
-        """All vectors, one a row."""
-        import numpy as np
-
-        stacked: Vectors = np.stack(self.rows)
-        return stacked
-
-    def answers(self, found: list[list[Passage]]) -> list[list[Passage]]:
-        """Return the answers in the order of the queries."""
-        return [[] if at is None else found[at] for at in self._places]
-
-
-def is_vector(query: Any) -> bool:
-    """Return whether a query is one vector: an array, or numbers."""
-    if isinstance(query, str) or query is None:
-        return False
-    if type(query).__module__ == "numpy" and hasattr(query, "ndim"):
-        return query.dtype.kind in "fiu" and query.ndim == 1
-    return isinstance(query, list | tuple) and bool(query) and isinstance(query[0], Real) and not isinstance(query[0], bool)
+def _ways(mode: Way) -> Mapping[str, float]:
+    """Return how much each way of finding counts, those left out that count for nothing."""
+    if mode == "hybrid":
+        return {"dense": 1.0, "sparse": 1.0}
+    return {mode: 1.0} if isinstance(mode, str) else {way: weight for way, weight in mode.items() if weight}
 
 
 def _unit(rows: Vectors) -> Vectors:
@@ -392,33 +339,6 @@ def _unit(rows: Vectors) -> Vectors:
     if not finite:
         raise RetrieverError("a vector holds a number that is not finite", hint="look at what the embedder returns")
     return np.ascontiguousarray(rows if unit else rows / divisor)
-
-
-def _several(query: Any) -> bool:
-    return not isinstance(query, str) and not is_vector(query) and len(texts_of(query)) > 1
-
-
-def _ranked(hits: Iterable[Found], cosine: Callable[[float], float]) -> list[Passage]:
-    """Return hits as passages with their scores, highest first, equal ones by id.
-
-    This loop is most of what a search costs on our side, and the fewer functions it goes through the better: after a store's
-    own work none of them is in the processor's cache.
-    """
-    made, last, in_order = [], math.inf, True
-    for name, text, told, number in hits:
-        metadata = metadata_of(told) if isinstance(told, str) else told
-        raw = math.nan if number is None else float(number)
-        score = (1 + cosine(raw)) / 2
-        if not 0 <= score <= 1:
-            score = score_of(cosine(raw))
-        in_order = in_order and score < last
-        last = score
-        made.append(found_passage(name, text, metadata, score, raw))
-    return made if in_order else sorted(made, key=_by_score)
-
-
-def _by_score(one: Passage) -> tuple[float, str]:
-    return (-one.score, one.id)
 
 
 def callable_of(given: Any) -> Callable[[list[str]], Any] | None:

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from dspex_nb.errors import LMError, RetrieverError
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
-from dspex_nb.retrieval.vectors import Found, shown_address
+from dspex_nb.retrieval.hits import Found
+from dspex_nb.retrieval.vectors import shown_address
 from dspex_nb.transport import apost, redact, send
 
 _BAD = 400

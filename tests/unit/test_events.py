@@ -131,3 +131,21 @@ def test_predictions():
         done.b
     with pytest.raises(TypeError):
         hash(done)
+
+
+def test_a_bus_is_quick_while_all_its_subscribers_are():
+    class Listener(list):  # no set could hold it
+        def __call__(self, event):
+            self.append(event)
+
+    bus, heard = Bus(), Listener()
+    assert bus.quick
+    forget = bus.subscribe(lambda event: None, quick=True)
+    bus.subscribe(heard)
+    assert not bus.quick
+    event = Progress(run_id="r", done=1, total=1)
+    bus.publish(event)
+    assert heard == [event]
+    bus.unsubscribe(heard)
+    forget()
+    assert bus.quick

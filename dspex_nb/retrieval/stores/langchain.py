@@ -14,8 +14,8 @@ from dspex_nb.passages import Passage, passage_digest
 from dspex_nb.retrieval.base import Index, Way, deeper, texts_of
 from dspex_nb.retrieval.filters import Compare, Condition, Every, Some, matches
 from dspex_nb.retrieval.merging import rrf
+from dspex_nb.retrieval.queries import is_vector
 from dspex_nb.retrieval.scales import SCALES, scaled
-from dspex_nb.retrieval.vectors import is_vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from dspex_nb.errors import FilterError, RetrieverError, did_you_mean
 from dspex_nb.passages import Passage, passage_digest
 from dspex_nb.retrieval.filters import Condition, matches
+from dspex_nb.retrieval.hits import Hit
 from dspex_nb.retrieval.scales import SCALES
-from dspex_nb.retrieval.vectors import Hit, VectorIndex
+from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors

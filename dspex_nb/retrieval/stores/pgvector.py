@@ -11,8 +11,9 @@ from dspex_nb.passages import Passage
 from dspex_nb.retrieval import postgres_statements as statements
 from dspex_nb.retrieval.base import Filter, Mode
 from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.hits import Hit
 from dspex_nb.retrieval.postgres import Postgres, stored
-from dspex_nb.retrieval.vectors import Hit, VectorIndex
+from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
 from dspex_nb.retrieval.facts import Dialect
+from dspex_nb.retrieval.hits import Found
 from dspex_nb.retrieval.metadata import parted, with_metadata
-from dspex_nb.retrieval.vectors import Found
 
 _PAGE = 1000
 _FIELDS = ["id", "passage"]

@@ -13,7 +13,8 @@ from dspex_nb.passages import Passage
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written
 from dspex_nb.retrieval.filters import Condition
-from dspex_nb.retrieval.vectors import Found, shown_address
+from dspex_nb.retrieval.hits import Found
+from dspex_nb.retrieval.vectors import shown_address
 from dspex_nb.retrieval.words import words
 
 _RETURN = ("RETURN", 4, "id", "text", "metadata", "raw")

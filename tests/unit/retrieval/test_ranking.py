@@ -7,13 +7,13 @@ import math
 import pytest
 
 from dspex_nb.passages import Passage, found_passage, passage_id
+from dspex_nb.retrieval.hits import ranked
 from dspex_nb.retrieval.scales import SCALES, score_of
-from dspex_nb.retrieval.vectors import _ranked
 
 
 def test_equal_scores_are_by_id_whatever_order_the_store_has():
     hits = [("b", "x", {}, 0.5), ("a", "y", {"n": 1}, 0.5), ("c", "z", {}, 0.75)]
-    found = _ranked(hits, SCALES["cosine"])
+    found = ranked(hits, SCALES["cosine"])
     assert [(one.id, one.text, one.score, one.raw_score) for one in found] == [
         ("c", "z", 0.875, 0.75), ("a", "y", 0.75, 0.5), ("b", "x", 0.75, 0.5)
     ]  # fmt: skip
@@ -23,7 +23,7 @@ def test_equal_scores_are_by_id_whatever_order_the_store_has():
 @pytest.mark.parametrize(("raw", "score"), [(1.0000001, 1.0), (-1.5, 0.0), (math.nan, 0.5), (0.0, 0.5)])
 def test_numbers_past_the_scale(raw, score):
     assert score_of(raw) == score
-    assert [one.score for one in _ranked([("a", "x", {}, raw)], SCALES["cosine"])] == [score]
+    assert [one.score for one in ranked([("a", "x", {}, raw)], SCALES["cosine"])] == [score]
 
 
 def test_a_found_passage_is_like_any_other():
