@@ -220,8 +220,9 @@ def _pool(step: Step, session: Session) -> tuple[str, str]:
             hint="leave out pool=, or use a pool without python=",
         )
     if found.separate and not getattr(step.callable, "portable", True):
+        index = f"an open {step.callable.name} index"
         raise PlanError(
-            f"step {step.name!r}: pool {found.name!r} is made of processes, and {step.callable.name} stays in its own",
+            f"step {step.name!r}: pool {found.name!r} is made of processes, and {index} stays in its own",
             hint="leave out pool=, or use a pool with backend='thread'",
         )
     what = "process" if found.separate else "thread"

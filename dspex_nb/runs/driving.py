@@ -73,7 +73,7 @@ class Driver:
         threads: Whether steps may run at once.
         apart: Whether functions run on threads too.
         awaited: How many steps each still waits for.
-        landed: Steps that ended elsewhere; None says that there is something else to see to.
+        landed: Steps that ended elsewhere, each with the time; None says that there is something else to see to.
         turn: Held by the thread that touches the state; `mine` says whether the calling thread holds it.
         over: Whether the run is being left: nobody goes on elsewhere.
     """
@@ -94,7 +94,7 @@ class Driver:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     awaited: dict[str, int] = field(default_factory=dict)
     flying: dict[str, _Flight] = field(default_factory=dict)
-    landed: queue.SimpleQueue[str | None] = field(default_factory=queue.SimpleQueue)
+    landed: queue.SimpleQueue[tuple[str, float] | None] = field(default_factory=queue.SimpleQueue)
     turn: threading.Lock = field(default_factory=threading.Lock)
     mine: bool = False
     over: bool = False
@@ -191,13 +191,13 @@ class Driver:
         else:
             self.results[step.name] = self._done(step, written, started)
 
-    def _done(self, step: Step, written: Written, started: float) -> dict[str, Any]:
+    def _done(self, step: Step, written: Written, started: float, ended: float | None = None) -> dict[str, Any]:
         """Keep a success, on disk too if the run can be resumed, before anyone hears of it."""
         if self.kept is not None and not isinstance(written.fields, Gapped):  # what failed is tried again by resume()
             why = self.kept.save(step, written.fields)
             if why:
                 written = replace(written, note="; ".join(filter(None, (written.note, f"not kept for resume(): {why}"))))
-        return self.fates.done(step, written, started, self.around)
+        return self.fates.done(step, written, started, self.around, ended)
 
     # Steps elsewhere
 
@@ -212,7 +212,7 @@ class Driver:
         scope = replace(self.scope, step=self.prefix + name, cancel=self.token)
         future = crew.start(perform, node.step, self.around, scope)
         self.flying[name] = _Flight(future, started)
-        future.add_done_callback(lambda _: self.landed.put(name))
+        future.add_done_callback(lambda _: self.landed.put((name, time.perf_counter())))
 
     def _submit(self, node: Node, *, follows: bool = False) -> None:
         """Give a step to its pool; `follows` where the task before it ends in this thread."""
@@ -234,7 +234,7 @@ class Driver:
             future = PoolFuture()
             future.fail(error)
             self.flying[name] = _Flight(future, started)
-            self.landed.put(name)
+            self.landed.put((name, time.perf_counter()))
 
     def _ended(self, name: str, future: PoolFuture) -> None:
         """Go on in the thread in which a pool's task ended, where the calling thread waits and is not needed for it."""
@@ -244,7 +244,7 @@ class Driver:
                     return
             finally:
                 self.turn.release()
-        self.landed.put(name)
+        self.landed.put((name, time.perf_counter()))
 
     def _go_on(self, node: Node, value: Any) -> bool:
         """Take a task's result and submit the tasks that waited for it; False where anything else is to be done."""
@@ -279,18 +279,19 @@ class Driver:
         self.mine = False
         self.turn.release()
         try:
-            name = next_of(self.landed)
+            landed = next_of(self.landed)
         finally:
             self.mine = self.turn.acquire()
-        if name is None or self.scope.cancel.cancelled:
+        if landed is None or self.scope.cancel.cancelled:
             return []
+        name, ended = landed
         flight, step = self.flying.pop(name), self.graph.nodes[name].step
         try:
             written = self._written(step, flight)
         except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
-            self.results[name] = self.fates.failed(step, error, flight.started, self.around)
+            self.results[name] = self.fates.failed(step, error, flight.started, self.around, ended)
         else:
-            self.results[name] = self._done(step, written, flight.started)
+            self.results[name] = self._done(step, written, flight.started, ended)
         return [name]
 
     @staticmethod

@@ -63,9 +63,11 @@ class Fates:
         name, scope = self.prefix + step.name, self.scope
         scope.bus.publish(StepEnded(run_id=scope.run_id, step=name, status=status, elapsed_s=elapsed_s, error=error, note=note))
 
-    def done(self, step: Step, written: Written, started: float, around: Surroundings) -> dict[str, Any]:
-        """Keep a success; returns the step's fields."""
-        elapsed_s = time.perf_counter() - started
+    def done(
+        self, step: Step, written: Written, started: float, around: Surroundings, ended: float | None = None
+    ) -> dict[str, Any]:
+        """Keep a success; returns the step's fields. `ended` is when it was over, if that is not now."""
+        elapsed_s = (ended or time.perf_counter()) - started
         status = "done" if written.cached is None or written.cached not in _FOUND else "cached"
         route, began_s = around.routes[step.name], started - self.started
         self._keep(step, StepResult(
@@ -89,14 +91,16 @@ class Fates:
         self.end(step, "skipped", 0.0, reason)
         return self._blank(step)
 
-    def failed(self, step: Step, error: Exception, started: float, around: Surroundings) -> dict[str, Any]:
+    def failed(
+        self, step: Step, error: Exception, started: float, around: Surroundings, ended: float | None = None
+    ) -> dict[str, Any]:
         """Do what the step says of errors: go on with blank fields or its fallback's, which are returned, or stop the run.
 
         Raises:
             StepError: The step says nothing of errors.
             Cancelled: It was stopped.
         """
-        elapsed_s = time.perf_counter() - started
+        elapsed_s = (ended or time.perf_counter()) - started
         if isinstance(error, Cancelled | CancelledError):
             self.end(step, "cancelled", elapsed_s)
             raise Cancelled("stopped") from error

@@ -126,7 +126,7 @@ def test_what_cannot_go_there_is_said(server):
     with pytest.raises(StepError, match=r"step 'a'.*a: cannot be sent to a worker process.*lock"):
         pipeline('text: str\na = Locked(text=text, pool="apart")', Locked=Locked)(text="x")
     index = dx.retriever("memory")
-    with pytest.raises(PlanError, match=r"made of processes, and memory stays in its own"):
+    with pytest.raises(PlanError, match=r"made of processes, and an open memory index stays in its own"):
         pipeline('text: str\na = retriever(index, query=text, pool="apart")', index=index).plan()
     with pytest.raises(PlanError, match="pool= has no meaning for a parallel step"):
         pipeline('text: str\na = parallel(x=template("{{ text }}"), pool="apart")').plan()

@@ -275,3 +275,11 @@ def test_what_a_step_sets_here_holds_for_the_steps_after_it(pools):
 
     assert run(body, {"f": slow_plus, "setting": setting, "seen": lambda x: whose.get()}, pools, x=0).outputs == {"c": "step b"}
     whose.set("nobody")
+
+
+def test_a_steps_time_is_its_own_while_the_caller_is_busy(pools):
+    body = 'x: int\na = native(f, x=x, pool="side")\nb = native(hold, x=x)\nc = parallel(p=native(f, x=x), q=native(f, x=x))'
+    done = run(body, {"f": slow_plus, "hold": lambda x: time.sleep(0.5)}, pools, x=0)
+    times = {name: result.elapsed_s for name, result in done.step_results.items()}
+    assert times["a"] < times["b"]
+    assert times["c"] < times["b"]  # it ran on a thread meanwhile
