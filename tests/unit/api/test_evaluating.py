@@ -120,7 +120,7 @@ class TestTimeLimit:
         server = model_server(answer)
         dx.configure(lm=dx.LM("openai/stub", api_base=server.url, api_key="k", num_retries=0))
         try:
-            evaluation = dx.evaluate(dx.Predict("message -> desk"), ROWS, "exact_match:desk", timeout_s="500ms")
+            evaluation = dx.evaluate(dx.Predict("message -> desk"), ROWS, "exact_match:desk", timeout_s="2s")
         finally:
             ended.set()
         assert evaluation.frame["error"].notna().tolist() == [i == 3 for i in range(8)]
