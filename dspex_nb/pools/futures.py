@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import warnings
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures._base import FINISHED, PENDING
+from concurrent.futures import Future
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from typing import Any
+
+_OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
+_making = threading.Lock()  # held for a look and a note, never while another lock is taken
 
 
 class PoolFuture(Future[Any]):
@@ -17,14 +21,43 @@ class PoolFuture(Future[Any]):
     and the result discarded. It stays in the pending state while it runs, which is what lets `concurrent.futures.wait`
     and `asyncio.wrap_future` see that cancellation as any other; ask `running()` for the truth.
 
+    The condition that those who wait share is made by the first of them: most tasks of a run are over before anybody waits,
+    and making and notifying it would be a third of their way through a thread.
+
     Attributes:
         abandoned: Whether it was broken off in a thread, which cannot be killed and runs on unheeded.
     """
 
-    # Of the class until they are set: a constructor of its own would cost each call 3 % of its way through a thread.
+    # Of the class until they are set, which spares each call a part of its way through a thread.
+    _state = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _made: threading.Condition | None = None
     _running = False
     _break_off: Callable[[], None] | None = None
     abandoned = False
+
+    def __init__(self) -> None:  # not the base's, which makes the condition
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[Any], object]] = []
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]  # what the base and `concurrent.futures.wait` ask for
+        made = self._made
+        if made is None:
+            with _making:
+                made = self._made
+                if made is None:
+                    made = self._made = threading.Condition()
+        return made
+
+    def done(self) -> bool:
+        """Return whether the task is over or was cancelled."""
+        return self._state in _OVER
+
+    def cancelled(self) -> bool:
+        """Return whether the task was cancelled."""
+        return self._state in _OVER and self._state != FINISHED
 
     def running(self) -> bool:
         """Return whether the task has started and is not over."""
@@ -47,10 +80,12 @@ class PoolFuture(Future[Any]):
 
     def tell(self, callback: Callable[[PoolFuture], None]) -> None:
         """Have `callback` called as by `add_done_callback`, where nobody else has the future yet: no lock is taken."""
-        self._done_callbacks.append(callback)  # type: ignore[attr-defined]  # of every `Future`, unknown to typeshed
+        self._done_callbacks.append(callback)
 
     def result(self, timeout: float | None = None) -> Any:
         """Return the value, or raise the task's error; an interrupt (■) while it waits ends the task."""
+        if self._state == FINISHED and self._exception is None:
+            return self._result
         try:
             return Future.result(self, timeout)  # the shorter way to the base, which every call takes
         except KeyboardInterrupt:
@@ -80,18 +115,28 @@ class PoolFuture(Future[Any]):
 
     def resolve(self, value: Any) -> bool:
         """Set the result; False if it was resolved already."""
-        try:
-            self.set_result(value)
-        except InvalidStateError:
-            return False
-        return True
+        return self._settle(value, None)
 
     def fail(self, error: BaseException) -> bool:
         """Set the error; False if it was resolved already."""
-        try:
-            self.set_exception(error)
-        except InvalidStateError:
-            return False
+        return self._settle(None, error)
+
+    def _settle(self, value: Any, error: BaseException | None) -> bool:
+        with _making:  # whoever makes the condition after this finds the task over
+            waited = self._made
+            if waited is None:
+                if self._state != PENDING:
+                    return False
+                self._result, self._exception, self._state = value, error, FINISHED
+        if waited is not None:
+            with waited:
+                if self._state != PENDING:
+                    return False
+                self._result, self._exception, self._state = value, error, FINISHED
+                for waiter in self._waiters:
+                    waiter.add_result(self) if error is None else waiter.add_exception(self)
+                waited.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]  # of every `Future`, unknown to typeshed
         return True
 
     def started(self, break_off: Callable[[], None]) -> bool:

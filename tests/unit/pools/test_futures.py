@@ -1,0 +1,167 @@
+"""A pool's future against those who wait for it: nobody is left waiting, nobody is told twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+from types import FrameType
+
+import pytest
+
+from dspex_nb.pools import PoolFuture, futures
+
+TraceFunction = Callable[[FrameType, str, object], object]
+
+_WAIT_S = 5.0
+
+
+def _stumbling(act: Callable[[], object]) -> None:
+    """Do `act` with a pause before some lines of the future's own code, so that the other threads get in between them."""
+    chance = random.Random(threading.get_ident() ^ time.perf_counter_ns())
+
+    def trace(frame: FrameType, kind: str, _: object) -> TraceFunction | None:
+        if kind == "call" and frame.f_code.co_filename != futures.__file__:
+            return None
+        if kind == "line" and chance.random() < 0.3:
+            time.sleep(chance.random() * 1e-4)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+
+
+def _by_result(future: PoolFuture) -> object:
+    return future.result(_WAIT_S)
+
+
+def _by_exception(future: PoolFuture) -> object:
+    assert future.exception(_WAIT_S) is None
+    return future.value
+
+
+def _by_wait(future: PoolFuture) -> object:
+    other = PoolFuture()
+    assert wait([future, other], _WAIT_S, FIRST_COMPLETED).done == {future}
+    return future.value
+
+
+def _by_waiting_for_all(future: PoolFuture) -> object:
+    over = PoolFuture()
+    over.resolve(None)
+    assert not wait([over, future], _WAIT_S).not_done
+    return future.value
+
+
+def _by_completion(future: PoolFuture) -> object:
+    return next(as_completed([future], _WAIT_S)).value  # type: ignore[attr-defined]
+
+
+def _by_callback(future: PoolFuture) -> object:
+    told: list[object] = []
+    heard = threading.Event()
+
+    def hear(over: object) -> None:
+        told.append(over)
+        heard.set()
+
+    future.add_done_callback(hear)
+    assert heard.wait(_WAIT_S)
+    assert told == [future]
+    return future.value
+
+
+def _by_awaiting(future: PoolFuture) -> object:
+    async def value() -> object:
+        return await asyncio.wait_for(asyncio.wrap_future(future), _WAIT_S)
+
+    return asyncio.run(value())
+
+
+_WAYS = [_by_result, _by_exception, _by_wait, _by_waiting_for_all, _by_completion, _by_callback, _by_awaiting]
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_who_waits_as_it_is_resolved_is_told_once(way: Callable[[PoolFuture], object]) -> None:
+    for round_ in range(40 if way is _by_awaiting else 300):
+        future, start = PoolFuture(), threading.Barrier(2)
+
+        def resolve(future: PoolFuture = future, start: threading.Barrier = start, round_: int = round_) -> None:
+            start.wait()
+            _stumbling(lambda: future.resolve(round_))
+
+        thread = threading.Thread(target=resolve)
+        thread.start()
+        start.wait()
+        found: list[object] = []
+        _stumbling(lambda found=found, future=future: found.append(way(future)))  # type: ignore[misc]
+        assert found == [round_]
+        thread.join()
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_who_comes_after_it_finds_the_value(way: Callable[[PoolFuture], object]) -> None:
+    future = PoolFuture()
+    assert not future.done()
+    assert future.resolve("value")
+    assert way(future) == "value"
+
+
+def test_of_many_ends_at_once_one_holds_and_each_listener_hears_it_once() -> None:
+    for seed in range(300):
+        chance = random.Random(seed)
+        future, start = PoolFuture(), threading.Barrier(5)
+        heard: list[str] = []
+        waits_before = chance.random() < 0.5
+        if waits_before:
+            future.add_done_callback(lambda _, heard=heard: heard.append("before"))  # type: ignore[misc]
+        else:
+            future.tell(lambda _, heard=heard: heard.append("before"))  # type: ignore[misc]
+        acts = {
+            "value": lambda future=future: future.resolve(1),
+            "error": lambda future=future: future.fail(ValueError("no")),
+            "cancelled": lambda future=future: future.cancel(),
+            "other": lambda future=future: future.resolve(2),
+        }
+        won: list[str] = []
+
+        def act(name: str, start: threading.Barrier = start, won: list[str] = won, acts: dict = acts) -> None:  # type: ignore[type-arg]
+            start.wait()
+            _stumbling(lambda: won.append(name) if acts[name]() else None)
+
+        threads = [threading.Thread(target=act, args=(name,)) for name in acts]
+        for thread in threads:
+            thread.start()
+        start.wait()
+        _stumbling(lambda future=future, heard=heard: future.add_done_callback(lambda _: heard.append("amid")))  # type: ignore[misc]
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert sorted(heard) == ["amid", "before"]
+        assert future.done()
+        assert future.cancelled() is (won == ["cancelled"])
+        assert future.succeeded is (won[0] in ("value", "other"))
+        if future.cancelled():
+            with pytest.raises(CancelledError):
+                future.result(0)
+        elif won == ["error"]:
+            assert str(future.exception(0)) == "no"
+        else:
+            assert future.result(0) == {"value": 1, "other": 2}[won[0]]
+
+
+def test_one_that_is_over_without_a_listener_makes_no_condition() -> None:
+    future = PoolFuture()
+    future.tell(lambda _: None)
+    future.resolve(1)
+    assert (future.result(), future.done(), future.cancelled(), future.running()) == (1, True, False, False)
+    assert future._made is None  # what this saves is why the class is as it is
+    assert "returned int" in repr(future)
