@@ -68,6 +68,21 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
         running.reset(token)
 
 
+def is_call(step: Step) -> bool:
+    """Whether a step is one call of a plain function in this thread: nothing before it, nothing after it."""
+    asks_more = step.pool or step.retry or step.over or step.timeout_s is not None or step.when or step.positional
+    return step.kind == "function" and not asks_more and _is_plain(step.callable)
+
+
+def call_here(step: Step, scope: Scope, name: str, values: dict[str, Any]) -> Any:
+    """Make the call of a step that `is_call`; as `call_function`, without its questions."""
+    token = running.set((scope, name))
+    try:
+        return _whole(step.callable(**values), scope, name)
+    finally:
+        running.reset(token)
+
+
 def is_task(step: Step) -> bool:
     """Whether a step is one call of a plain function in a pool: nothing before it, nothing after it."""
     return step.kind == "function" and step.pool is not None and not step.retry and not step.over and _is_plain(step.callable)

@@ -24,7 +24,7 @@ from dspex_nb.errors import Cancelled
 from dspex_nb.pipelines.records import PipelineSpec, Step
 from dspex_nb.pools import Pool, PoolFuture, crew
 from dspex_nb.routing import Plan
-from dspex_nb.runs.calling import pool_of, task_of
+from dspex_nb.runs.calling import call_here, pool_of, task_of
 from dspex_nb.runs.fates import Fates
 from dspex_nb.runs.graphs import Graph, Node, graph_of
 from dspex_nb.runs.outcomes import KEPT_TIER, Gapped, Outcome, Written, total
@@ -152,9 +152,13 @@ class Driver:
         """Start what is ready, what waits first and on threads if others can go on; returns the steps that are over already."""
         nodes, fates, around = self.graph.nodes, self.fates, self.around
         many = len(ready) > 1 or bool(self.flying)
+        simple = self.kept is None and not self.apart and not fates.blanks
         over, inline = [], []
         for name in ready:
             node = nodes[name]
+            if simple and node.call:
+                inline.append(node)
+                continue
             step = node.step
             blank = fates.skipped(step, around)
             if blank is not None:
@@ -181,8 +185,11 @@ class Driver:
         step, around = node.step, self.around
         started = self.fates.begin(step, around)
         try:
-            scope = self.scope.at_step(self.prefix + step.name) if node.waits else self.scope
-            written = perform(step, around, scope)
+            if node.call:
+                value = call_here(step, self.scope, self.prefix + step.name, values_of(step, self.results))
+                written = Written(spread(step, value))
+            else:
+                written = perform(step, around, self.scope.at_step(self.prefix + step.name) if node.waits else self.scope)
         except Exception as error:  # noqa: BLE001 - a step's error is sorted out in one place
             self.results[step.name] = self.fates.failed(step, error, started, around)
         except BaseException:  # ■ was pressed

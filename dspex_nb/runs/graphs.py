@@ -9,7 +9,7 @@ from dspex_nb.ambient import Session
 from dspex_nb.pipelines.records import FieldRef, PipelineSpec, Step
 from dspex_nb.predictions import Route
 from dspex_nb.routing import Plan
-from dspex_nb.runs.calling import is_task
+from dspex_nb.runs.calling import is_call, is_task
 from dspex_nb.runs.step_cache import cached_steps
 from dspex_nb.runs.together import overlaps
 
@@ -21,6 +21,7 @@ class Node:
     Attributes:
         feeds: The steps that read what it writes.
         waits: Whether it spends its time waiting, so that others may go on meanwhile.
+        call: Whether it is one call of a function in the driving thread and nothing more.
         task: Whether it is a task of its pool and nothing more, for which no thread here need wait.
         follows: Whether it is one that is submitted as soon as what it reads is there, without a question.
     """
@@ -28,6 +29,7 @@ class Node:
     step: Step
     feeds: tuple[str, ...]
     waits: bool
+    call: bool
     task: bool
     follows: bool
 
@@ -82,5 +84,5 @@ def _derived(spec: PipelineSpec, plan: Plan, session: Session, prefix: str) -> G
 
 
 def _node(step: Step, feeds: Sequence[str], *, cached: bool) -> Node:
-    task = is_task(step) and not cached
-    return Node(step, tuple(feeds), waits=overlaps(step), task=task, follows=task and step.when is None)
+    call, task = is_call(step) and not cached, is_task(step) and not cached
+    return Node(step, tuple(feeds), waits=overlaps(step), call=call, task=task, follows=task and step.when is None)

@@ -1,7 +1,11 @@
 """Events, the bus, the ledger; and the records that ride on them."""
 
 import json
+import os
+import random
+import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -149,3 +153,21 @@ def test_a_bus_is_quick_while_all_its_subscribers_are():
     bus.unsubscribe(heard)
     forget()
     assert bus.quick
+
+
+def test_run_ids_differ_between_threads_and_forks_and_whatever_seed_is_set():
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: [new_run_id() for _ in range(500)], range(8)))
+    ids = [one for each in found for one in each]
+    random.seed(0)
+    ids.append(new_run_id())
+    random.seed(0)
+    ids.append(new_run_id())
+    reader, writer = os.pipe()
+    if not os.fork():
+        os.write(writer, new_run_id().encode())
+        os._exit(0)
+    ids += [os.read(reader, 12).decode(), new_run_id()]
+    os.wait()
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[0-9a-f]{12}", one) for one in ids)

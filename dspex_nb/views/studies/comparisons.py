@@ -42,7 +42,7 @@ def _compare_info(snapshots: Sequence[StudySnapshot], by: str) -> CompareInfo:
     names: list[str] = []
     for snapshot in snapshots:
         name = one_line(snapshot.facts.title, 48)
-        names.append(name if name not in names else f"{name} ({snapshot.facts.study_id[:8]})")
+        names.append(name if name not in names else f"{name} ({snapshot.facts.study_id[-6:]})")
     metrics = dict.fromkeys(info.metric for info in found)
     return CompareInfo(
         " or ".join(metrics) or "score",

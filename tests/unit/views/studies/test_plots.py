@@ -187,8 +187,8 @@ def test_studies_are_compared_on_one_axis():
     assert [trace["name"] for trace in made.traces] == ["Triage: GEPA", "Triage: COPRO"]
     assert made.traces[0]["x"].tolist() == [10, 20, 20]
     assert "best: Triage: GEPA, 0.600" in made.alt
-    twice = comparison_chart([one, snapshot([trial(0, 0.5)], study_id="cccc3333")], "trials")
-    assert twice.traces[1]["name"] == "Triage: GEPA (cccc3333)"
+    twice = comparison_chart([one, snapshot([trial(0, 0.5)], study_id="aaaacc3333")], "trials")
+    assert twice.traces[1]["name"] == "Triage: GEPA (cc3333)"
     mixed = comparison_chart([one, snapshot([trial(0, 0.5)], metric="other")], "calls")
     assert "different metrics" in mixed.hint
 
