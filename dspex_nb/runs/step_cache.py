@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 KEY_VERSION = 1  # raise it when a change of meaning must not find old results
 _LM_KINDS = frozenset({"predict", "chain_of_thought"})
-_KINDS = frozenset({"function", "reduce", "retriever", "rerank"})
+_CALLS = frozenset({"function", "reduce"})
+_KINDS = _CALLS | {"retriever", "rerank"}
+_CHANGED = "kept, but its next call will not find it: it changes something that it reads, a global or a variable around it"
 
 
 class StepCache:
@@ -71,7 +73,8 @@ class StepCache:
     def through(self, step: Step, values: dict[str, Any], run: Callable[[], Written], shared: Cache | None = None) -> Written:
         """Return a step's kept fields, from here or the server of `shared`; without any run it and keep what it writes."""
         try:
-            key = step_key(step, values)
+            own = _own_key(step)
+            key = _whole_key(own, step, values)
         except Unkeyable as why:
             return replace(run(), note=f"not cached: {why}")
         classes = classes_of(step)
@@ -91,7 +94,7 @@ class StepCache:
             self.faults.append(f"the step cache {self.directory} does not take results: {error}")
             return replace(written, note=f"not cached: {error.strerror or error}")
         publish(shared, key, self.items.folder([key]), step.ttl_s)
-        return written
+        return written if _reads_the_same(step, own) else replace(written, note=_CHANGED)
 
     def _kept(self, key: str, classes: list[type], ttl_s: float | None, shared: Cache | None) -> dict[str, Any] | None:
         with contextlib.suppress(KeyError):
@@ -118,11 +121,27 @@ def step_key(step: Step, values: dict[str, Any]) -> str:
     Raises:
         Unkeyable: Something in it has no key; the message says what.
     """
-    own = key_of(
+    return _whole_key(_own_key(step), step, values)
+
+
+def _own_key(step: Step) -> str:
+    """Return the part of the key that is no input's: the code with what it reads, the options."""
+    return key_of(
         KEY_VERSION, step.kind, step.callable, dict(step.options), step.positional, step.over, step.texts, list(step.writes)
     )
+
+
+def _whole_key(own: str, step: Step, values: dict[str, Any]) -> str:
     named = [_input(name, value) for name, value in sorted(values.items())]
     return key_of(own, list(classes_of(step)), named)
+
+
+def _reads_the_same(step: Step, own: str) -> bool:
+    """Say whether a function reads after its call what it read before; else its next call has another key."""
+    try:
+        return step.kind not in _CALLS or _own_key(step) == own
+    except Unkeyable:
+        return False
 
 
 def _input(name: str, value: Any) -> tuple[str, str]:
@@ -197,7 +216,7 @@ def _note(step: Step, *, asked: bool, on: bool) -> str:  # noqa: PLR0911 - one r
         return "cached" if step.ttl_s is None else f"cached for {write_duration(step.ttl_s)}"
     if step.cache is False or step.kind in _LM_KINDS or step.kind == "template":
         return ""
-    if step.kind in ("function", "reduce"):
+    if step.kind in _CALLS:
         asked = asked or step.ttl_s is not None
         return "not cached: not known to be pure (cache=True or @dx.pure says so)" if asked else ""
     if step.cache is True:

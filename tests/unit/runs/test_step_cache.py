@@ -160,6 +160,21 @@ def test_what_cannot_be_cached_runs_and_says_why(session):
     assert "its input 'x' is a _thread.lock" in done.step_results["y"].note
 
 
+def test_what_changes_what_it_reads_says_that_it_is_never_found_again(session):
+    seen: list[int] = []
+
+    def counted(x):
+        seen.append(x)
+        return len(seen)
+
+    body = "x: int\ny = native(f, x=x, cache=True)"
+    found = [run(body, session, {"f": counted}, x=1)[0] for _ in range(2)]
+    assert [each.outputs["y"] for each in found] == [1, 2]
+    assert all("it changes something that it reads" in each.step_results["y"].note for each in found)
+    kept = [run(body, session, {"f": lambda x: x + len(seen)}, x=1)[0] for _ in range(2)]
+    assert [(each.step_results["y"].status, each.step_results["y"].note) for each in kept] == [("done", ""), ("cached", "")]
+
+
 def test_a_damaged_entry_is_a_miss(session):
     body = "x: int\ny = native(f, x=x, cache=True)"
     run(body, session, {"f": keyable([1, 2, 3])}, x=1)
