@@ -196,10 +196,8 @@ class Client(StreamingEndpoint):
 
     @staticmethod
     def from_state(state: Mapping[str, Any], secrets: Mapping[str, Any] | None = None) -> Client:
-        """Rebuild a client from `dump_state` and, where keys came as arguments, `secrets`; others come from the environment."""
-        from dspex_nb.clients.connecting import from_state
-
-        return from_state(state, secrets)
+        """Rebuild a client of this class from `dump_state` and, where keys came as arguments, `secrets`."""
+        raise NotImplementedError
 
     def __reduce__(self) -> tuple[Callable[..., Client], tuple[Any, ...]]:
         """Cross to a worker, inside a function or a predictor of the notebook, as what rebuilds it there.

@@ -23,6 +23,22 @@ LOCAL_CONCURRENCY = 4  # one slot serves; a few waiting keep it busy, and a cell
 _SETTING_NAMES = frozenset(field.name for field in fields(Settings))
 
 
+class Connected(Client):
+    """A client that was made from a model string, and is made from it again where it arrives."""
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any], secrets: Mapping[str, Any] | None = None) -> Client:
+        """Rebuild a client from `dump_state` and, where keys came as arguments, `secrets`; others come from the environment."""
+        options = {**state.get("options", {}), **state.get("settings", {}), **(secrets or {})}
+        for name in ("api_base", "model_type", "path", "base_url", "identity"):
+            if state.get(name) is not None:
+                options.setdefault(name, state[name])
+        if state.get("capabilities"):
+            known = dict(state["capabilities"])
+            options["capabilities"] = Capabilities(**{**known, "params": frozenset(known.get("params", ()))})
+        return connect(state["model"], **options)
+
+
 def connect(model: str, *, on_progress: Callable[[str], None] | None = None, **options: Any) -> Client:
     """Return a client for a model string.
 
@@ -64,7 +80,7 @@ def connect(model: str, *, on_progress: Callable[[str], None] | None = None, **o
         headers={**(hidden.get("headers") or {}), **(hidden.get("extra_headers") or {})},
     )
     identity = "@".join([model, *(str(value) for value in origin.values())])
-    return Client(
+    return Connected(
         model, wire, provider=target.provider, identity=identity, options=shown, settings=settings,
         capabilities=capabilities or capabilities_of(target), origin=_with_capabilities(origin, capabilities), credentials=hidden,
     )  # fmt: skip
@@ -101,18 +117,6 @@ def _dialect_of(target: Target) -> Dialect:
     return ChatDialect({"max_tokens": "max_completion_tokens"} if is_reasoning(target) else None)
 
 
-def from_state(state: Mapping[str, Any], secrets: Mapping[str, Any] | None = None) -> Client:
-    """Rebuild a client from `Client.dump_state()`; see there."""
-    options = {**state.get("options", {}), **state.get("settings", {}), **(secrets or {})}
-    for name in ("api_base", "model_type", "path", "base_url", "identity"):
-        if state.get(name) is not None:
-            options.setdefault(name, state[name])
-    if state.get("capabilities"):
-        known = dict(state["capabilities"])
-        options["capabilities"] = Capabilities(**{**known, "params": frozenset(known.get("params", ()))})
-    return connect(state["model"], **options)
-
-
 def _connect_local(
     model: str,
     given: dict[str, Any],
@@ -133,7 +137,7 @@ def _connect_local(
         identity = identity or _identity(file)
     wire = HTTPWire(ChatDialect(native_n=False), url, LOCAL, extra={"cache_prompt": True})
     settings = Settings(**{"max_concurrency": LOCAL_CONCURRENCY, **given})
-    return Client(
+    return Connected(
         model, wire, provider=LOCAL, identity=identity, options={"temperature": 0.0, **shown}, settings=settings,
         capabilities=capabilities or capabilities_of(Target(LOCAL, LOCAL)), price_zero=True, seeded=True,
         origin=_with_capabilities({"path": str(path)} if path else {}, capabilities), credentials=hidden,
@@ -152,7 +156,7 @@ def _connect_litellm(
     from dspex_nb.clients import litellm
 
     wire = litellm.LiteLLMWire(target.name, credentials={**hidden, **origin}, key_env=next(iter(target.key_envs), ""))
-    return Client(
+    return Connected(
         model, wire, provider=target.provider, identity="@".join([model, *(str(value) for value in origin.values())]),
         options=shown, settings=settings, capabilities=capabilities or litellm.capabilities_of(target.name),
         origin=_with_capabilities(origin, capabilities), credentials=hidden,

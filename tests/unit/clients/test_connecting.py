@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from dspex_nb.clients import Client, connect, local
+from dspex_nb.clients import connect, local
+from dspex_nb.clients.connecting import Connected
 from dspex_nb.clients.settings import is_secret
 from dspex_nb.errors import LMAuthError, LMConnectionError, LMNotConfiguredError, MissingDependencyError
 from dspex_nb.messages import Capabilities, Request
@@ -76,7 +77,7 @@ def test_state_crosses_without_the_key():
     )
     state = json.loads(json.dumps(client.dump_state()))
     assert "hidden" not in json.dumps(state) + repr(client)
-    again = Client.from_state(state, client.secrets())
+    again = Connected.from_state(state, client.secrets())
     assert (again.options, again.settings, again.capabilities) == (client.options, client.settings, client.capabilities)
     assert again.secrets() == client.secrets()
     assert again.key(ASK) == client.key(ASK)
@@ -150,7 +151,7 @@ def test_the_embedded_model_loads_once_and_says_so():
 def test_a_child_uses_its_parents_server_and_finds_the_same_keys(monkeypatch):
     parent = connect("local")
     state = parent.dump_state()
-    child = Client.from_state(state)
+    child = Connected.from_state(state)
     assert child.key(ASK) == parent.key(ASK)
     assert child._wire._base == state["base_url"]
     assert child.complete(ASK, scope=Scope("t")).text == parent.complete(ASK, scope=Scope("t")).text
@@ -185,9 +186,9 @@ def test_the_server_is_quiet_and_ends_with_its_process():
     _, err = child.communicate()
     assert err == ""
     with pytest.raises(LMConnectionError):
-        Client.from_state({"model": "local", "base_url": f"http://127.0.0.1:{port}/v1", "settings": {"num_retries": 0}}).complete(
-            ASK, scope=Scope("t")
-        )
+        Connected.from_state(
+            {"model": "local", "base_url": f"http://127.0.0.1:{port}/v1", "settings": {"num_retries": 0}}
+        ).complete(ASK, scope=Scope("t"))
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(child.pid)], capture_output=True, text=True)
     assert children.stdout.strip() == ""
 

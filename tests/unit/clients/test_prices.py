@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from dspex_nb.cache import Cache
-from dspex_nb.clients import Client, connect
+from dspex_nb.clients import connect
+from dspex_nb.clients.connecting import Connected
 from dspex_nb.clients.prices import Pricing, cost_of, entry, price_of
 from dspex_nb.errors import LMNotConfiguredError
 from dspex_nb.events import Bus
@@ -215,7 +216,7 @@ def test_a_hit_costs_nothing_and_counts_what_it_saved(bad):
 def test_the_users_price_crosses_to_another_process():
     client = connect("a", api_base="http://127.0.0.1:1/v1", price=PRICE)
     state = json.loads(json.dumps(client.dump_state()))
-    assert Client.from_state(state)._price(Usage(1000, 100), {}) == pytest.approx(0.003)
+    assert Connected.from_state(state)._price(Usage(1000, 100), {}) == pytest.approx(0.003)
     assert "price" not in client.options
 
 

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from dspex_nb.clients import Client, connect
+from dspex_nb.clients import connect
+from dspex_nb.clients.connecting import Connected
 from dspex_nb.clients.targets import capabilities_of, resolve
 from dspex_nb.errors import LMAuthError, LMInvalidRequestError, LMInvalidResponseError, LMNotConfiguredError
 from dspex_nb.messages import Request
@@ -138,7 +139,7 @@ def test_a_model_type_that_is_not_served(model, kind):
 
 def test_the_model_type_crosses_with_the_state():
     client = connect("openai/gpt-5", model_type="responses")
-    again = Client.from_state(client.dump_state())
+    again = Connected.from_state(client.dump_state())
     assert again.key(Request(WORDS)) == client.key(Request(WORDS)) != connect("openai/gpt-5").key(Request(WORDS))
     assert type(again._wire._dialect).__name__ == "ResponsesDialect"
 

@@ -11,7 +11,8 @@ import traceback
 import pytest
 
 from dspex_nb.cache import Cache
-from dspex_nb.clients import Client, connect
+from dspex_nb.clients import connect
+from dspex_nb.clients.connecting import Connected
 from dspex_nb.errors import DSPexError, LMError, LMNotConfiguredError
 from dspex_nb.events import Bus, to_json
 from dspex_nb.messages import Request
@@ -127,7 +128,7 @@ def test_no_good_answer_shows_the_key(bad, place, monkeypatch, tmp_path):
         client = connect("openai/m", **place(server.url, monkeypatch))
         response = client.complete(ASK, scope=Scope("t", bus), cache=cache)
         assert client.complete(ASK, scope=Scope("t", bus), cache=cache).cached == "memory"
-        again = Client.from_state(json.loads(json.dumps(client.dump_state())), client.secrets())
+        again = Connected.from_state(json.loads(json.dumps(client.dump_state())), client.secrets())
         assert again.key(ASK) == client.key(ASK)
         again.complete(ASK, scope=Scope("t"))
         assert server.requests[0][0] == server.requests[1][0]  # the other process sends the same head, key included
