@@ -9,7 +9,7 @@ from typing import Any
 
 from dspex_nb.clients.client import Client
 from dspex_nb.clients.settings import Settings
-from dspex_nb.errors import LMInvalidRequestError
+from dspex_nb.errors import LMInvalidRequestError, LMNotConfiguredError
 from dspex_nb.messages import Capabilities, Request
 from dspex_nb.scopes import CancelToken
 from dspex_nb.transport import asleep, sleep
@@ -23,6 +23,9 @@ _ALL = Capabilities(
     function_calling=True,
     params=frozenset({"temperature", "max_tokens", "response_format", "tools", "n", "stop"}),
 )
+
+
+_STAYS = "a ScriptedLM answers in its own process only"
 
 
 class ScriptedLM(Client):
@@ -58,7 +61,12 @@ class ScriptedLM(Client):
 
     def __reduce__(self) -> tuple[Callable[..., Client], tuple[Any, ...]]:
         """Stay here: what answers is of this process."""
-        raise TypeError("a ScriptedLM answers in its own process only")
+        raise TypeError(_STAYS)
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any], secrets: Mapping[str, Any] | None = None) -> Client:  # noqa: ARG004 - the port's
+        """Say, in a worker process, that it did not come along."""
+        raise LMNotConfiguredError(_STAYS, hint="ask it in this process, or in a pool with backend='thread'")
 
     def _body(self, call: Any) -> dict[str, Any]:
         return {**super()._body(call), _REQUEST: call.request}

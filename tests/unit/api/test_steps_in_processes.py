@@ -13,6 +13,7 @@ import dspex_nb as dx
 from dspex_nb import ambient
 from dspex_nb.errors import Cancelled, PlanError, StepError, TaskTimeoutError
 from dspex_nb.pipelines import read_cell
+from dspex_nb.testing import ScriptedLM
 
 TEXTS = ["cats purr at night", "dogs bark", "fish swim"]
 
@@ -158,3 +159,10 @@ def test_a_pool_with_another_python_takes_functions_only(server):
     dx.pool("other", 1, "loky", python=sys.executable)
     with pytest.raises(PlanError, match="line 2: step 'a': pool 'other' runs another Python"):
         pipeline('text: str\na = predict("text -> mood", pool="other")').plan()
+
+
+def test_a_scripted_model_stays_in_its_process_and_says_so(server):
+    dx.configure(lm=ScriptedLM(["good"]))
+    with pytest.raises(StepError, match="a ScriptedLM answers in its own process only"):
+        pipeline('text: str\na = predict("text -> mood", pool="apart")')(text="x")
+    assert dx.session().pools.get("apart").call(len, "abc") == 3
