@@ -3,8 +3,11 @@
 import http.server
 import importlib.util
 import json
+import random
 import re
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,30 @@ def fresh(tmp_path, monkeypatch):
         used.pools.close()
     if used.store is not None:
         used.store.close()
+
+
+@pytest.fixture
+def stumbling():
+    """Gives `stumbling(module, act)`: `act()` with a pause before some of the module's lines, so that other threads get in."""
+
+    def stumble(module, act):
+        chance = random.Random(threading.get_ident() ^ time.perf_counter_ns())
+
+        def trace(frame, kind, _):
+            if kind == "call" and frame.f_code.co_filename != module.__file__:
+                return None
+            if kind == "line" and chance.random() < 0.3:
+                time.sleep(chance.random() * 1e-4)
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            return act()
+        finally:
+            sys.settrace(before)
+
+    return stumble
 
 
 @pytest.fixture
