@@ -157,10 +157,10 @@ def stopped(predict, lm):
         return real(request)
 
     scopes = []
-    original = dx.api.evaluating.Scope
+    original = dx.api.evaluation_jobs.Scope
     lm._wire._answer = stop
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dspex_nb.api.evaluating.Scope", lambda *args: scopes.append(original(*args)) or scopes[0])
+        patch.setattr("dspex_nb.api.evaluation_jobs.Scope", lambda *args: scopes.append(original(*args)) or scopes[0])
         with pytest.raises(Cancelled) as raised:
             dx.evaluate(predict, ROWS, "exact_match:desk", n_jobs=1, name="triage")
     lm._wire._answer = real
