@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dspex_nb.ambient import Session, current
 from dspex_nb.api.displays import Watch, show
-from dspex_nb.api.mapping import TableRow, check_choice, iter_table
+from dspex_nb.api.map_rows import frame_of, map_to, records_of
+from dspex_nb.api.mapping import check_choice, iter_table
 from dspex_nb.api.past_runs import resume_run
 from dspex_nb.api.placing import placed
-from dspex_nb.api.programs import Program, is_dspy_module, refuse_unnamed
+from dspex_nb.api.programs import is_dspy_module, refuse_unnamed
 from dspex_nb.api.runs import Run
 from dspex_nb.api.sessions import scope_here, session
 from dspex_nb.errors import DataError, MissingInputError, PipelineError, did_you_mean
@@ -23,7 +25,6 @@ from dspex_nb.pools import Pool
 from dspex_nb.predictions import Prediction
 from dspex_nb.routing import Plan
 from dspex_nb.routing import plan as plan_routes
-from dspex_nb.runs.mapping import RowResult
 from dspex_nb.runs.row_files import RowFile
 from dspex_nb.runs.rows import RowCall, row_runner
 from dspex_nb.runs.scheduler import execute
@@ -172,37 +173,10 @@ class Pipeline:
         options = {"n_jobs": n_jobs, "on_error": on_error, "on_progress": on_progress, "live": live, "ordered": ordered}
         program = placed(self, backend=backend)
         if out is not None:
-            return self._map_to(out, program, data, options, now)
-        shape = _Shape(self.spec)
-        records = _records(shape, iter_table(program, data, **options), numbered=not ordered)
-        if return_as != "frame":
-            return records
-        import pandas as pd
-
-        made = pd.DataFrame(list(records))
-        if not ordered and len(made):
-            made = made.set_index("row")
-        elif hasattr(data, "index") and hasattr(data, "columns"):
-            made.index = data.index
-        return made
-
-    def _map_to(self, out: str | Path, program: Program, data: Any, options: dict[str, Any], now: Session) -> Path:
-        file = RowFile(out, self.identity(now) or new_run_id())
-        shape = _Shape(self.spec)
-        count = 0
-
-        def done(index: int, inputs: dict[str, Any]) -> bool:
-            nonlocal count
-            count = index + 1
-            return file.has(index, inputs)
-
-        try:
-            for row in iter_table(program, data, **options, done=done):
-                file.add(row.index, row.inputs, shape.record(row))
-        except BaseException:
-            file.close()
-            raise
-        return file.finish(count)
+            file = RowFile(out, self.identity(now) or new_run_id())
+            return map_to(file, self.spec, partial(iter_table, program, data, **options))
+        records = records_of(self.spec, iter_table(program, data, **options), numbered=not ordered)
+        return records if return_as != "frame" else frame_of(records, data, numbered=not ordered)
 
     def plan(self) -> Plan:
         """Return each step's route and why; runs nothing."""
@@ -388,36 +362,3 @@ class _Inputs:
         self.required = tuple(given.name for given in spec.inputs if given.required)
         found = {name: accept_of(given.type) for name, given in self.known.items()}
         self.makers = {name: accept for name, accept in found.items() if accept is not None}
-
-
-class _Shape:
-    """What the rows of a map's result hold, found in the pipeline's graph once and not for each row."""
-
-    def __init__(self, spec: PipelineSpec) -> None:
-        self._written = frozenset(name for name, ref in spec.fields.items() if ref.step)
-        self._result = tuple(spec.result)
-
-    def record(self, row: TableRow) -> dict[str, Any]:
-        """Return a row: the data's columns, the result's fields, the error; see `Pipeline.map`."""
-        written, example, result = self._written, row.example, row.result
-        shown = dict.fromkeys((*(name for name in example if name in written), *self._result))
-        return {
-            **{f"expected_{name}" if name in written else name: value for name, value in example.items()},
-            **{name: _field(result, name) for name in shown},
-            "error": None if result.error is None else _short(result.error),
-        }
-
-
-def _records(shape: _Shape, rows: Iterator[TableRow], *, numbered: bool) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        yield {**({"row": row.index} if numbered else {}), **shape.record(row)}
-
-
-def _field(result: RowResult, name: str) -> Any:
-    if result.prediction is None:
-        return None
-    return result.prediction.get(name, result.prediction.fields.get(name))
-
-
-def _short(error: BaseException) -> str:
-    return str(getattr(error, "message", "") or f"{type(error).__name__}: {error}")
