@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.base import Filter
 from dspex_nb.retrieval.collection import Collection, Row, row_of
-from dspex_nb.retrieval.facts import compiled
+from dspex_nb.retrieval.facts import compiled, has_orders
 from dspex_nb.retrieval.filters import Condition, matches, read_filter
 from dspex_nb.retrieval.hits import Found
 from dspex_nb.retrieval.loops import OfLoops
@@ -121,16 +121,7 @@ class AwaitedCollection(Collection):
             return await (await self._awaited_clients.client()).words(query, k, where)
 
     async def _awhere(self, condition: Condition) -> Any:
-        if not self.going_through:
+        if not self.going_through or not has_orders(condition, self.dialect):
             return self._where(condition)
-        orders: list[Condition] = []
-
-        def noted(asked: Condition) -> list[str]:
-            orders.append(asked)
-            return []
-
-        where = compiled(condition, self.dialect, noted)
-        if not orders:
-            return where
         told = [(name, metadata_of(text)) for name, _, text in await (await self._awaited_clients.client()).rows()]
         return compiled(condition, self.dialect, lambda asked: [name for name, metadata in told if matches(asked, metadata)])

@@ -131,6 +131,16 @@ class AwaitedServed(Served):
         assert [one.done for one in told] == [2]
         assert [one.id for one in index.search("moons", 3)] == ["b"]
 
+    def test_many_add_at_once(self):
+        index = self.make_retriever()
+
+        async def use():
+            made = [{f"n{n}": f"number {n}" for n in range(start, start + 20)} for start in range(0, 80, 10)]
+            await asyncio.gather(*(index.aadd(one) for one in made), *(index.asearch("number 7") for _ in range(5)))
+            return await index.acount()
+
+        assert asyncio.run(use()) == index.count() == 90
+
     def test_ten_searches_wait_on_the_server_together_and_hold_no_thread(self, gate, no_threads):
         index = self.make_retriever(PLANETS)
         expected = index.search("bright rings", 2)

@@ -31,7 +31,7 @@ class AwaitedMariaDb:
     def __init__(self, store: MariaDb, reached: dict[str, Any]) -> None:
         self._store, self._reached = store, reached
         self._idle: deque[Any] = deque()
-        self._leave = asyncio.Semaphore(_MOST)
+        self._leave, self._writing = asyncio.Semaphore(_MOST), asyncio.Lock()
 
     async def write(self, rows: list[Row]) -> None:
         """Store rows, all or none."""
@@ -76,7 +76,7 @@ class AwaitedMariaDb:
             return list(await cursor.fetchall())
 
     async def _run_all(self, statements: list[tuple[str, list[Sequence[Any]]]]) -> None:
-        async with self._cursor() as cursor:
+        async with self._writing, self._cursor() as cursor:  # two that write the same rows would wait in a circle
             await cursor.execute("START TRANSACTION")
             for statement, rows in statements:
                 await cursor.executemany(statement, rows)
