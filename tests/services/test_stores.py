@@ -206,14 +206,24 @@ class TestPgVector(Served):
     def config(self):
         return {"dsn": self.at}
 
-    @pytest.mark.parametrize("mode", ["dense", "sparse", "hybrid", {"dense": 3, "sparse": 1}])
-    def test_what_is_awaited_is_what_is_called(self, mode):
-        index = self.make_retriever(PLANETS)
+    def test_what_is_awaited_is_what_is_called(self, monkeypatch):
+        index = self.make_retriever({**PLANETS, "gone": "nothing is here"})
+        ways = [*index.modes, {"dense": 3, "sparse": 1}, {"dense": 1}]
+        filters = [None, {"moons": 0}, {"$not": {"rocky": True}}, {"moons": {"$gt": 1, "$lt": 100}}]
+        queries = ["bright rings", ["red dust", "largest storm"], "", "unsaid"]
+        asked = [(query, 3, one, way) for query in queries for one in filters for way in ways]
 
-        async def both():
-            return await asyncio.gather(*(index.asearch(query, 3, mode=mode) for query in ("bright rings", "red planet")))
+        async def awaited():
+            monkeypatch.setattr(asyncio, "to_thread", None)
+            assert await index.adelete(["gone", "nowhere"]) == 1
+            batches = [await index.abatch(queries, 2, one, way) for one in filters for way in ways]
+            return await asyncio.gather(*(index.asearch(*one) for one in asked)), batches, await index.acount()
 
-        assert asyncio.run(both()) == [index.search(query, 3, mode=mode) for query in ("bright rings", "red planet")]
+        found, batches, count = asyncio.run(awaited())
+        monkeypatch.undo()
+        assert found == [index.search(*one) for one in asked]
+        assert batches == [index.batch(queries, 2, one, way) for one in filters for way in ways]
+        assert count == index.count() == len(PLANETS)
 
 
 class TestPgVectorApproximate(TestPgVector):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from dspex_nb.errors import RetrieverError
@@ -136,6 +137,14 @@ class PgVector(VectorIndex):
 
     async def _asparse(self, query: str, k: int, filter: Filter | None) -> list[Passage]:  # noqa: A002
         return await self._texts.asearch(query, k, filter)
+
+    async def acount(self) -> int:
+        """Return what `count` does, awaiting the server."""
+        return await self._texts.acount()
+
+    async def adelete(self, ids: str | Iterable[str]) -> int:
+        """Do what `delete` does, awaiting the server."""
+        return await self._texts.adelete(ids)
 
     async def _awhere(self, condition: Condition) -> statements.Where:
         return self._where(condition)
