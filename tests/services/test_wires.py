@@ -339,8 +339,8 @@ class Wired(LastingVectorSuite):
     def test_what_is_awaited_is_what_is_called(self):
         index = self.make_retriever(PLANETS)
         ways = [*index.modes, *([{"dense": 3, "sparse": 1}, {"dense": 1}] if "hybrid" in index.modes else [])]
-        filters = [None, {"moons": 0}, {"$not": {"rocky": True}}, *([{"moons": {"$gt": 1}}] if index.going_through else [])]
-        queries = ["bright rings", ["red dust", "largest storm"], "", "unsaid"]
+        filters = [None, {"moons": {"$gt": 1}} if index.going_through else {"$not": {"rocky": True}}]
+        queries = ["bright rings", ["red dust", "largest storm"], ""]
         asked = [(query, 3, one, way) for query in queries for one in filters for way in ways]
 
         async def awaited():
