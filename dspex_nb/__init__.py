@@ -14,9 +14,9 @@ _HOMES = {
     "dspex_nb.api": (
         "ChainOfThought", "Comparison", "Embedder", "Evaluation", "LM", "Pipeline", "Predict", "Run", "Signature", "Study",
         "Synthesized", "Trace", "accelerate", "audio", "colbertv2", "compare", "compare_studies", "configure", "context",
-        "doctor", "evaluate", "file", "image", "judge", "load", "load_evaluation", "load_run", "load_study", "optimize",
-        "optimizers", "pool", "rerank", "respond", "retriever", "retrievers", "run_list", "session", "status", "studies",
-        "synthesize", "webcam",
+        "doctor", "evaluate", "file", "image", "judge", "load", "load_documents", "load_evaluation", "load_run", "load_study",
+        "optimize", "optimizers", "pool", "rerank", "respond", "retriever", "retrievers", "run_list", "session", "status",
+        "studies", "synthesize", "webcam",
     ),
     "dspex_nb.bridge": ("Avatar", "StandInTrainer"),
     "dspex_nb.cache": ("Cache",),
@@ -30,7 +30,6 @@ _HOMES = {
         "template",
     ),
     "dspex_nb.predictions": ("FieldEvent", "Prediction"),
-    "dspex_nb.retrieval.loading": ("load_documents",),
     "dspex_nb.routing": ("routes",),
     "dspex_nb.signatures": ("InputField", "OutputField"),
 }  # fmt: skip
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from dspex_nb.messages import Capabilities, Response, Usage  # noqa: F401
     from dspex_nb.passages import Passage  # noqa: F401
     from dspex_nb.predictions import Prediction  # noqa: F401
-    from dspex_nb.retrieval.loading import load_documents  # noqa: F401
     from dspex_nb.signatures import InputField, OutputField  # noqa: F401
 
 

@@ -1,15 +1,20 @@
-"""Decoding images, in a worker: Pillow reads what it can and writes what models take."""
+"""Decoding images, in a worker: Pillow reads what it can and writes what models take, and thumbnails."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dspex_nb.errors import DataError, MissingDependencyError
 
 MOST_PIXELS = 100_000_000
-_QUALITY = 88
+SMALL_PIXELS = 256 * 256
+_QUALITY, _PREVIEW_QUALITY = 88, 80
+_SMALL_BYTES = 4 * SMALL_PIXELS
+_PLAIN = ("PNG", "JPEG", "GIF")  # whose heads Pillow reads in Python
 
 
 def rewritten(raw: Any, max_px: int | None = None) -> tuple[str, bytes]:
@@ -23,32 +28,77 @@ def rewritten(raw: Any, max_px: int | None = None) -> tuple[str, bytes]:
         DataError: It is no image, is damaged, or has too many pixels.
         MissingDependencyError: Pillow is not installed.
     """
+    with _pillow() as image:
+        from PIL import ImageOps
+
+        opened = _opened(raw, image)
+        _count(opened.size)
+        was_jpeg = opened.format == "JPEG"
+        found = ImageOps.exif_transpose(opened)
+        if max_px and max(found.size) > max_px:
+            found.thumbnail((max_px, max_px))
+        out = io.BytesIO()
+        if was_jpeg:
+            found.convert("RGB").save(out, "JPEG", quality=_QUALITY)
+        else:
+            fitting = found if found.mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16") else found.convert("RGB")
+            fitting.save(out, "PNG")
+    return ("image/jpeg" if was_jpeg else "image/png"), out.getvalue()
+
+
+def thumbnail(raw: bytes, px: int) -> bytes:
+    """Return an image as a JPEG, no side longer than `px`.
+
+    Raises:
+        DataError: It is no image, is damaged, or has too many pixels.
+        MissingDependencyError: Pillow is not installed.
+    """
+    with _pillow() as image:
+        opened = _opened(raw, image)
+        _count(opened.size)
+        opened.draft("RGB", (px, px))
+        opened.thumbnail((px, px))
+        out = io.BytesIO()
+        opened.convert("RGB").save(out, "JPEG", quality=_PREVIEW_QUALITY)
+    return out.getvalue()
+
+
+def is_small(raw: bytes) -> bool:
+    """Say whether an image may be decoded in any process: its head says so few pixels that a worker's start takes longer."""
+    if len(raw) > _SMALL_BYTES:
+        return False
+    from PIL import Image
+
     try:
-        from PIL import Image, ImageOps
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            width, height = Image.open(io.BytesIO(raw), formats=_PLAIN).size
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, a worker tells
+        return False
+    return bool(width * height <= SMALL_PIXELS)
+
+
+@contextmanager
+def _pillow() -> Iterator[Any]:
+    """Give Pillow's `Image`, quiet; what it cannot read is told in our words."""
+    try:
+        from PIL import Image
     except ImportError as error:
         raise MissingDependencyError(
             "decoding images needs the package 'pillow'", hint="pip install 'dspex_nb[media]'"
         ) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about its size: told below in our words
+        warnings.simplefilter("ignore")  # about its size: told in our words
         Image.MAX_IMAGE_PIXELS = MOST_PIXELS
-        opened = _opened(raw, Image)
         try:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise _too_many(opened.size)
-            was_jpeg = opened.format == "JPEG"
-            found = ImageOps.exif_transpose(opened)
-            if max_px and max(found.size) > max_px:
-                found.thumbnail((max_px, max_px))
-            out = io.BytesIO()
-            if was_jpeg:
-                found.convert("RGB").save(out, "JPEG", quality=_QUALITY)
-            else:
-                fitting = found if found.mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16") else found.convert("RGB")
-                fitting.save(out, "PNG")
+            yield Image
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"the image is damaged: {error}", hint="open it in a viewer and save it again") from None
-    return ("image/jpeg" if was_jpeg else "image/png"), out.getvalue()
+
+
+def _count(size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MOST_PIXELS:
+        raise _too_many(size)
 
 
 def _opened(raw: Any, image: Any) -> Any:

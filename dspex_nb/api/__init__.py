@@ -36,6 +36,7 @@ from dspex_nb.api.studies import (
 from dspex_nb.api.study_views import compare_studies
 from dspex_nb.api.synthesis import Synthesized, synthesize
 from dspex_nb.pipelines import colbertv2, retriever
+from dspex_nb.retrieval.loading import load_documents
 
 __all__ = [
     "LM",
@@ -69,6 +70,7 @@ __all__ = [
     "image",
     "judge",
     "load",
+    "load_documents",
     "load_evaluation",
     "load_run",
     "load_study",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dspex_nb.api.decoders import decode_apart
+from dspex_nb.decoding import rewritten
 from dspex_nb.errors import DataError
 from dspex_nb.signatures.media import IMAGES, LIMITS, Medium, is_pixels, medium_of, of_bytes, provide_decoder, sniffed
 
 _MOST_PX = 2048
-_POOL = "multimodal"
-_TIMEOUT_S = 300.0
 _READ = 200_000_000
 
 
@@ -101,10 +101,7 @@ def _fetched(url: str, kind: str, timeout_s: float) -> Medium:
 
 def _decoded(raw: Any, max_px: int | None) -> Medium:
     """Decode and write anew in the pool: a broken or hostile file ends there, not in the kernel."""
-    from dspex_nb.api.pools import pool
-    from dspex_nb.decoding import rewritten
-
-    mime, data = pool(_POOL).submit(rewritten, raw, max_px).result(_TIMEOUT_S)
+    mime, data = decode_apart(rewritten, raw, max_px, what="the image")
     return Medium("image", mime, data)
 
 
@@ -121,11 +118,29 @@ def _raw(source: Any) -> Any:
     if isinstance(source, bytes):
         return source
     if hasattr(source, "convert"):
+        content = _undecoded(source)
+        if content is not None:
+            return content
         plain = source if source.mode in ("RGB", "RGBA", "L") else source.convert("RGBA" if "A" in source.mode else "RGB")
         return plain.mode, plain.size, plain.tobytes()
     import numpy as np
 
     return np.asarray(source)
+
+
+def _undecoded(image: Any) -> bytes | None:
+    """Return the file behind a PIL image of which only the head was read: it is decoded in the pool, too."""
+    file = getattr(image, "fp", None)
+    try:
+        if file is None or not getattr(image, "tile", None) or image.tell():
+            return None
+        at = file.tell()
+        file.seek(0)
+        content: bytes = file.read(_READ + 1)
+        file.seek(at)
+    except (OSError, ValueError, AttributeError):  # closed, or no file one can go back in
+        return None
+    return content if len(content) <= _READ else None
 
 
 def _content(source: Any) -> bytes | None:

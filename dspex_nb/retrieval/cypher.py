@@ -9,6 +9,12 @@ from typing import Any, ClassVar
 from dspex_nb.retrieval.collection import Collection, Row
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
 
+REMOVING = "MATCH (p:{label}) WHERE p.id IN $ids DELETE p"
+HELD = "MATCH (p:{label}) WHERE p.id IN $ids RETURN p.id"
+ALL = "MATCH (p:{label}) RETURN p.id, p.text, p.metadata"
+SIZE = "MATCH (p:{label}) RETURN count(p)"
+_NAMES = ("id", "text", "metadata", "facts", "vector")
+
 
 class CypherCollection(Collection):
     """Base of collections in Cypher. `{label}`, `{dimension}` and `{where}` in the statements are filled in.
@@ -38,20 +44,24 @@ class CypherCollection(Collection):
             self._run(self._said(statement.replace("{dimension}", str(dimension))))
 
     def _write(self, rows: list[Row]) -> None:
-        names = ("id", "text", "metadata", "facts", "vector")
-        self._run(self._said(self.putting), {"rows": [{name: getattr(row, name) for name in names} for row in rows]})
+        self._run(self._said(self.putting), values_of(rows))
 
     def _remove(self, ids: list[str]) -> None:
-        self._run(self._said("MATCH (p:{label}) WHERE p.id IN $ids DELETE p"), {"ids": ids})
+        self._run(self._said(REMOVING), {"ids": ids})
 
     def _held(self, ids: list[str]) -> Iterable[str]:
-        return [row[0] for row in self._run(self._said("MATCH (p:{label}) WHERE p.id IN $ids RETURN p.id"), {"ids": ids})]
+        return [row[0] for row in self._run(self._said(HELD), {"ids": ids})]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        return self._run(self._said("MATCH (p:{label}) RETURN p.id, p.text, p.metadata"))
+        return self._run(self._said(ALL))
 
     def _size(self) -> int:
-        return int(self._run(self._said("MATCH (p:{label}) RETURN count(p)"))[0][0])
+        return int(self._run(self._said(SIZE))[0][0])
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         return self._run(self._said(self.finding, where or "true"), {"vector": vector, "k": k})
+
+
+def values_of(rows: list[Row]) -> dict[str, Any]:
+    """Return rows as the parameter of what stores them."""
+    return {"rows": [{name: getattr(row, name) for name in _NAMES} for row in rows]}

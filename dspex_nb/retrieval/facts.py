@@ -172,6 +172,18 @@ def compiled(condition: Condition, dialect: Dialect[Where], satisfying: Satisfyi
     return dialect.lacks(tokens) if opposite else dialect.holds(tokens)
 
 
+def has_orders(condition: Condition, dialect: Dialect[Any]) -> bool:
+    """Return whether a condition holds an order that the store cannot keep, so that all passages must be gone through."""
+    orders: list[Condition] = []
+
+    def noted(asked: Condition) -> list[str]:
+        orders.append(asked)
+        return []
+
+    compiled(condition, dialect, noted)
+    return bool(orders)
+
+
 def _tokens(asked: Compare) -> list[str] | None:
     """Return the tokens of which a passage must have one; None for an order, which no token tells."""
     if asked.operator == "$exists":

@@ -16,7 +16,7 @@ from dspex_nb.passages import Passage
 from dspex_nb.retrieval.documents import plain_metadata
 from dspex_nb.retrieval.loaded import Document
 from dspex_nb.retrieval.loading_tables import frame_documents, table_documents
-from dspex_nb.retrieval.reading import READERS, Reading, Text, kind_of, looks_like_text
+from dspex_nb.retrieval.reading import Reading, kind_of, looks_like_text, read
 from dspex_nb.retrieval.splitting import Splitter, section_starts, tokens_of
 
 MAX_BYTES = 50_000_000
@@ -212,7 +212,7 @@ class _Loader:
             raise DataError("its kind is not known", hint="give text, Markdown, HTML, PDF, CSV or notebook files")
         if kind in ("csv", "tsv"):
             return table_documents(content, kind, source, self._text_field, how)
-        found: Text = READERS[kind](content, how)
+        found = read(content, kind, how)
         metadata = plain_metadata({"kind": kind, **found.metadata})
         return [Document(found.text, source, found.title or name, source, found.pages, found.headings, metadata)]
 

@@ -157,6 +157,24 @@ class Postgres(Index):
         """Return what `batch` does, awaiting the server."""
         return list(await asyncio.gather(*(self.asearch(one, k, filter, mode) for one in listed(queries))))
 
+    async def acount(self) -> int:
+        """Return what `count` does, awaiting the server."""
+        if not self.awaited.possible():
+            return await super().acount()
+        async with self.awaited.borrow() as connection:
+            row = await (await connection.execute(self.filled(statements.COUNT))).fetchone()
+        return int(row[0]) if row else 0
+
+    async def adelete(self, ids: str | Iterable[str]) -> int:
+        """Do what `delete` does, awaiting the server."""
+        if not self.awaited.possible():
+            return await super().adelete(ids)
+        names = list(dict.fromkeys([ids] if isinstance(ids, str) else map(str, ids)))
+        if not names:
+            return 0
+        async with self.awaited.borrow() as connection:
+            return max(0, (await connection.execute(self.filled(statements.DELETE), [names])).rowcount)
+
     def _drop(self, ids: list[str]) -> int:
         with self.cursor() as cursor:
             return max(0, cursor.execute(self.filled(statements.DELETE), [ids]).rowcount)

@@ -90,6 +90,22 @@ def decoded(content: bytes, encoding: str | None = None) -> str:
         return content.decode("cp1252", "replace")
 
 
+def provide_process(run: Callable[[Callable[[bytes, Reading], Text], bytes, Reading], Text]) -> None:
+    """Set who runs the readers of the kinds `APART`."""
+    _processes[:] = [run]
+
+
+def read(content: bytes, kind: str, how: Reading) -> Text:
+    """Read bytes of a kind of `READERS`.
+
+    Raises:
+        DataError: They are none of that kind, or damaged.
+        MissingDependencyError: What reads them is not installed.
+    """
+    reader = READERS[kind]
+    return _processes[0](reader, content, how) if _processes and kind in APART else reader(content, how)
+
+
 def read_text(content: bytes, how: Reading) -> Text:
     """Read plain text."""
     return Text(decoded(content, how.encoding).replace("\r\n", "\n"))
@@ -188,6 +204,9 @@ def read_notebook(content: bytes, how: Reading) -> Text:
 READERS: dict[str, Callable[[bytes, Reading], Text]] = {
     "text": read_text, "markdown": read_markdown, "html": read_html, "pdf": read_pdf, "notebook": read_notebook,
 }  # fmt: skip
+APART = frozenset({"pdf"})
+"""Kinds that are read in a process of their own, where there is one: a bad file keeps a reader busy, or fills the memory."""
+_processes: list[Callable[[Callable[[bytes, Reading], Text], bytes, Reading], Text]] = []
 _SUFFIXES = {
     **dict.fromkeys((".txt", ".text", ".rst", ".log", ".org", ".tex", ".py", ".r", ".jl", ".sql", ".sh", ".js", ".ts", ".c", ".h",
                      ".cpp", ".java", ".go", ".rs", ".yaml", ".yml", ".toml", ".json", ".jsonl", ".xml"), "text"),

@@ -13,6 +13,9 @@ from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.filters import Compare
 
 Statement = tuple[str, list[Any]]
+HELD = "SELECT id FROM {table} WHERE {among}"
+ALL = "SELECT id, text, metadata FROM {table}"
+SIZE = "SELECT count(*) FROM {table}"
 
 
 class SqlDialect(Dialect[Statement]):
@@ -114,24 +117,40 @@ class SqlCollection(Collection):
             self._run(self._said(statement, dimension=dimension))
 
     def _write(self, rows: list[Row]) -> None:
-        values = [self._values(row) for row in rows]
-        self._run_all([(self._said(statement), [each[at] for each in values]) for at, statement in enumerate(self.putting)])
+        self._run_all(self.to_put(rows))
 
     def _remove(self, ids: list[str]) -> None:
-        self._run_all([(self._said(statement), [(self._ids(ids),)]) for statement in self.removing])
+        self._run_all(self.to_remove(ids))
 
     def _held(self, ids: list[str]) -> Iterable[str]:
-        return [row[0] for row in self._run(self._said("SELECT id FROM {table} WHERE {among}"), (self._ids(ids),))]
+        return [row[0] for row in self._run(*self.to_look(ids))]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        return self._run(self._said("SELECT id, text, metadata FROM {table}"))
+        return self._run(self._said(ALL))
 
     def _size(self) -> int:
-        return int(self._run(self._said("SELECT count(*) FROM {table}"))[0][0])
+        return int(self._run(self._said(SIZE))[0][0])
 
     def _found(self, vector: Any, k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
+        return self._run(*self.to_find(vector, k, where))
+
+    def to_put(self, rows: list[Row]) -> list[tuple[str, list[Sequence[Any]]]]:
+        """Return the statements that store rows, each with its values for all of them."""
+        values = [self._values(row) for row in rows]
+        return [(self._said(statement), [each[at] for each in values]) for at, statement in enumerate(self.putting)]
+
+    def to_remove(self, ids: list[str]) -> list[tuple[str, list[Sequence[Any]]]]:
+        """Return the statements that remove rows, each with its values."""
+        return [(self._said(statement), [(self._ids(ids),)]) for statement in self.removing]
+
+    def to_look(self, ids: list[str]) -> Statement:
+        """Return the statement that tells which ids are there, with its values."""
+        return self._said(HELD), [self._ids(ids)]
+
+    def to_find(self, vector: Any, k: int, where: Statement | None) -> Statement:
+        """Return the statement that finds the nearest, with its values."""
         condition, values = where or ("1 = 1", [])
-        return self._run(self._said(self.finding, where=condition), [self._vector(vector), *values, k])
+        return self._said(self.finding, where=condition), [self._vector(vector), *values, k]
 
 
 @lru_cache(maxsize=256)  # every search fills in the same ones

@@ -7,14 +7,14 @@ import inspect
 import math
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dspex_nb.errors import DSPexError, RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.base import Filter, Index, Mode, Way, counted, deeper, listed, texts_of
-from dspex_nb.retrieval.batches import Listener, batches
+from dspex_nb.retrieval.batches import BATCH, Listener, batches
 from dspex_nb.retrieval.documents import passages_in_order
 from dspex_nb.retrieval.embedders import embedder_of
 from dspex_nb.retrieval.filters import Condition, read_filter
@@ -125,18 +125,29 @@ class VectorIndex(Index):
         mode = self._mode(mode)
         if mode == "dense":
             return (await self.abatch([query], k, filter, mode))[0]
-        ways = _ways(mode)
-        if not self.concurrent or not isinstance(query, str) or len(ways) == 1:
-            return await self._asparse(query, k, filter, mode)
-        wanted = self.k if k is None else counted(k)
-        (near,), words = await asyncio.gather(
-            self.abatch([query], deeper(wanted), filter, "dense"), self._asparse(query, deeper(wanted), filter, "sparse")
-        )
-        return rrf([near, words], list(ways.values()))[:wanted]
+        if not self.concurrent or is_vector(query):
+            return await super().asearch(query, k, filter, mode)
+        return await self._afused(texts_of(query), self.k if k is None else counted(k), filter, mode)
 
-    async def _asparse(self, query: Any, k: int | None, filter: Filter | None, mode: Mode) -> list[Passage]:  # noqa: A002
-        """Return what a search that is not by vectors alone finds, from a thread unless the store can await it."""
-        return await super().asearch(query, k, filter, mode)
+    async def _afused(self, texts: list[str], k: int, filter: Filter | None, mode: Way) -> list[Passage]:  # noqa: A002
+        """Return the best of several texts or modes, all of which are awaited at once."""
+        ways = _ways(mode)
+        if not k or not texts:
+            return []
+        if len(texts) == 1 and mode in ("dense", "sparse"):
+            return (await self._arankings(texts, k, filter, next(iter(ways))))[0]
+        found = await asyncio.gather(*(self._arankings(texts, deeper(k), filter, way) for way in ways))
+        weights = [weight for weight in ways.values() for _ in texts]
+        return rrf([ranking for rankings in found for ranking in rankings], weights)[:k]
+
+    async def _arankings(self, texts: list[str], k: int, filter: Filter | None, way: str) -> list[list[Passage]]:  # noqa: A002
+        if way == "dense":
+            return await self.abatch(texts, k, filter, way)
+        return await asyncio.gather(*(self._asparse(one, k, filter) for one in texts))
+
+    async def _asparse(self, query: str, k: int, filter: Filter | None) -> list[Passage]:  # noqa: A002
+        """Return what a search by words finds, from a thread unless the store can await it."""
+        return await super().asearch(query, k, filter, "sparse")
 
     async def abatch(
         self,
@@ -151,9 +162,11 @@ class VectorIndex(Index):
         """
         mode = self._mode(mode)
         asked = listed(queries)
-        if mode != "dense" or any(are_several(one) for one in asked):
-            return await super().abatch(asked, k, filter, mode)
         condition, wanted = read_filter(filter), self.k if k is None else counted(k)
+        if mode != "dense" or any(are_several(one) for one in asked):
+            if not self.concurrent:
+                return await super().abatch(asked, k, filter, mode)
+            return await asyncio.gather(*(self._aone(one, wanted, filter, mode) for one in asked))
         plan = Queries(asked, self._checked)
         if not wanted or not plan.rows:
             return [[] for _ in asked]
@@ -163,9 +176,15 @@ class VectorIndex(Index):
         if not self.concurrent:
             return plan.answers(await asyncio.to_thread(self._dense, plan.vectors, wanted, condition))
         with self._asking("searching"):
-            where = None if condition is None else await asyncio.to_thread(self._where, condition)  # an order may read all
+            where = None if condition is None else await self._awhere(condition)
             found = await self._anearest(plan.vectors, wanted, where)
             return plan.answers([ranked(hits, self._cosine) for hits in found])
+
+    async def _aone(self, query: Any, k: int, filter: Filter | None, mode: Way) -> list[Passage]:  # noqa: A002
+        """Return what one search of a batch finds; several texts are fused by vectors, too."""
+        if is_vector(query):
+            return await self.asearch(query, k, filter, mode)
+        return await self._afused(texts_of(query), k, filter, mode)
 
     async def aadd(
         self,
@@ -176,11 +195,17 @@ class VectorIndex(Index):
         *,
         on_progress: Listener = None,
     ) -> list[str]:
-        """Do what `add` does: an embedder that can be awaited is, the rest runs in a thread, `on_progress` in the loop."""
-        passages, made = await asyncio.to_thread(self._with_vectors, texts, metadatas, ids, vectors)
+        """Do what `add` does: embedder and store are awaited where they can be, else in a thread; `on_progress` in the loop.
+
+        Many texts are made passages in a thread: that computes, and would hold up the loop.
+        """
+        if self.concurrent and isinstance(texts, Sized) and len(texts) <= BATCH:
+            passages, made = self._with_vectors(texts, metadatas, ids, vectors)
+        else:
+            passages, made = await asyncio.to_thread(self._with_vectors, texts, metadatas, ids, vectors)
         for start, batch in batches(passages, on_progress):
             rows = await self._aembedded([one.text for one in batch]) if made is None else made[start : start + len(batch)]
-            await asyncio.to_thread(self._write_rows, batch, rows)
+            await self._awrite_rows(batch, rows)
         return [one.id for one in passages]
 
     def _with_vectors(self, texts: Any, metadatas: Any, ids: Any, vectors: Any) -> tuple[list[Passage], Vectors | None]:
@@ -196,6 +221,12 @@ class VectorIndex(Index):
     def _write_rows(self, passages: list[Passage], vectors: Vectors) -> None:
         with self._asking("adding"):
             self._store(passages, vectors)
+
+    async def _awrite_rows(self, passages: list[Passage], vectors: Vectors) -> None:
+        await asyncio.to_thread(self._write_rows, passages, vectors)
+
+    async def _awhere(self, condition: Condition) -> Any:
+        return await asyncio.to_thread(self._where, condition)  # an order may read all
 
     async def _anearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
         raise NotImplementedError  # a `concurrent` store has it

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
+import importlib.util
 import re
-import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from dspex_nb.decoding import is_small, thumbnail
+from dspex_nb.errors import DSPexError
 from dspex_nb.views.markup import FAINT, LINE, Html, chip, join, muted, tag
 from dspex_nb.views.media_info import MediaInfo, media_info
 
@@ -20,53 +22,76 @@ MOST_BYTES = 60_000
 """What one medium may add to a notebook."""
 _IMAGE = re.compile(r"image/(png|jpeg|gif|webp)")
 _SOUND = re.compile(r"audio/[\w.+-]+")
-_MOST_PIXELS = 50_000_000
+_EMBEDDED = MOST_BYTES // 4  # so small that a thumbnail would save little
+_makers: list[Callable[[Sequence[bytes]], list[bytes | str]]] = []
+
+
+def provide_thumbnails(make: Callable[[Sequence[bytes]], list[bytes | str]]) -> None:
+    """Set who makes thumbnails of images that are not small: JPEGs, or in words why there is none; else they are made here."""
+    _makers[:] = [make]
 
 
 def media_html(value: Any) -> Html | None:
     """Draw a medium, or a list of them; None for any other value."""
     if isinstance(value, list | tuple) and value:
-        infos = [media_info(one) for one in value]
-        return join(*(_drawn(one) for one in infos if one is not None)) if all(infos) else None
+        infos = [info for one in value if (info := media_info(one)) is not None]
+        return join(*_drawn(infos)) if len(infos) == len(value) else None
     info = media_info(value)
-    return None if info is None else _drawn(info)
+    return None if info is None else join(*_drawn([info]))
 
 
-def _drawn(info: MediaInfo) -> Html:
-    if info.kind == "image" and info.base64 and _IMAGE.fullmatch(info.mime):
-        shown = _thumbnail(info)
-        if shown:
-            look = f"max-width: {THUMBNAIL_PX}px; max-height: {THUMBNAIL_PX}px; border: 1px solid {LINE}; background: {FAINT};"
-            picture = tag("img", src=shown, alt=info.label, style=f"{look} border-radius: 4px; display: block;")
-            return tag("div", picture, muted(info.label), style="display: inline-block; margin: 2px 10px 4px 0; font-size: 12px;")
+def _drawn(infos: list[MediaInfo]) -> list[Html]:
+    shown = _thumbnails(
+        [info if info.kind == "image" and info.base64 and _IMAGE.fullmatch(info.mime) else None for info in infos]
+    )
+    return [_one(info, *found) for info, found in zip(infos, shown, strict=True)]
+
+
+def _one(info: MediaInfo, shown: str, why: str) -> Html:
+    if shown:
+        look = f"max-width: {THUMBNAIL_PX}px; max-height: {THUMBNAIL_PX}px; border: 1px solid {LINE}; background: {FAINT};"
+        picture = tag("img", src=shown, alt=info.label, style=f"{look} border-radius: 4px; display: block;")
+        return tag("div", picture, muted(info.label), style="display: inline-block; margin: 2px 10px 4px 0; font-size: 12px;")
     if info.kind == "audio" and info.base64 and _SOUND.fullmatch(info.mime) and info.size_bytes <= MOST_BYTES:
         player = tag("audio", controls=True, src=f"data:{info.mime};base64,{info.base64}", style="height: 32px; max-width: 100%;")
         return tag("div", player, tag("div", muted(info.label), style="font-size: 12px;"), style="margin: 2px 0 4px 0;")
-    note = (
-        "" if info.url or info.size_bytes <= MOST_BYTES or info.kind == "file" else muted(" not kept in the notebook: too large")
+    if why:
+        return join(chip(info.label), muted(f" no thumbnail: {why}"))
+    whole = info.url or info.size_bytes <= MOST_BYTES or info.kind == "file"
+    return join(chip(info.label), "" if whole else muted(" not kept in the notebook: too large"))
+
+
+def _thumbnails(infos: list[MediaInfo | None]) -> list[tuple[str, str]]:
+    """Return images small enough to keep, as data: addresses, all made at once; an empty address with why there is none."""
+    found: list[tuple[str, str]] = [("", "")] * len(infos)
+    there = importlib.util.find_spec("PIL") is not None
+    asked: dict[int, bytes] = {}
+    for at, info in enumerate(infos):
+        if info is None:
+            continue
+        if info.size_bytes <= (_EMBEDDED if there else MOST_BYTES):
+            found[at] = (f"data:{info.mime};base64,{info.base64}", "")
+        elif there:
+            try:
+                asked[at] = base64.b64decode(info.base64)
+            except binascii.Error:
+                found[at] = ("", "its base64 is damaged")
+    small = {at: _made_here(raw) for at, raw in asked.items() if not _makers or is_small(raw)}
+    large = [at for at in asked if at not in small]
+    made = dict(zip(large, _makers[0]([asked[at] for at in large]) if large else (), strict=True))
+    return [_kept({**small, **made}[at]) if at in asked else one for at, one in enumerate(found)]
+
+
+def _made_here(raw: bytes) -> bytes | str:
+    try:
+        return thumbnail(raw, THUMBNAIL_PX)
+    except DSPexError as error:
+        return error.message
+
+
+def _kept(made: bytes | str) -> tuple[str, str]:
+    if isinstance(made, str):
+        return "", made
+    return (
+        (f"data:image/jpeg;base64,{base64.b64encode(made).decode()}", "") if len(made) <= MOST_BYTES else ("", "it is too large")
     )
-    return join(chip(info.label), note)
-
-
-def _thumbnail(info: MediaInfo) -> str:
-    """Return an image small enough to keep, as a data: address; an empty text where that needs Pillow, which is not there."""
-    if info.size_bytes <= MOST_BYTES // 4:
-        return f"data:{info.mime};base64,{info.base64}"
-    try:
-        from PIL import Image
-    except ImportError:
-        return f"data:{info.mime};base64,{info.base64}" if info.size_bytes <= MOST_BYTES else ""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a bomb's warning is reason enough
-            opened = Image.open(io.BytesIO(base64.b64decode(info.base64)))
-            if opened.width * opened.height > _MOST_PIXELS:
-                return ""
-            opened.draft("RGB", (THUMBNAIL_PX, THUMBNAIL_PX))
-            opened.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-            out = io.BytesIO()
-            opened.convert("RGB").save(out, "JPEG", quality=80)
-    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError, binascii.Error):
-        return ""
-    small = out.getvalue()
-    return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}" if len(small) <= MOST_BYTES else ""

@@ -6,6 +6,7 @@ that our requests are what the documents say, not that the service understands t
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import re
@@ -19,6 +20,7 @@ import pytest
 from dspex_nb.errors import FilterError, RetrieverError
 from dspex_nb.retrieval import retriever
 from dspex_nb.testing.embedding import HashEmbedder
+from dspex_nb.testing.retriever_suite import PLANETS
 from dspex_nb.testing.vector_suite import LastingVectorSuite
 
 KEY = "s3cret-Elephant"
@@ -333,6 +335,22 @@ class Wired(LastingVectorSuite):
             assert caught.value.hint
             assert config["api_key"] not in str(caught.value)
         assert KEY not in repr(self.make_retriever())
+
+    def test_what_is_awaited_is_what_is_called(self):
+        index = self.make_retriever(PLANETS)
+        ways = [*index.modes, *([{"dense": 3, "sparse": 1}, {"dense": 1}] if "hybrid" in index.modes else [])]
+        filters = [None, {"moons": {"$gt": 1}} if index.going_through else {"$not": {"rocky": True}}]
+        queries = ["bright rings", ["red dust", "largest storm"], ""]
+        asked = [(query, 3, one, way) for query in queries for one in filters for way in ways]
+
+        async def awaited():
+            batches = [await index.abatch(queries, 2, one, way) for one in filters for way in ways]
+            return await asyncio.gather(*(index.asearch(*one) for one in asked)), batches, await index.acount()
+
+        found, batches, count = asyncio.run(awaited())
+        assert found == [index.search(*one) for one in asked]
+        assert batches == [index.batch(queries, 2, one, way) for one in filters for way in ways]
+        assert count == index.count()
 
 
 class TestElasticsearch(Wired):

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, safe_name
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
@@ -39,7 +40,7 @@ class ChromaDialect(Dialect[dict[str, Any]]):
         raise NotImplementedError
 
 
-class Chroma(Collection):
+class Chroma(AwaitedCollection):
     """Passages in a Chroma collection.
 
     A passage's metadata stands in its record's document, behind the text: Chroma gives a record's metadata and `uri` only
@@ -64,8 +65,9 @@ class Chroma(Collection):
         self._name = safe_name(collection)
         self.kept = kept_at(path)
         if url is not None:  # others may write there, so our words beside it would not be theirs
-            self.kept, self.modes = "server", ("dense",)
-        self._client = _client(path, url, token)
+            self.kept, self.modes, self.concurrent = "server", ("dense",), True
+        self._server = _server(url, token) if url is not None else {}
+        self._client = _client(path, self._server)
         there = {one if isinstance(one, str) else one.name for one in self._client.list_collections()}
         if self._name in there:
             self._collection = self._client.get_collection(self._name, embedding_function=None)
@@ -77,12 +79,7 @@ class Chroma(Collection):
         )
 
     def _write(self, rows: list[Row]) -> None:
-        self._collection.upsert(
-            ids=[row.id for row in rows],
-            documents=[with_metadata(row.text, row.metadata) for row in rows],
-            embeddings=[row.vector for row in rows],
-            metadatas=[{"facts": row.facts} for row in rows],
-        )
+        self._collection.upsert(**fields_of(rows))
 
     def _remove(self, ids: list[str]) -> None:
         self._collection.delete(ids=ids)
@@ -99,25 +96,56 @@ class Chroma(Collection):
         return int(self._collection.count())
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        found = self._collection.query(query_embeddings=[vector], n_results=k, where=where, include=["documents", "distances"])
-        rows = zip(found["ids"][0], found["documents"][0], found["distances"][0], strict=True)
-        return [(name, *parted(document), number) for name, document, number in rows]
+        return rows_of(self._collection.query(**asked(vector, k, where)))
+
+    async def _aopen(self) -> Awaited:
+        from dspex_nb.retrieval.stores.chroma_awaited import opened
+
+        return await opened(self._name, self._server)
 
     def _given(self, vectors: Vectors) -> list[Any]:
         return list(vectors)  # of lists Chroma looks at each number
 
 
-def _client(path: str | Path | None, url: str | None, token: str | None) -> Any:
-    import chromadb
+def fields_of(rows: list[Row]) -> dict[str, Any]:
+    """Return rows as Chroma's `upsert` takes them."""
+    return {
+        "ids": [row.id for row in rows],
+        "documents": [with_metadata(row.text, row.metadata) for row in rows],
+        "embeddings": [row.vector for row in rows],
+        "metadatas": [{"facts": row.facts} for row in rows],
+    }
+
+
+def asked(vector: Any, k: int, where: Any) -> dict[str, Any]:
+    """Return a search as Chroma's `query` takes it."""
+    return {"query_embeddings": [vector], "n_results": k, "where": where, "include": ["documents", "distances"]}
+
+
+def rows_of(found: Any) -> list[tuple[str, str, str, float]]:
+    """Return id, text, metadata and distance of what a search found."""
+    rows = zip(found["ids"][0], found["documents"][0], found["distances"][0], strict=True)
+    return [(name, *parted(document), number) for name, document, number in rows]
+
+
+def quiet() -> Any:
+    """Return Chroma's settings without its telemetry."""
     from chromadb.config import Settings
 
-    settings = Settings(anonymized_telemetry=False)
-    if url is None:
-        return chromadb.EphemeralClient(settings) if path is None else chromadb.PersistentClient(str(path), settings=settings)
+    return Settings(anonymized_telemetry=False)
+
+
+def _server(url: str, token: str | None) -> dict[str, Any]:
     from urllib.parse import urlsplit
 
     parts = urlsplit(url)
     headers = {"Authorization": f"Bearer {token}"} if token else None
-    return chromadb.HttpClient(
-        host=parts.hostname or "", port=parts.port or 8000, ssl=parts.scheme == "https", headers=headers, settings=settings
-    )
+    return {"host": parts.hostname or "", "port": parts.port or 8000, "ssl": parts.scheme == "https", "headers": headers}
+
+
+def _client(path: str | Path | None, server: dict[str, Any]) -> Any:
+    import chromadb
+
+    if server:
+        return chromadb.HttpClient(**server, settings=quiet())
+    return chromadb.EphemeralClient(quiet()) if path is None else chromadb.PersistentClient(str(path), settings=quiet())

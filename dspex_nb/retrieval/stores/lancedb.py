@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import datetime as dt
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
-from dspex_nb.retrieval.facts import Dialect, Written, id_fact, quoted
+from dspex_nb.retrieval.facts import Dialect, Written, has_orders, id_fact, quoted
+from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.hits import Found
+from dspex_nb.retrieval.loops import OfLoops
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
 _FIELDS = ["id", "text", "metadata"]
+_FOUND = [*_FIELDS, "_distance"]
+
+
+class AwaitedTable:
+    """A table, as one event loop searches it."""
+
+    def __init__(self, database: Any, table: Any) -> None:
+        self._database, self._table = database, table
+
+    async def found(self, vector: Any, k: int, where: Any) -> list[tuple[str, str, str, float]]:
+        """Return id, text, metadata and distance of the nearest rows."""
+        asked = self._table.query().nearest_to(vector).distance_type("dot").select(_FOUND).limit(k)
+        return _rows_of(await (asked if where is None else asked.where(where)).to_list())
+
+    async def close(self) -> None:
+        """Close the table."""
+        self._table.close()
+        self._database.close()
 
 
 class LanceDb(Collection):
     """Passages in a LanceDB table; vectors are compared one by one until you index the table yourself.
+
+    Searches in a folder are awaited: the engine's own threads do the work. What is added and deleted takes turns, in a thread.
 
     Args:
         path: The folder; `"memory://"` for none.
@@ -29,11 +54,14 @@ class LanceDb(Collection):
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = Written(lambda tokens: f"array_has_any(facts, [{quoted(tokens)}])")
     batch_size = 100_000
+    concurrent = True
 
     def _open(self, *, path: str | Path = "memory://", table: str = DEFAULT_NAME) -> None:
         import lancedb
 
-        self.kept = kept_at(path)
+        self.kept, self._path = kept_at(path), str(path)
+        self.concurrent = self.kept == "folder"  # another client sees nothing of what is in memory
+        self._awaited_tables: OfLoops[AwaitedTable] = OfLoops(self._aopen)
         self._name = safe_name(table, "table")
         self._database = lancedb.connect(str(path))
         try:
@@ -41,6 +69,10 @@ class LanceDb(Collection):
         except ValueError:
             return
         self._dimension = self._table.schema.field("vector").type.list_size
+
+    def close(self) -> None:
+        """Close what awaited searches opened."""
+        self._awaited_tables.close()
 
     def _create(self, dimension: int) -> None:
         import pyarrow as pa
@@ -75,13 +107,30 @@ class LanceDb(Collection):
         return int(self._table.count_rows())
 
     def _found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        asked = self._table.search(vector).distance_type("dot").select([*_FIELDS, "_distance"]).limit(k)
+        asked = self._table.search(vector).distance_type("dot").select(_FOUND).limit(k)
         if where is not None:
             asked = asked.where(where, prefilter=True)
-        return [(row["id"], row["text"], row["metadata"], row["_distance"]) for row in asked.to_list()]
+        return _rows_of(asked.to_list())
+
+    async def _anearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
+        table = await self._awaited_tables.client()
+        return await asyncio.gather(*(table.found(one, k, where) for one in vectors))
+
+    async def _awhere(self, condition: Condition) -> Any:
+        return await super()._awhere(condition) if has_orders(condition, self.dialect) else self._where(condition)
+
+    async def _aopen(self) -> AwaitedTable:
+        import lancedb
+
+        database = await lancedb.connect_async(self._path, read_consistency_interval=dt.timedelta(0))  # what is added is seen
+        return AwaitedTable(database, await database.open_table(self._name))
 
     def _given(self, vectors: Vectors) -> list[Any]:
         return list(vectors)
 
     def _named(self, ids: list[str]) -> str:
         return self.dialect.holds([id_fact(one) for one in ids])  # type: ignore[no-any-return]
+
+
+def _rows_of(found: Any) -> list[tuple[str, str, str, float]]:
+    return [(row["id"], row["text"], row["metadata"], row["_distance"]) for row in found]

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from dspex_nb.passages import Passage
+from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, key_of, safe_name
 from dspex_nb.retrieval.filters import Condition
-from dspex_nb.retrieval.sql import SqlCollection, SqlDialect
+from dspex_nb.retrieval.sql import SqlCollection, SqlDialect, Statement
 from dspex_nb.retrieval.words import words
 
 
-class MariaDb(SqlCollection):
+class MariaDb(AwaitedCollection, SqlCollection):
     """Passages in a MariaDB table; vectors are compared one by one.
 
     Args:
@@ -32,6 +33,7 @@ class MariaDb(SqlCollection):
     words_by: ClassVar[str] = "store"
     dialect: ClassVar[SqlDialect] = SqlDialect("JSON_OVERLAPS(facts, ?)")
     kept = "server"
+    concurrent = True
     among = "row_key IN (SELECT k FROM JSON_TABLE(?, '$[*]' COLUMNS (k CHAR(36) PATH '$')) AS given)"
     making: ClassVar[tuple[str, ...]] = (
         """CREATE TABLE {table} (row_key CHAR(36) CHARACTER SET ascii PRIMARY KEY, id LONGTEXT, text LONGTEXT, metadata LONGTEXT,
@@ -58,12 +60,14 @@ class MariaDb(SqlCollection):
         import mariadb
 
         where = {"unix_socket": unix_socket} if unix_socket else {"host": host, "port": port}
-        self._connected = mariadb.connect(user=user, password=password, database=database, autocommit=True, **where)
+        self._reached = {"user": user, "password": password, "database": database, "autocommit": True, **where}
+        self._connected = mariadb.connect(**self._reached)
         self._database = database
         self._find_table(safe_name(table, "table"))
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
+        super().close()
         self._connected.close()
 
     def _has_table(self) -> bool:
@@ -99,10 +103,26 @@ class MariaDb(SqlCollection):
         return json.dumps([key_of(one) for one in ids])
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
-        asked = " ".join(words(query))
-        if not asked or self._dimension is None:
+        if self._dimension is None:
             return []
-        where, values = self._where(condition) if condition is not None else ("1 = 1", [])
+        asked = self.to_match(query, k, None if condition is None else self._where(condition))
+        if asked is None:
+            return []
         with self._turn():
-            rows = self._run(self._said(self.sparse, where), [asked, asked, *values, k])
-        return [Passage(text, name, float(score), json.loads(metadata)) for name, text, metadata, score in rows]
+            return matched(self._run(*asked))
+
+    def to_match(self, query: str, k: int, where: Statement | None) -> Statement | None:
+        """Return the statement that finds by words, with its values; None for a query that has none."""
+        asked = " ".join(words(query))
+        condition, values = where or ("1 = 1", [])
+        return (self._said(self.sparse, condition), [asked, asked, *values, k]) if asked else None
+
+    async def _aopen(self) -> Awaited:
+        from dspex_nb.retrieval.stores.mariadb_awaited import AwaitedMariaDb
+
+        return AwaitedMariaDb(self, self._reached)
+
+
+def matched(rows: list[tuple[Any, ...]]) -> list[Passage]:
+    """Return what a search by words found."""
+    return [Passage(text, name, float(score), json.loads(metadata)) for name, text, metadata, score in rows]

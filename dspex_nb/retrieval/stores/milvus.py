@@ -6,15 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
+from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, key_of, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
 
 _LONGEST = 65_535  # bytes of a text
 _MOST_FACTS = 4096
-_FIELDS = ["id", "text", "metadata"]
+FIELDS = ["id", "text", "metadata"]
 
 
-class Milvus(Collection):
+class Milvus(AwaitedCollection):
     """Passages in a Milvus collection.
 
     Args:
@@ -37,15 +38,17 @@ class Milvus(Collection):
 
         self._name = safe_name(collection)
         if url is not None:  # others may write there, so our words beside it would not be theirs
-            self.kept, self.modes = "server", ("dense",)
-        self._client = MilvusClient(uri=url or str(path or "./milvus.db"), token=token)
+            self.kept, self.modes, self.concurrent = "server", ("dense",), True
+        self._reached = {"uri": url or str(path or "./milvus.db"), "token": token}
+        self._client = MilvusClient(**self._reached)
         if self._client.has_collection(self._name):
             fields = self._client.describe_collection(self._name)["fields"]
             self._dimension = int(next(one for one in fields if one["name"] == "vector")["params"]["dim"])
             self._client.load_collection(self._name)
 
     def close(self) -> None:
-        """Close the connection, or the file."""
+        """Close the connections, or the file."""
+        super().close()
         self._client.close()
 
     def _create(self, dimension: int) -> None:
@@ -53,7 +56,7 @@ class Milvus(Collection):
 
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=40)
-        for name in _FIELDS:
+        for name in FIELDS:
             schema.add_field(name, DataType.VARCHAR, max_length=_LONGEST)
         schema.add_field("facts", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=_MOST_FACTS, max_length=24)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
@@ -62,8 +65,7 @@ class Milvus(Collection):
         self._client.create_collection(self._name, schema=schema, index_params=index, consistency_level="Strong")
 
     def _write(self, rows: list[Row]) -> None:
-        names = ("key", *_FIELDS, "facts", "vector")
-        self._client.upsert(self._name, [{name: getattr(row, name) for name in names} for row in rows])
+        self._client.upsert(self._name, fields_of(rows))
 
     def _remove(self, ids: list[str]) -> None:
         self._client.delete(self._name, ids=[key_of(one) for one in ids])
@@ -72,7 +74,7 @@ class Milvus(Collection):
         return [row["id"] for row in self._client.get(self._name, ids=[key_of(one) for one in ids], output_fields=["id"])]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        pages = self._client.query_iterator(self._name, batch_size=1000, output_fields=_FIELDS)
+        pages = self._client.query_iterator(self._name, batch_size=1000, output_fields=FIELDS)
         while page := pages.next():
             yield from ((row["id"], row["text"], row["metadata"]) for row in page)
         pages.close()
@@ -81,5 +83,21 @@ class Milvus(Collection):
         return int(self._client.query(self._name, filter="", output_fields=["count(*)"])[0]["count(*)"])
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        found = self._client.search(self._name, [vector], limit=k, filter=where or "", output_fields=_FIELDS)
-        return [(*(one["entity"][name] for name in _FIELDS), one["distance"]) for one in found[0]]
+        found = self._client.search(self._name, [vector], limit=k, filter=where or "", output_fields=FIELDS)
+        return rows_of(found)
+
+    async def _aopen(self) -> Awaited:
+        from dspex_nb.retrieval.stores.milvus_awaited import opened
+
+        return await opened(self._name, self._reached)
+
+
+def fields_of(rows: list[Row]) -> list[dict[str, Any]]:
+    """Return rows as Milvus' `upsert` takes them."""
+    names = ("key", *FIELDS, "facts", "vector")
+    return [{name: getattr(row, name) for name in names} for row in rows]
+
+
+def rows_of(found: Any) -> list[tuple[str, str, str, float]]:
+    """Return id, text, metadata and product of what a search found."""
+    return [(*(one["entity"][name] for name in FIELDS), one["distance"]) for one in found[0]]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval import postgres_statements as statements
-from dspex_nb.retrieval.base import Filter, Mode
+from dspex_nb.retrieval.base import Filter
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.hits import Hit
 from dspex_nb.retrieval.postgres import Postgres, stored
@@ -134,10 +135,19 @@ class PgVector(VectorIndex):
                 await connection.execute(setting)
             return [_hits(await (await connection.execute(find, values)).fetchall()) for values in asked]
 
-    async def _asparse(self, query: Any, k: int | None, filter: Filter | None, mode: Mode) -> list[Passage]:  # noqa: A002
-        if mode == "sparse":
-            return await self._texts.asearch(query, self.k if k is None else k, filter)
-        return await super()._asparse(query, k, filter, mode)
+    async def _asparse(self, query: str, k: int, filter: Filter | None) -> list[Passage]:  # noqa: A002
+        return await self._texts.asearch(query, k, filter)
+
+    async def acount(self) -> int:
+        """Return what `count` does, awaiting the server."""
+        return await self._texts.acount()
+
+    async def adelete(self, ids: str | Iterable[str]) -> int:
+        """Do what `delete` does, awaiting the server."""
+        return await self._texts.adelete(ids)
+
+    async def _awhere(self, condition: Condition) -> statements.Where:
+        return self._where(condition)
 
     def _asked(self, vectors: Vectors, k: int, where: statements.Where | None) -> tuple[Any, list[list[Any]]]:
         """Return the statement that finds, and its values for each vector."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, key_of, safe_name
 from dspex_nb.retrieval.facts import Dialect
-from dspex_nb.retrieval.hits import Found
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
-_PAGE = 1000
 _FIELDS = ["id", "passage"]
+PAGE: dict[str, Any] = {"limit": 1000, "with_payload": _FIELDS, "with_vectors": False}
+"""How all points are gone through."""
 
 
 class QdrantDialect(Dialect[Any]):
@@ -44,7 +45,7 @@ class QdrantDialect(Dialect[Any]):
         return models.Filter(must_not=[part])
 
 
-class Qdrant(Collection):
+class Qdrant(AwaitedCollection):
     """Passages in a Qdrant collection. Without `url` the client compares vectors itself: for trying out.
 
     A passage's metadata stands behind its text: the client copies each field of a payload by itself.
@@ -83,7 +84,8 @@ class Qdrant(Collection):
             self._dimension = self._client.get_collection(self._name).config.params.vectors.size
 
     def close(self) -> None:
-        """Close the connection, or the folder."""
+        """Close the connections, or the folder."""
+        super().close()
         self._client.close()
 
     def _create(self, dimension: int) -> None:
@@ -95,26 +97,19 @@ class Qdrant(Collection):
             self._client.create_payload_index(self._name, "facts", models.PayloadSchemaType.KEYWORD)
 
     def _write(self, rows: list[Row]) -> None:
-        from qdrant_client import models
-
-        payloads = [{"id": row.id, "passage": with_metadata(row.text, row.metadata), "facts": row.facts} for row in rows]
-        points = models.Batch(ids=[row.key for row in rows], vectors=[row.vector for row in rows], payloads=payloads)
-        self._client.upsert(self._name, points, wait=True)
+        self._client.upsert(self._name, points_of(rows), wait=True)
 
     def _remove(self, ids: list[str]) -> None:
-        from qdrant_client import models
-
-        self._client.delete(self._name, models.PointIdsList(points=[key_of(one) for one in ids]), wait=True)
+        self._client.delete(self._name, named(ids), wait=True)
 
     def _held(self, ids: list[str]) -> Iterable[str]:
-        found = self._client.retrieve(self._name, [key_of(one) for one in ids], with_payload=["id"])
-        return [one.payload["id"] for one in found if one.payload]
+        return ids_of(self._client.retrieve(self._name, [key_of(one) for one in ids], with_payload=["id"]))
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         offset: Any = None
         while True:
-            points, offset = self._client.scroll(self._name, limit=_PAGE, offset=offset, with_payload=_FIELDS, with_vectors=False)
-            yield from ((one.payload["id"], *parted(one.payload["passage"])) for one in points if one.payload)
+            points, offset = self._client.scroll(self._name, offset=offset, **PAGE)
+            yield from passages_of(points)
             if offset is None:
                 return
 
@@ -122,31 +117,52 @@ class Qdrant(Collection):
         return int(self._client.count(self._name, exact=True).count)
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        return _rows_of(self._client.query_points(**self._asked(vector, k, where)).points)
+        return rows_of(self._client.query_points(self._name, **asked(vector, k, where)).points)
 
-    async def _anearest(self, vectors: Any, k: int, where: Any) -> Sequence[Iterable[Found]]:
-        import asyncio
+    async def _aopen(self) -> Awaited:
+        from dspex_nb.retrieval.stores.qdrant_awaited import opened
 
-        from qdrant_client import AsyncQdrantClient
+        return opened(self._name, self._reached)
 
-        client = AsyncQdrantClient(**self._reached)
-        try:
-            asked = (client.query_points(**self._asked(one, k, where)) for one in vectors.tolist())
-            return [_rows_of(one.points) for one in await asyncio.gather(*asked)]
-        finally:
-            await client.close()
 
-    def _asked(self, vector: list[float], k: int, where: Any) -> dict[str, Any]:
-        asked = {"collection_name": self._name, "query": vector, "limit": k, "with_payload": _FIELDS}
-        return asked if where is None else {**asked, "query_filter": _filter(where)}
+def points_of(rows: list[Row]) -> Any:
+    """Return rows as Qdrant's `upsert` takes them."""
+    from qdrant_client import models
+
+    payloads = [{"id": row.id, "passage": with_metadata(row.text, row.metadata), "facts": row.facts} for row in rows]
+    return models.Batch(ids=[row.key for row in rows], vectors=[row.vector for row in rows], payloads=payloads)
+
+
+def named(ids: list[str]) -> Any:
+    """Return ids as Qdrant's `delete` takes them."""
+    from qdrant_client import models
+
+    return models.PointIdsList(points=[key_of(one) for one in ids])
+
+
+def asked(vector: list[float], k: int, where: Any) -> dict[str, Any]:
+    """Return a search as Qdrant's `query_points` takes it."""
+    said = {"query": vector, "limit": k, "with_payload": _FIELDS}
+    return said if where is None else {**said, "query_filter": _filter(where)}
+
+
+def ids_of(points: Any) -> list[str]:
+    """Return the ids of points."""
+    return [one.payload["id"] for one in points if one.payload]
+
+
+def passages_of(points: Any) -> list[tuple[str, str, str]]:
+    """Return id, text and metadata of points."""
+    return [(one.payload["id"], *parted(one.payload["passage"])) for one in points if one.payload]
+
+
+def rows_of(points: Any) -> list[tuple[str, str, str, float]]:
+    """Return id, text, metadata and product of what a search found."""
+    found = [(one.payload, one.score) for one in points]
+    return [(told["id"], *parted(told["passage"]), score) for told, score in found]
 
 
 def _filter(where: Any) -> Any:
     from qdrant_client import models
 
     return where if isinstance(where, models.Filter) else models.Filter(must=[where])
-
-
-def _rows_of(points: Any) -> list[tuple[str, str, str, float]]:
-    found = [(one.payload, one.score) for one in points]
-    return [(told["id"], *parted(told["passage"]), score) for told, score in found]

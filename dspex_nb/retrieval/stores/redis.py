@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
+from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, key_of, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written
 from dspex_nb.retrieval.filters import Condition
-from dspex_nb.retrieval.hits import Found
 from dspex_nb.retrieval.vectors import shown_address
 from dspex_nb.retrieval.words import words
 
 _RETURN = ("RETURN", 4, "id", "text", "metadata", "raw")
-_FIELDS = ("id", "text", "metadata")
+FIELDS = ("id", "text", "metadata")
 
 
-class Redis(Collection):
+class Redis(AwaitedCollection):
     """Passages in a Redis server. `version` goes through all of them.
 
     Args:
@@ -65,6 +64,7 @@ class Redis(Collection):
 
     def close(self) -> None:
         """Close the connections."""
+        super().close()
         self._client.close()
 
     def drop(self) -> None:
@@ -78,72 +78,89 @@ class Redis(Collection):
         kind = "HNSW" if self._approximate else "FLAT"
         vector = ("VECTOR", kind, 6, "TYPE", "FLOAT32", "DIM", dimension, "DISTANCE_METRIC", "IP")
         schema = ("facts", "TAG", "SEPARATOR", ",", "words", "TEXT", "NOSTEM", "vector", *vector)
-        self._client.execute_command(
-            "FT.CREATE", self._name, "ON", "HASH", "PREFIX", 1, f"{self._name}:row:", "STOPWORDS", 0, "SCHEMA", *schema
-        )
+        # No scan: there is nothing yet, and while it runs in the background what is added counts twice in scores by words.
+        making = ("FT.CREATE", self._name, "ON", "HASH", "PREFIX", 1, self.key(""), "STOPWORDS", 0, "SKIPINITIALSCAN", "SCHEMA")
+        self._client.execute_command(*making, *schema)
         self._client.set(f"{self._name}:dimension", dimension)
 
     def _write(self, rows: list[Row]) -> None:
         with self._client.pipeline() as pipeline:
             for row in rows:
-                fields = {"id": row.id, "text": row.text, "metadata": row.metadata, "facts": ",".join(row.facts)}
-                found = {"words": " ".join(words(row.text)), "vector": array("f", row.vector).tobytes()}
-                pipeline.hset(self._key(row.key), mapping={**fields, **found})
+                pipeline.hset(self.key(row.key), mapping=fields_of(row))
             pipeline.execute()
 
     def _remove(self, ids: list[str]) -> None:
-        self._client.unlink(*(self._key(key_of(one)) for one in ids))
+        self._client.unlink(*(self.key(key_of(one)) for one in ids))
 
     def _held(self, ids: list[str]) -> Iterable[str]:
         with self._client.pipeline(transaction=False) as pipeline:
             for one in ids:
-                pipeline.exists(self._key(key_of(one)))
+                pipeline.exists(self.key(key_of(one)))
             return [one for one, there in zip(ids, pipeline.execute(), strict=True) if there]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         keys = list(self._client.scan_iter(match=f"{self._name}:row:*", count=1000))
         with self._client.pipeline(transaction=False) as pipeline:
             for key in set(keys):
-                pipeline.hmget(key, _FIELDS)
-            return [tuple(value.decode() for value in row) for row in pipeline.execute() if row[0] is not None]
+                pipeline.hmget(key, FIELDS)
+            return decoded(pipeline.execute())
 
     def _size(self) -> int:
         return int(self._client.execute_command("FT.SEARCH", self._name, "*", "LIMIT", 0, 0)[0])
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        return _rows_of(self._client.execute_command(*self._asked(vector, k, where)))
-
-    async def _anearest(self, vectors: Any, k: int, where: Any) -> Sequence[Iterable[Found]]:
-        from redis import asyncio as redis
-
-        async with redis.Redis.from_url(**self._reached) as client:
-            asked = (client.execute_command(*self._asked(one, k, where)) for one in vectors.tolist())
-            return [_rows_of(one) for one in await asyncio.gather(*asked)]
+        return rows_of(self._client.execute_command(*self.to_find(vector, k, where)))
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
-        terms = "|".join(dict.fromkeys(words(query)))
-        if not terms or self._dimension is None:
+        if self._dimension is None:
             return []
-        where = f"@words:({terms})" + ("" if condition is None else f" {self._where(condition)}")
-        found = self._client.execute_command(
-            "FT.SEARCH", self._name, where, "WITHSCORES", "SCORER", "BM25STD", "RETURN", 3, *_FIELDS, "LIMIT", 0, k, "DIALECT", 2
-        )
-        rows = zip(found[2::3], found[3::3], strict=True)
-        made = [(_named(fields), float(score)) for score, fields in rows]
-        return [Passage(one["text"], one["id"], score, json.loads(one["metadata"])) for one, score in made]
+        asked = self.to_match(query, k, None if condition is None else self._where(condition))
+        return [] if asked is None else matched(self._client.execute_command(*asked))
 
-    def _asked(self, vector: list[float], k: int, where: Any) -> list[Any]:
+    async def _aopen(self) -> Awaited:
+        from dspex_nb.retrieval.stores.redis_awaited import opened
+
+        return opened(self, self._name, self._reached)
+
+    def to_find(self, vector: list[float], k: int, where: Any) -> list[Any]:
+        """Return the command that finds the nearest."""
         query = f"({where or '*'})=>[KNN {int(k)} @vector $vector AS raw]"
         given = ("PARAMS", 2, "vector", array("f", vector).tobytes(), "SORTBY", "raw", "LIMIT", 0, k, "DIALECT", 2)
         return ["FT.SEARCH", self._name, query, *_RETURN, *given]
 
-    def _key(self, key: str) -> str:
+    def to_match(self, query: str, k: int, where: Any) -> list[Any] | None:
+        """Return the command that finds by words; None for a query that has none."""
+        terms = "|".join(dict.fromkeys(words(query)))
+        said = f"@words:({terms})" + ("" if where is None else f" {where}")
+        returned = ("WITHSCORES", "SCORER", "BM25STD", "RETURN", 3, *FIELDS, "LIMIT", 0, k, "DIALECT", 2)
+        return ["FT.SEARCH", self._name, said, *returned] if terms else None
+
+    def key(self, key: str) -> str:
+        """Return where a row is."""
         return f"{self._name}:row:{key}"
 
 
-def _rows_of(found: list[Any]) -> list[tuple[str, str, str, float]]:
+def fields_of(row: Row) -> dict[str, Any]:
+    """Return a row as a hash of Redis."""
+    fields = {"id": row.id, "text": row.text, "metadata": row.metadata, "facts": ",".join(row.facts)}
+    return {**fields, "words": " ".join(words(row.text)), "vector": array("f", row.vector).tobytes()}
+
+
+def rows_of(found: list[Any]) -> list[tuple[str, str, str, float]]:
+    """Return id, text, metadata and distance of what a search by vectors found."""
     rows = [_named(fields) for fields in found[2::2]]
     return [(one["id"], one["text"], one["metadata"], float(one["raw"])) for one in rows]
+
+
+def matched(found: list[Any]) -> list[Passage]:
+    """Return what a search by words found."""
+    rows = [(_named(fields), float(score)) for score, fields in zip(found[2::3], found[3::3], strict=True)]
+    return [Passage(one["text"], one["id"], score, json.loads(one["metadata"])) for one, score in rows]
+
+
+def decoded(rows: list[Any]) -> list[tuple[str, str, str]]:
+    """Return id, text and metadata of the hashes that are still there."""
+    return [tuple(value.decode() for value in row) for row in rows if row[0] is not None]
 
 
 def _named(fields: list[bytes]) -> dict[str, str]:

@@ -280,6 +280,19 @@ class TestAwaited:
                 time.sleep(0.05)
             assert there() == 0
 
+    def test_counting_and_deleting_hold_no_thread(self, made, monkeypatch):
+        found = made({"loop": "a for loop", "file": "an open file", "gone": "a lost file"})
+
+        async def use():
+            await found.acount()
+            monkeypatch.setattr(asyncio, "to_thread", None)
+            assert await found.adelete(["gone", "gone", "nowhere"]) == 1
+            assert await found.adelete("file") == 1
+            assert await found.adelete([]) == 0
+            return await found.acount()
+
+        assert asyncio.run(use()) == found.count() == 1
+
     def test_errors_and_cancelling_leave_it_whole(self, made, postgres, table):
         found = made({"loop": "a for loop"})
 

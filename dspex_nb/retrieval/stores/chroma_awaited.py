@@ -1,0 +1,71 @@
+"""`AwaitedChroma`: a collection on a Chroma server, by its asyncio client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dspex_nb.passages import Passage
+from dspex_nb.retrieval.collection import Row
+from dspex_nb.retrieval.metadata import parted
+from dspex_nb.retrieval.stores.chroma import asked, fields_of, quiet, rows_of
+
+
+class AwaitedChroma:
+    """A collection, as one event loop reaches it."""
+
+    def __init__(self, client: Any, collection: Any) -> None:
+        self._client, self._collection = client, collection
+
+    async def write(self, rows: list[Row]) -> None:
+        """Store rows."""
+        await self._collection.upsert(**fields_of(rows))
+
+    async def remove(self, ids: list[str]) -> None:
+        """Remove rows."""
+        await self._collection.delete(ids=ids)
+
+    async def held(self, ids: list[str]) -> Iterable[str]:
+        """Return which ids are there."""
+        there: list[str] = (await self._collection.get(ids=ids, include=[]))["ids"]
+        return there
+
+    async def rows(self) -> Iterable[tuple[str, str, str]]:
+        """Return all rows."""
+        found = await self._collection.get(include=["documents"])
+        return [(name, *parted(one)) for name, one in zip(found["ids"], found["documents"], strict=True)]
+
+    async def size(self) -> int:
+        """Return how many rows there are."""
+        return int(await self._collection.count())
+
+    async def found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+        """Return the nearest rows."""
+        return rows_of(await self._collection.query(**asked(vector, k, where)))
+
+    async def words(self, query: str, k: int, where: Any) -> list[Passage]:
+        """Never asked for: a server of Chroma finds by vectors alone here."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.__aexit__(None, None, None)  # its only public way
+
+
+async def opened(name: str, server: dict[str, Any]) -> AwaitedChroma:
+    """Reach a collection on a server in the running loop.
+
+    Chroma keeps the connections of all its asyncio clients in one dict, by the loop's address in memory: a client may send
+    another's token, and a new loop may get a dead one's connections. So this one is made of its parts, with its own dict.
+    """
+    from chromadb.api import ServerAPI
+    from chromadb.api.models.AsyncCollection import AsyncCollection
+    from chromadb.config import System
+
+    settings = quiet()
+    settings.chroma_api_impl = "chromadb.api.async_fastapi.AsyncFastAPI"
+    settings.chroma_server_host, settings.chroma_server_http_port = server["host"], server["port"]
+    settings.chroma_server_ssl_enabled, settings.chroma_server_headers = server["ssl"], server["headers"]
+    client: Any = System(settings).instance(ServerAPI)
+    client._clients = {}  # noqa: SLF001 - there is no public way
+    return AwaitedChroma(client, AsyncCollection(client=client, model=await client.get_collection(name), embedding_function=None))
