@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import Collection, Row
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import Collection
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
 
 
@@ -37,7 +38,7 @@ class CypherCollection(Collection):
         for statement in self.making:
             self._run(self._said(statement.replace("{dimension}", str(dimension))))
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         names = ("id", "text", "metadata", "facts", "vector")
         self._run(self._said(self.putting), {"rows": [{name: getattr(row, name) for name in names} for row in rows]})
 

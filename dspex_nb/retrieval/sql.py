@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import Collection, Row
+from dspex_nb.retrieval.blocks import Block, Row
+from dspex_nb.retrieval.collection import Collection
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.filters import Compare
 
@@ -113,7 +114,7 @@ class SqlCollection(Collection):
         for statement in (*self.making, *self.about):
             self._run(self._said(statement, dimension=dimension))
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         values = [self._values(row) for row in rows]
         self._run_all([(self._said(statement), [each[at] for each in values]) for at, statement in enumerate(self.putting)])
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
@@ -76,7 +77,7 @@ class Chroma(Collection):
             self._name, metadata={"dimension": dimension}, configuration={"hnsw": {"space": "ip"}}, embedding_function=None
         )
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         self._collection.upsert(
             ids=[row.id for row in rows],
             documents=[with_metadata(row.text, row.metadata) for row in rows],

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
 from dspex_nb.retrieval.facts import Dialect
 
 _FIELDS = "id, text, metadata, facts, vector"
@@ -69,7 +70,7 @@ class Cozo(Collection):
         self._run(f":create {self._name}_about {{dimension: Int}}")
         self._run(f"?[dimension] <- [[{dimension}]] :put {self._name}_about {{dimension}}")
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         values = [[row.id, row.text, row.metadata, row.facts, row.vector] for row in rows]
         self._run(f"?[{_FIELDS}] <- $rows :put {self._name} {{id => text, metadata, facts, vector}}", rows=values)
 

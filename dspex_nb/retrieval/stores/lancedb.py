@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, id_fact, quoted
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class LanceDb(Collection):
         facts, vector = pa.field("facts", pa.list_(pa.string())), pa.field("vector", pa.list_(pa.float32(), dimension))
         self._table = self._database.create_table(self._name, schema=pa.schema([*texts, facts, vector]))
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         import numpy as np
         import pyarrow as pa
 

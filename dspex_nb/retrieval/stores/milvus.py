@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
 
 _LONGEST = 65_535  # bytes of a text
@@ -61,7 +62,7 @@ class Milvus(Collection):
         index.add_index("vector", index_type="FLAT", metric_type="IP")
         self._client.create_collection(self._name, schema=schema, index_params=index, consistency_level="Strong")
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         names = ("key", *_FIELDS, "facts", "vector")
         self._client.upsert(self._name, [{name: getattr(row, name) for name in names} for row in rows])
 

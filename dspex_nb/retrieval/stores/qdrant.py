@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.hits import Found
 from dspex_nb.retrieval.metadata import parted, with_metadata
@@ -94,7 +95,7 @@ class Qdrant(Collection):
         if "url" in self._reached:
             self._client.create_payload_index(self._name, "facts", models.PayloadSchemaType.KEYWORD)
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         from qdrant_client import models
 
         payloads = [{"id": row.id, "passage": with_metadata(row.text, row.metadata), "facts": row.facts} for row in rows]

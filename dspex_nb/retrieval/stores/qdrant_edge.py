@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import Collection, Row, key_of
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.collection import Collection
 from dspex_nb.retrieval.facts import Dialect
 
 _FIELDS = ["id", "text", "metadata"]
@@ -79,7 +80,7 @@ class QdrantEdge(Collection):
         self._shard = edge.EdgeShard.create(str(self._path / "shard"), edge.EdgeConfig(vectors=vectors))
         (self._path / "dimension").write_text(str(dimension), encoding="utf-8")
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         import qdrant_edge as edge
 
         points = [

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.hits import Found
@@ -83,7 +84,7 @@ class Redis(Collection):
         )
         self._client.set(f"{self._name}:dimension", dimension)
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         with self._client.pipeline() as pipeline:
             for row in rows:
                 fields = {"id": row.id, "text": row.text, "metadata": row.metadata, "facts": ",".join(row.facts)}

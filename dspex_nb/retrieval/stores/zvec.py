@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
 
 _FIELDS = ["id", "text", "metadata"]
@@ -54,7 +55,7 @@ class Zvec(Collection):
         schema = zvec.CollectionSchema(DEFAULT_NAME, [*texts, facts], [vector])
         self._collection = zvec.create_and_open(str(self._path), schema)
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         import zvec
 
         names = (*_FIELDS, "facts")
