@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
-from dspex_nb.retrieval.facts import Dialect, Written, id_fact, quoted
+from dspex_nb.retrieval.facts import Dialect, Written, facts_of, quoted
+from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.metadata import metadata_of
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
@@ -19,6 +21,8 @@ _FIELDS = ["id", "text", "metadata"]
 
 class LanceDb(Collection):
     """Passages in a LanceDB table; vectors are compared one by one until you index the table yourself.
+
+    Facts for filters are a column that new rows lack until the first search with a filter.
 
     Args:
         path: The folder; `"memory://"` for none.
@@ -35,6 +39,7 @@ class LanceDb(Collection):
         import lancedb
 
         self.kept = kept_at(path)
+        self._complete = False  # whether all rows are known to have their facts
         self._name = safe_name(table, "table")
         self._database = lancedb.connect(str(path))
         try:
@@ -47,20 +52,51 @@ class LanceDb(Collection):
         import pyarrow as pa
 
         texts = [pa.field(name, pa.string()) for name in _FIELDS]
-        facts, vector = pa.field("facts", pa.list_(pa.string())), pa.field("vector", pa.list_(pa.float32(), dimension))
-        self._table = self._database.create_table(self._name, schema=pa.schema([*texts, facts, vector]))
+        vector = pa.field("vector", pa.list_(pa.float32(), dimension))
+        self._table = self._database.create_table(self._name, schema=pa.schema([*texts, vector]))
 
     def _write(self, rows: Block) -> None:
-        import numpy as np
         import pyarrow as pa
 
-        columns = {name: [getattr(row, name) for row in rows] for name in (*_FIELDS, "facts")}
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate([row.vector for row in rows])), self._dimension)
-        given = pa.table({**columns, "vector": vectors}, schema=self._table.schema)
-        if not self._table.count_rows():  # merging takes ten times as long
+        columns = {"id": rows.ids, "text": rows.texts, "metadata": rows.metadata}
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.array.reshape(-1)), self._dimension)
+        schema = self._table.schema
+        facts = {"facts": pa.nulls(len(rows), schema.field("facts").type)} if "facts" in schema.names else {}
+        given = pa.table({**columns, **facts, "vector": vectors}).select(schema.names)
+        self._complete = False
+        if self._has_any(given["id"]):
+            self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(given)
+        else:  # merging takes ten times as long
             self._table.add(given)
-            return
-        self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(given)
+
+    def _has_any(self, ids: Any) -> bool:
+        import pyarrow.compute as pc
+
+        there = self._table.count_rows()
+        if not there:
+            return False
+        held = self._table.search().select(["id"]).limit(there).to_arrow()["id"]
+        return bool(pc.any(pc.is_in(held, value_set=ids)).as_py())
+
+    def _where(self, condition: Condition) -> Any:
+        if not self._complete:
+            self._take_up_facts()
+        return super()._where(condition)
+
+    def _take_up_facts(self) -> None:
+        """Give facts to the rows that have none: the column is new, or they are. Their other columns are not written again."""
+        import pyarrow as pa
+
+        facts = pa.field("facts", pa.list_(pa.string()))
+        if "facts" not in self._table.schema.names:
+            self._table.add_columns(facts)
+        while there := self._table.count_rows("facts IS NULL"):
+            asked = self._table.search().where("facts IS NULL").select(["id", "metadata"]).limit(min(there, self.batch_size))
+            new = [(row["id"], facts_of(row["id"], metadata_of(row["metadata"]))) for row in asked.to_list()]
+            ids, made = zip(*new, strict=True)
+            given = pa.table({"id": list(ids), "facts": list(made)}, schema=pa.schema([("id", pa.string()), facts]))
+            self._table.merge_insert("id").when_matched_update_all().execute(given)
+        self._complete = True
 
     def _remove(self, ids: list[str]) -> None:
         self._table.delete(self._named(ids))
@@ -85,4 +121,5 @@ class LanceDb(Collection):
         return list(vectors)
 
     def _named(self, ids: list[str]) -> str:
-        return self.dialect.holds([id_fact(one) for one in ids])  # type: ignore[no-any-return]
+        quotes = "', '".join(one.replace("'", "''") for one in ids)
+        return f"id IN ('{quotes}')"
