@@ -76,8 +76,8 @@ class DuckDb(SqlCollection):
         import pyarrow as pa
 
         start = self._last() + 1
-        columns = {name: [getattr(row, name) for row in rows] for name in ("id", "text", "metadata")}
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate([row.vector for row in rows])), self._dimension)
+        columns = {"id": rows.ids, "text": rows.texts, "metadata": rows.metadata}
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.array.reshape(-1)), self._dimension)
         numbers = np.arange(start, start + len(rows))
         with self._given_as({"number": numbers, **columns, "vector": vectors}), self._changing():
             (there,) = self._run(self._said("SELECT count(*) FROM {table} SEMI JOIN given USING (id)"))[0]
