@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
-from dspex_nb.retrieval.facts import Dialect
+from dspex_nb.retrieval.facts import Dialect, Satisfying, fact
+from dspex_nb.retrieval.filters import Compare
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # our own fields begin with an underscore
+_LARGEST = 2**63
+_LAYOUT = 2
+_NO_ID = ""  # an id is never empty
+
 
 class ChromaDialect(Dialect[dict[str, Any]]):
-    """Chroma's dicts, which have no not but for single values."""
+    """Chroma's dicts, which have no not but for single comparisons.
+
+    A text, a whole number or a boolean is a field of the record under its own key. Chroma compares a fraction as if it were a
+    whole number, and knows no null, so these, lists' elements, and values of keys that it may not like are facts in a list.
+    Orders, and whether a key is there, are asked by the ids that satisfy them.
+    """
+
+    def own(self, asked: Compare, satisfying: Satisfying | None, *, opposite: bool) -> dict[str, Any] | None:
+        """Return what the fields or the list say of a value, or what the ids do."""
+        if asked.operator not in ("$eq", "$in"):
+            ids = list(satisfying(asked)) if satisfying else []
+            return {"_id": {"$nin" if opposite else "$in": ids or [_NO_ID]}}
+        values = [asked.value] if asked.operator == "$eq" else list(asked.value)
+        fields = [one for value in values if (one := _field(asked.key, value)) is not None]
+        alike = [[one for one in fields if type(one) is kind] for kind in (str, bool, int)]
+        parts = [{asked.key: {"$nin" if opposite else "$in": one}} for one in alike if one]
+        tokens = [fact(asked.key, value) for value in values]
+        if opposite:
+            return self.every([*parts, self.lacks(tokens)]) if tokens else {"_id": {"$ne": _NO_ID}}
+        return self.some([*parts, self.holds(tokens)]) if tokens else {"_id": {"$eq": _NO_ID}}
 
     def holds(self, tokens: list[str]) -> dict[str, Any]:
         """Return that the list contains one of them."""
-        return self.some([{"facts": {"$contains": one}} for one in tokens])
+        return self.some([{"_facts": {"$contains": one}} for one in tokens])
 
     def lacks(self, tokens: list[str]) -> dict[str, Any]:
         """Return that the list contains none of them."""
-        return self.every([{"facts": {"$not_contains": one}} for one in tokens])
+        return self.every([{"_facts": {"$not_contains": one}} for one in tokens])
 
     def every(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
         """Return all of them."""
@@ -36,15 +63,40 @@ class ChromaDialect(Dialect[dict[str, Any]]):
         return parts[0] if len(parts) == 1 else {"$or": parts}
 
     def opposite(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Never asked for: there are no orders of Chroma's own here."""
+        """Never asked for: `own` says opposites itself."""
         raise NotImplementedError
+
+
+def _field(key: str, value: Any) -> str | int | None:
+    """Return a value as Chroma's field under its key has it; None where it is none."""
+    if not _KEY.fullmatch(key):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # `1.0` is `1`
+    if isinstance(value, str | bool) or (isinstance(value, int) and -_LARGEST <= value < _LARGEST):
+        return value
+    return None
+
+
+def _fields(told: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata as fields for filters, and a list of facts of what cannot be one."""
+    found: dict[str, Any] = {}
+    facts = []
+    for key, value in told.items():
+        if (field := _field(key, value)) is not None:
+            found[key] = field
+        elif not isinstance(value, dict):
+            facts += [
+                fact(key, one) for one in (value if isinstance(value, list) else [value]) if not isinstance(one, list | dict)
+            ]
+    return {**found, "_facts": list(dict.fromkeys(facts))} if facts else found
 
 
 class Chroma(Collection):
     """Passages in a Chroma collection.
 
-    A passage's metadata stands in its record's document, behind the text: Chroma gives a record's metadata and `uri` only
-    together with its facts, which are a quarter of a search.
+    Text and metadata stand together in one field: Chroma makes an index of trigrams of each record's document, which takes longer
+    than all the rest, so records have none.
 
     Args:
         path: A folder; in memory if neither it nor `url` is given.
@@ -58,6 +110,7 @@ class Chroma(Collection):
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = ChromaDialect()
     batching = True
+    batch_size = 5000  # Chroma takes at most 5,461
 
     def _open(
         self, *, path: str | Path | None = None, url: str | None = None, collection: str = DEFAULT_NAME, token: str | None = None
@@ -70,20 +123,33 @@ class Chroma(Collection):
         there = {one if isinstance(one, str) else one.name for one in self._client.list_collections()}
         if self._name in there:
             self._collection = self._client.get_collection(self._name, embedding_function=None)
-            self._dimension = int((self._collection.metadata or {})["dimension"])
+            about = self._collection.metadata or {}
+            if about.get("layout") != _LAYOUT:
+                raise RetrieverError(
+                    f"the collection {self._name!r} was made by something else, or by an earlier version",
+                    hint="take another path= or collection=, and add the texts again",
+                )
+            self._dimension = int(about["dimension"])
 
     def _create(self, dimension: int) -> None:
         self._collection = self._client.create_collection(
-            self._name, metadata={"dimension": dimension}, configuration={"hnsw": {"space": "ip"}}, embedding_function=None
+            self._name,
+            metadata={"dimension": dimension, "layout": _LAYOUT},
+            configuration={"hnsw": {"space": "ip"}},
+            embedding_function=None,
         )
 
     def _write(self, rows: Block) -> None:
-        self._collection.upsert(
-            ids=[row.id for row in rows],
-            documents=[with_metadata(row.text, row.metadata) for row in rows],
-            embeddings=[row.vector for row in rows],
-            metadatas=[{"facts": row.facts} for row in rows],
-        )
+        passages = map(with_metadata, rows.texts, rows.metadata)
+        fields = [
+            {**_fields(told), "_id": name, "_passage": passage}
+            for name, told, passage in zip(rows.ids, rows.told, passages, strict=True)
+        ]
+        there = self._collection.get(ids=rows.ids, include=["metadatas"])
+        old = dict(zip(there["ids"], there["metadatas"], strict=True))
+        if old:  # Chroma keeps the fields of a record that are not named, and removes those that are None
+            fields = [dict.fromkeys(old.get(name, ())) | one for name, one in zip(rows.ids, fields, strict=True)]
+        self._collection.upsert(ids=rows.ids, embeddings=rows.vectors, metadatas=fields)
 
     def _remove(self, ids: list[str]) -> None:
         self._collection.delete(ids=ids)
@@ -93,16 +159,16 @@ class Chroma(Collection):
         return there
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        found = self._collection.get(include=["documents"])
-        return [(name, *parted(one)) for name, one in zip(found["ids"], found["documents"], strict=True)]
+        found = self._collection.get(include=["metadatas"])["metadatas"]
+        return [(one["_id"], *parted(one["_passage"])) for one in found]
 
     def _size(self) -> int:
         return int(self._collection.count())
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        found = self._collection.query(query_embeddings=[vector], n_results=k, where=where, include=["documents", "distances"])
-        rows = zip(found["ids"][0], found["documents"][0], found["distances"][0], strict=True)
-        return [(name, *parted(document), number) for name, document, number in rows]
+        found = self._collection.query(query_embeddings=[vector], n_results=k, where=where, include=["metadatas", "distances"])
+        rows = zip(found["metadatas"][0], found["distances"][0], strict=True)
+        return [(one["_id"], *parted(one["_passage"]), number) for one, number in rows]
 
     def _given(self, vectors: Vectors) -> list[Any]:
         return list(vectors)  # of lists Chroma looks at each number
