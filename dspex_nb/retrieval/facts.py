@@ -90,7 +90,7 @@ class Dialect(ABC, Generic[Where]):
         """Return the condition that a passage has none of the tokens."""
         return self.opposite(self.holds(tokens))
 
-    def own(self, asked: Compare, satisfying: Satisfying | None, *, opposite: bool) -> Where | None:  # noqa: ARG002 - for subclasses
+    def own(self, asked: Compare, *, opposite: bool) -> Where | None:  # noqa: ARG002 - for subclasses
         """Return a comparison, or its opposite, by the store's own fields; None where tokens are asked for."""
         return None
 
@@ -160,7 +160,7 @@ def compiled(condition: Condition, dialect: Dialect[Where], satisfying: Satisfyi
     if isinstance(condition, Every | Some):
         parts = [compiled(part, dialect, satisfying, opposite=opposite) for part in condition.parts]
         return dialect.every(parts) if isinstance(condition, Every) is not opposite else dialect.some(parts)
-    own = dialect.own(condition, satisfying, opposite=opposite)
+    own = dialect.own(condition, opposite=opposite)
     if own is not None:
         return own
     tokens = _tokens(condition)

@@ -11,8 +11,8 @@ from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
-from dspex_nb.retrieval.facts import Dialect, Satisfying, fact
-from dspex_nb.retrieval.filters import Compare
+from dspex_nb.retrieval.facts import Dialect, fact
+from dspex_nb.retrieval.filters import Compare, Condition, Opposite
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # our own fields begin with an underscore
 _LARGEST = 2**63
 _LAYOUT = 2
-_NO_ID = ""  # an id is never empty
 
 
 class ChromaDialect(Dialect[dict[str, Any]]):
@@ -29,22 +28,17 @@ class ChromaDialect(Dialect[dict[str, Any]]):
 
     A text, a whole number or a boolean is a field of the record under its own key. Chroma compares a fraction as if it were a
     whole number, and knows no null, so these, lists' elements, and values of keys that it may not like are facts in a list.
-    Orders, and whether a key is there, are asked by the ids that satisfy them.
+    It says only `$eq` and `$in`.
     """
 
-    def own(self, asked: Compare, satisfying: Satisfying | None, *, opposite: bool) -> dict[str, Any] | None:
-        """Return what the fields or the list say of a value, or what the ids do."""
-        if asked.operator not in ("$eq", "$in"):
-            ids = list(satisfying(asked)) if satisfying else []
-            return {"_id": {"$nin" if opposite else "$in": ids or [_NO_ID]}}
-        values = [asked.value] if asked.operator == "$eq" else list(asked.value)
+    def own(self, asked: Compare, *, opposite: bool) -> dict[str, Any]:
+        """Return what the fields and the list say of values."""
+        values = list(asked.value) if asked.operator == "$in" else [asked.value]
         fields = [one for value in values if (one := _field(asked.key, value)) is not None]
         alike = [[one for one in fields if type(one) is kind] for kind in (str, bool, int)]
         parts = [{asked.key: {"$nin" if opposite else "$in": one}} for one in alike if one]
         tokens = [fact(asked.key, value) for value in values]
-        if opposite:
-            return self.every([*parts, self.lacks(tokens)]) if tokens else {"_id": {"$ne": _NO_ID}}
-        return self.some([*parts, self.holds(tokens)]) if tokens else {"_id": {"$eq": _NO_ID}}
+        return self.every([*parts, self.lacks(tokens)]) if opposite else self.some([*parts, self.holds(tokens)])
 
     def holds(self, tokens: list[str]) -> dict[str, Any]:
         """Return that the list contains one of them."""
@@ -65,6 +59,13 @@ class ChromaDialect(Dialect[dict[str, Any]]):
     def opposite(self, part: dict[str, Any]) -> dict[str, Any]:
         """Never asked for: `own` says opposites itself."""
         raise NotImplementedError
+
+
+def _by_fields(condition: Condition) -> bool:
+    """Say whether a condition is only of values that are looked for."""
+    if isinstance(condition, Compare):
+        return condition.operator == "$eq" or (condition.operator == "$in" and bool(condition.value))
+    return all(map(_by_fields, [condition.part] if isinstance(condition, Opposite) else condition.parts))
 
 
 def _field(key: str, value: Any) -> str | int | None:
@@ -141,10 +142,7 @@ class Chroma(Collection):
 
     def _write(self, rows: Block) -> None:
         passages = map(with_metadata, rows.texts, rows.metadata)
-        fields = [
-            {**_fields(told), "_id": name, "_passage": passage}
-            for name, told, passage in zip(rows.ids, rows.told, passages, strict=True)
-        ]
+        fields = [{**_fields(told), "_passage": passage} for told, passage in zip(rows.told, passages, strict=True)]
         there = self._collection.get(ids=rows.ids, include=["metadatas"])
         old = dict(zip(there["ids"], there["metadatas"], strict=True))
         if old:  # Chroma keeps the fields of a record that are not named, and removes those that are None
@@ -159,16 +157,22 @@ class Chroma(Collection):
         return there
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        found = self._collection.get(include=["metadatas"])["metadatas"]
-        return [(one["_id"], *parted(one["_passage"])) for one in found]
+        found = self._collection.get(include=["metadatas"])
+        return [(name, *parted(one["_passage"])) for name, one in zip(found["ids"], found["metadatas"], strict=True)]
 
     def _size(self) -> int:
         return int(self._collection.count())
 
-    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        found = self._collection.query(query_embeddings=[vector], n_results=k, where=where, include=["metadatas", "distances"])
-        rows = zip(found["metadatas"][0], found["distances"][0], strict=True)
-        return [(one["_id"], *parted(one["_passage"]), number) for one, number in rows]
+    def _where(self, condition: Condition) -> dict[str, Any]:
+        if _by_fields(condition):
+            return {"where": super()._where(condition)}
+        return {"ids": self._satisfying(condition)}  # which Chroma takes for a whole query only
+
+    def _found(self, vector: Any, k: int, where: dict[str, Any] | None) -> Iterable[tuple[str, str, str, float]]:
+        asked = {"query_embeddings": [vector], "n_results": k, "include": ["metadatas", "distances"]}
+        found = self._collection.query(**asked, **(where or {}))
+        rows = zip(found["ids"][0], found["metadatas"][0], found["distances"][0], strict=True)
+        return [(name, *parted(one["_passage"]), number) for name, one, number in rows]
 
     def _given(self, vectors: Vectors) -> list[Any]:
         return list(vectors)  # of lists Chroma looks at each number

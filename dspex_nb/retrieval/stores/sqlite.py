@@ -23,6 +23,7 @@ from dspex_nb.retrieval.words import words
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
+_LARGEST = 2**63
 _CUT = 262_144  # bytes
 _SETTINGS = (
     "PRAGMA page_size = 8192",  # of a new file
@@ -38,7 +39,9 @@ _ORDER = """EXISTS (SELECT 1 FROM json_each({{table}}.metadata) AS m WHERE m.key
 _HOLDS = "EXISTS (SELECT 1 FROM json_each({table}_facts.facts) AS f WHERE f.value IN (SELECT value FROM json_each(?)))"
 
 
-def _order(asked: Compare) -> Statement:
+def _order(asked: Compare) -> Statement | None:
+    if isinstance(asked.value, int) and not -_LARGEST <= asked.value < _LARGEST:
+        return None  # no number of SQLite's
     types = "'text'" if isinstance(asked.value, str) else "'integer', 'real'"
     return _ORDER.format(types=types, sign=_SIGNS[asked.operator]), [asked.key, asked.value, asked.value]
 
