@@ -18,7 +18,7 @@ from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.columns import Columns
 from dspex_nb.retrieval.facts import Dialect, compiled
 from dspex_nb.retrieval.filters import Condition, matches
-from dspex_nb.retrieval.hits import Found
+from dspex_nb.retrieval.hits import Found, Told
 from dspex_nb.retrieval.metadata import metadata_of
 from dspex_nb.retrieval.vectors import VectorIndex
 
@@ -67,7 +67,7 @@ class Collection(VectorIndex):
         """Return which of these ids are there."""
 
     @abstractmethod
-    def _rows(self) -> Iterable[tuple[str, str, str]]:
+    def _rows(self) -> Iterable[Told]:
         """Return id, text and metadata of all rows."""
 
     @abstractmethod
@@ -75,7 +75,7 @@ class Collection(VectorIndex):
         """Return how many rows there are."""
 
     @abstractmethod
-    def _found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+    def _found(self, vector: Any, k: int, where: Any) -> Iterable[Found]:
         """Return id, text, metadata and the store's number of the nearest rows that satisfy `where` (None: all)."""
 
     def _given(self, vectors: Vectors) -> list[Any]:
@@ -107,7 +107,7 @@ class Collection(VectorIndex):
             return iter(())
         with self._turn(), self._asking("reading"):
             rows = list(self._rows())
-        return (Passage(text, name, 0.0, metadata_of(metadata)) for name, text, metadata in rows)
+        return (Passage(text, name, 0.0, metadata_of(told) if isinstance(told, str) else told) for name, text, told in rows)
 
     def _store(self, given: Columns, vectors: Vectors) -> None:
         with self._lock:

@@ -43,6 +43,11 @@ def metadata_of(text: str) -> dict[str, Any]:
     return found
 
 
+def is_exact(written: str) -> bool:
+    """Say whether metadata, as `metadata_text` wrote it, holds only what any JSON keeps as it is."""
+    return written[:1] != _BLANK
+
+
 def with_metadata(text: str, metadata: str) -> str:
     """Return a passage's text with its metadata behind it, for stores that take long over each field."""
     return f"{text}{_BEHIND}{metadata}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,15 +10,15 @@ from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
-from dspex_nb.retrieval.facts import Dialect, fact
-from dspex_nb.retrieval.filters import Compare, Condition, Opposite
+from dspex_nb.retrieval.facts import Dialect
+from dspex_nb.retrieval.fields import by_values, facts_beside, field_of, wanted
+from dspex_nb.retrieval.filters import Compare, Condition
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
-_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # our own fields begin with an underscore
-_LARGEST = 2**63
+_KINDS = (str, bool, int)
 _LAYOUT = 2
 
 
@@ -33,11 +32,8 @@ class ChromaDialect(Dialect[dict[str, Any]]):
 
     def own(self, asked: Compare, *, opposite: bool) -> dict[str, Any]:
         """Return what the fields and the list say of values."""
-        values = list(asked.value) if asked.operator == "$in" else [asked.value]
-        fields = [one for value in values if (one := _field(asked.key, value)) is not None]
-        alike = [[one for one in fields if type(one) is kind] for kind in (str, bool, int)]
-        parts = [{asked.key: {"$nin" if opposite else "$in": one}} for one in alike if one]
-        tokens = [fact(asked.key, value) for value in values]
+        values, tokens = wanted(asked, _KINDS)
+        parts = [{asked.key: {"$nin" if opposite else "$in": one}} for one in values]
         return self.every([*parts, self.lacks(tokens)]) if opposite else self.some([*parts, self.holds(tokens)])
 
     def holds(self, tokens: list[str]) -> dict[str, Any]:
@@ -61,36 +57,11 @@ class ChromaDialect(Dialect[dict[str, Any]]):
         raise NotImplementedError
 
 
-def _by_fields(condition: Condition) -> bool:
-    """Say whether a condition is only of values that are looked for."""
-    if isinstance(condition, Compare):
-        return condition.operator == "$eq" or (condition.operator == "$in" and bool(condition.value))
-    return all(map(_by_fields, [condition.part] if isinstance(condition, Opposite) else condition.parts))
-
-
-def _field(key: str, value: Any) -> str | int | None:
-    """Return a value as Chroma's field under its key has it; None where it is none."""
-    if not _KEY.fullmatch(key):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # `1.0` is `1`
-    if isinstance(value, str | bool) or (isinstance(value, int) and -_LARGEST <= value < _LARGEST):
-        return value
-    return None
-
-
 def _fields(told: dict[str, Any]) -> dict[str, Any]:
     """Return metadata as fields for filters, and a list of facts of what cannot be one."""
-    found: dict[str, Any] = {}
-    facts = []
-    for key, value in told.items():
-        if (field := _field(key, value)) is not None:
-            found[key] = field
-        elif not isinstance(value, dict):
-            facts += [
-                fact(key, one) for one in (value if isinstance(value, list) else [value]) if not isinstance(one, list | dict)
-            ]
-    return {**found, "_facts": list(dict.fromkeys(facts))} if facts else found
+    facts = facts_beside(told, _KINDS)
+    found = {key: value for key, value in told.items() if field_of(key, value, _KINDS) is not None}
+    return {**found, "_facts": facts} if facts else found
 
 
 class Chroma(Collection):
@@ -164,7 +135,7 @@ class Chroma(Collection):
         return int(self._collection.count())
 
     def _where(self, condition: Condition) -> dict[str, Any]:
-        if _by_fields(condition):
+        if by_values(condition):
             return {"where": super()._where(condition)}
         return {"ids": self._satisfying(condition)}  # which Chroma takes for a whole query only
 
