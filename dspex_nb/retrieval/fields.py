@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from dspex_nb.retrieval.facts import fact
 from dspex_nb.retrieval.filters import Compare, Condition, Opposite
 
-_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # a key that no store reads as a path or as its own
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _LARGEST = 2**63
 
 
@@ -23,7 +24,7 @@ def field_of(key: str, value: Any, kinds: tuple[type, ...]) -> str | int | None:
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not _KEY.fullmatch(key):
+    if not _plain(key):
         return None
     if isinstance(value, bool):
         return value if bool in kinds else None
@@ -34,8 +35,10 @@ def field_of(key: str, value: Any, kinds: tuple[type, ...]) -> str | int | None:
 
 def facts_beside(metadata: Mapping[str, Any], kinds: tuple[type, ...]) -> list[str]:
     """Return facts of the values that are no fields: a list's elements, fractions, nulls, and what has an odd key."""
-    found = []
+    found: list[str] = []
     for key, value in metadata.items():
+        if type(value) is str and str in kinds and _plain(key):  # what most are
+            continue
         if isinstance(value, list):
             found += [fact(key, one) for one in value if not isinstance(one, list | dict)]
         elif not isinstance(value, dict) and (isinstance(value, float) or field_of(key, value, kinds) is None):
@@ -56,3 +59,9 @@ def wanted(asked: Compare, kinds: tuple[type, ...]) -> tuple[list[list[str | int
     fields = [one for value in values if (one := field_of(asked.key, value, kinds)) is not None]
     alike = [[one for one in fields if type(one) is kind] for kind in kinds]
     return [one for one in alike if one], [fact(asked.key, value) for value in values]
+
+
+@lru_cache(maxsize=1024)
+def _plain(key: str) -> bool:
+    """Say whether no store reads a key as a path, or as one of its own."""
+    return _KEY.fullmatch(key) is not None

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval.blocks import Block, key_of
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
+from dspex_nb.retrieval.metadata import parted, with_metadata
+
+if TYPE_CHECKING:
+    from dspex_nb.retrieval.vectors import Vectors
 
 _LONGEST = 65_535  # bytes of a text
 _MOST_FACTS = 4096
-_FIELDS = ["id", "text", "metadata"]
+_FIELDS = ["about", "text"]
 
 
 class Milvus(Collection):
     """Passages in a Milvus collection.
+
+    A passage's id and metadata stand in one field: the client takes as long over a field of a row as the database does.
 
     Args:
         url: A server's address, e.g. `"http://localhost:19530"`.
@@ -42,7 +49,13 @@ class Milvus(Collection):
         self._client = MilvusClient(uri=url or str(path or "./milvus.db"), token=token)
         if self._client.has_collection(self._name):
             fields = self._client.describe_collection(self._name)["fields"]
-            self._dimension = int(next(one for one in fields if one["name"] == "vector")["params"]["dim"])
+            by_name = {one["name"]: one for one in fields}
+            if not {"key", "facts", "vector", *_FIELDS} <= set(by_name):
+                raise RetrieverError(
+                    f"the collection {self._name!r} was made by something else, or by an earlier version",
+                    hint="take another path= or collection=, and add the texts again",
+                )
+            self._dimension = int(by_name["vector"]["params"]["dim"])
             self._client.load_collection(self._name)
 
     def close(self) -> None:
@@ -63,24 +76,35 @@ class Milvus(Collection):
         self._client.create_collection(self._name, schema=schema, index_params=index, consistency_level="Strong")
 
     def _write(self, rows: Block) -> None:
-        names = ("key", *_FIELDS, "facts", "vector")
-        self._client.upsert(self._name, [{name: getattr(row, name) for name in names} for row in rows])
+        about = map(with_metadata, rows.ids, rows.metadata)
+        names = ("key", "about", "text", "facts", "vector")
+        columns = zip(rows.keys, about, rows.texts, rows.facts, rows.vectors, strict=True)
+        self._client.upsert(self._name, [dict(zip(names, row, strict=True)) for row in columns])
 
     def _remove(self, ids: list[str]) -> None:
         self._client.delete(self._name, ids=[key_of(one) for one in ids])
 
     def _held(self, ids: list[str]) -> Iterable[str]:
-        return [row["id"] for row in self._client.get(self._name, ids=[key_of(one) for one in ids], output_fields=["id"])]
+        found = self._client.get(self._name, ids=[key_of(one) for one in ids], output_fields=["about"])
+        return [parted(row["about"])[0] for row in found]
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         pages = self._client.query_iterator(self._name, batch_size=1000, output_fields=_FIELDS)
         while page := pages.next():
-            yield from ((row["id"], row["text"], row["metadata"]) for row in page)
+            yield from map(_told, page)
         pages.close()
 
     def _size(self) -> int:
         return int(self._client.query(self._name, filter="", output_fields=["count(*)"])[0]["count(*)"])
 
-    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+    def _found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         found = self._client.search(self._name, [vector], limit=k, filter=where or "", output_fields=_FIELDS)
-        return [(*(one["entity"][name] for name in _FIELDS), one["distance"]) for one in found[0]]
+        return [(*_told(one["entity"]), one["distance"]) for one in found[0]]
+
+    def _given(self, vectors: Vectors) -> list[Any]:
+        return list(vectors)
+
+
+def _told(fields: Mapping[str, Any]) -> tuple[str, str, str]:
+    name, metadata = parted(fields["about"])
+    return name, fields["text"], metadata
