@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.base import Filter
-from dspex_nb.retrieval.collection import Collection, Row, row_of
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import Collection
+from dspex_nb.retrieval.columns import Columns
 from dspex_nb.retrieval.facts import compiled, has_orders
 from dspex_nb.retrieval.filters import Condition, matches, read_filter
 from dspex_nb.retrieval.hits import Found
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 class Awaited(Protocol):
     """A store's client in one event loop: what `Collection` asks of the called one, awaited."""
 
-    async def write(self, rows: list[Row]) -> None:
+    async def write(self, rows: Block) -> None:
         """Store rows, replacing those with the same id."""
 
     async def remove(self, ids: list[str]) -> None:
@@ -87,18 +89,18 @@ class AwaitedCollection(Collection):
         """Close the connections: those of other event loops when they next run."""
         self._awaited_clients.close()
 
-    async def _awrite_rows(self, passages: list[Passage], vectors: Vectors) -> None:
+    async def _awrite_rows(self, given: Columns, vectors: Vectors) -> None:
         if not self.concurrent:
-            await super()._awrite_rows(passages, vectors)
+            await super()._awrite_rows(given, vectors)
             return
         with self._asking("adding"):
             if self._dimension is None:
                 await asyncio.to_thread(self._made_for, vectors.shape[1])
             client = await self._awaited_clients.client()
-            for start in range(0, len(passages), self.batch_size):
+            for start in range(0, len(given), self.batch_size):
                 part = slice(start, start + self.batch_size)
-                await client.write(list(map(row_of, passages[part], self._given(vectors[part]))))
-        self._words.put(passages)
+                await client.write(Block(given[part], vectors[part], self._given))
+        self._words.put(given)
 
     def _made_for(self, dimension: int) -> None:
         with self._lock:
@@ -123,5 +125,10 @@ class AwaitedCollection(Collection):
     async def _awhere(self, condition: Condition) -> Any:
         if not self.going_through or not has_orders(condition, self.dialect):
             return self._where(condition)
-        told = [(name, metadata_of(text)) for name, _, text in await (await self._awaited_clients.client()).rows()]
+        told = await self._atold()
         return compiled(condition, self.dialect, lambda asked: [name for name, metadata in told if matches(asked, metadata)])
+
+    async def _atold(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return every passage's id and metadata."""
+        rows = await (await self._awaited_clients.client()).rows()
+        return [(name, metadata_of(text)) for name, _, text in rows]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from dspex_nb.events import Progress
 from dspex_nb.passages import Passage
+from dspex_nb.retrieval.columns import Columns
 
 BATCH = 500  # passages added at once: an interrupt loses no more than one batch
+Given = TypeVar("Given", list[Passage], Columns)
 Listener: TypeAlias = Callable[[Progress], object] | None
 
 
-def batches(passages: list[Passage], listener: Listener) -> Iterator[tuple[int, list[Passage]]]:
+def batches(passages: Given, listener: Listener) -> Iterator[tuple[int, Given]]:
     """Yield where each batch begins and its passages, and tell the listener when it is done; all are one batch without one."""
     total = len(passages)
     size = BATCH if listener else max(1, total)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.bm25 import BM25
+from dspex_nb.retrieval.columns import Columns
 from dspex_nb.retrieval.filters import Condition
 
 
@@ -20,10 +21,10 @@ class Beside:
         self._everything = everything
         self._index: BM25 | None = None
 
-    def put(self, passages: list[Passage]) -> None:
+    def put(self, given: Columns) -> None:
         """Take up what the store was given."""
         if self._index is not None:
-            self._index.add(passages)
+            self._index.add(given.passages())
 
     def stale(self, count: int) -> bool:
         """Return whether the store holds another number of passages than this: someone else changed it."""

@@ -1,60 +1,32 @@
-"""`Collection`: passages in a vector database, each as one `Row`; a store's file says how its client writes and finds rows."""
+"""`Collection`: passages in a vector database, each as one row; a store's file says how its client writes and finds rows."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-import uuid
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage, passage_digest
 from dspex_nb.retrieval.base import PLACES
 from dspex_nb.retrieval.beside import Beside
-from dspex_nb.retrieval.facts import Dialect, compiled, facts_of
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.columns import Columns
+from dspex_nb.retrieval.facts import Dialect, compiled
 from dspex_nb.retrieval.filters import Condition, matches
-from dspex_nb.retrieval.hits import Found
-from dspex_nb.retrieval.metadata import metadata_of, metadata_text
+from dspex_nb.retrieval.hits import Found, Told
+from dspex_nb.retrieval.metadata import metadata_of
 from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
-_KEYS = uuid.UUID("6f0d1c1e-1d3a-4f0e-9b52-6d1f2f0a7c11")
 DEFAULT_NAME = "dspex_passages"
-
-
-class Row(NamedTuple):
-    """A passage as a database keeps it.
-
-    Attributes:
-        id: The passage's id.
-        text: Its text.
-        metadata: Its metadata as JSON: what comes back.
-        told: Its metadata.
-        vector: Its vector, of unit length, as `Collection._given` has it.
-    """
-
-    id: str
-    text: str
-    metadata: str
-    told: dict[str, Any]
-    vector: Any
-
-    @property
-    def facts(self) -> list[str]:
-        """Its metadata as tokens: what filters ask for."""
-        return facts_of(self.id, self.told)
-
-    @property
-    def key(self) -> str:
-        """A UUID made from the id, for stores that take no other names."""
-        return key_of(self.id)
 
 
 class Collection(VectorIndex):
@@ -83,7 +55,7 @@ class Collection(VectorIndex):
         """Make the collection for vectors of this length; `_dimension` is None until then."""
 
     @abstractmethod
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         """Store rows, replacing those with the same id."""
 
     @abstractmethod
@@ -95,7 +67,7 @@ class Collection(VectorIndex):
         """Return which of these ids are there."""
 
     @abstractmethod
-    def _rows(self) -> Iterable[tuple[str, str, str]]:
+    def _rows(self) -> Iterable[Told]:
         """Return id, text and metadata of all rows."""
 
     @abstractmethod
@@ -103,7 +75,7 @@ class Collection(VectorIndex):
         """Return how many rows there are."""
 
     @abstractmethod
-    def _found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+    def _found(self, vector: Any, k: int, where: Any) -> Iterable[Found]:
         """Return id, text, metadata and the store's number of the nearest rows that satisfy `where` (None: all)."""
 
     def _given(self, vectors: Vectors) -> list[Any]:
@@ -135,19 +107,18 @@ class Collection(VectorIndex):
             return iter(())
         with self._turn(), self._asking("reading"):
             rows = list(self._rows())
-        return (Passage(text, name, 0.0, metadata_of(metadata)) for name, text, metadata in rows)
+        return (Passage(text, name, 0.0, metadata_of(told) if isinstance(told, str) else told) for name, text, told in rows)
 
-    def _store(self, passages: list[Passage], vectors: Vectors) -> None:
+    def _store(self, given: Columns, vectors: Vectors) -> None:
         with self._lock:
             if self._dimension is None:
                 self._create(vectors.shape[1])
                 self._dimension = vectors.shape[1]
-        for start in range(0, len(passages), self.batch_size):
+        for start in range(0, len(given), self.batch_size):
             part = slice(start, start + self.batch_size)
-            rows = list(map(row_of, passages[part], self._given(vectors[part])))
             with self._turn():
-                self._write(rows)
-        self._words.put(passages)
+                self._write(Block(given[part], vectors[part], self._given))
+        self._words.put(given)
 
     def _drop(self, ids: list[str]) -> int:
         if self._dimension is None:
@@ -177,17 +148,6 @@ class Collection(VectorIndex):
             if self._words.stale(self.count()):
                 self._words.forget()
             return self._words.find(query, k, condition)
-
-
-def row_of(passage: Passage, vector: Any) -> Row:
-    """Return a passage as a database keeps it."""
-    metadata = passage.metadata if isinstance(passage.metadata, dict) else dict(passage.metadata)
-    return Row(passage.id, passage.text, metadata_text(metadata), metadata, vector)
-
-
-def key_of(given_id: str) -> str:
-    """Return the UUID of an id."""
-    return str(uuid.uuid5(_KEYS, given_id))
 
 
 def safe_name(given: Any, option: str = "collection") -> str:

@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import Collection, Row
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import Collection
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
 
 REMOVING = "MATCH (p:{label}) WHERE p.id IN $ids DELETE p"
@@ -43,7 +44,7 @@ class CypherCollection(Collection):
         for statement in self.making:
             self._run(self._said(statement.replace("{dimension}", str(dimension))))
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         self._run(self._said(self.putting), values_of(rows))
 
     def _remove(self, ids: list[str]) -> None:
@@ -62,6 +63,6 @@ class CypherCollection(Collection):
         return self._run(self._said(self.finding, where or "true"), {"vector": vector, "k": k})
 
 
-def values_of(rows: list[Row]) -> dict[str, Any]:
+def values_of(rows: Block) -> dict[str, Any]:
     """Return rows as the parameter of what stores them."""
     return {"rows": [{name: getattr(row, name) for name in _NAMES} for row in rows]}

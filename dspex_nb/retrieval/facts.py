@@ -90,6 +90,10 @@ class Dialect(ABC, Generic[Where]):
         """Return the condition that a passage has none of the tokens."""
         return self.opposite(self.holds(tokens))
 
+    def own(self, asked: Compare, *, opposite: bool) -> Where | None:  # noqa: ARG002 - for subclasses
+        """Return a comparison, or its opposite, by the store's own fields; None where tokens are asked for."""
+        return None
+
     def order(self, asked: Compare) -> Where | None:  # noqa: ARG002 - for subclasses
         """Return an order as the store's condition; None where the store's meaning is not ours."""
         return None
@@ -156,6 +160,9 @@ def compiled(condition: Condition, dialect: Dialect[Where], satisfying: Satisfyi
     if isinstance(condition, Every | Some):
         parts = [compiled(part, dialect, satisfying, opposite=opposite) for part in condition.parts]
         return dialect.every(parts) if isinstance(condition, Every) is not opposite else dialect.some(parts)
+    own = dialect.own(condition, opposite=opposite)
+    if own is not None:
+        return own
     tokens = _tokens(condition)
     if tokens is None:
         found = dialect.order(condition)

@@ -12,6 +12,7 @@ from dspex_nb.retrieval.scales import score_of
 
 Hit: TypeAlias = tuple[str, str, Mapping[str, Any], float]  # what a store found: id, text, metadata, and its own number
 # The same as a database gives it: metadata as `metadata_text` wrote it, and None for not-a-number.
+Told: TypeAlias = tuple[str, str, Mapping[str, Any] | str]
 Found: TypeAlias = tuple[str, str, Mapping[str, Any] | str, float | None]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dspex_nb.passages import Passage, passage_digest
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.beside import Beside
+from dspex_nb.retrieval.columns import Columns
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.hits import Hit
 from dspex_nb.retrieval.rows import Rows
@@ -100,7 +101,8 @@ class KeptIndex(VectorIndex):
     def __repr__(self) -> str:
         return f"<{self.name} retriever, {self.count():,} passages in memory>"
 
-    def _store(self, passages: list[Passage], vectors: Vectors) -> None:
+    def _store(self, given: Columns, vectors: Vectors) -> None:
+        passages = given.passages()
         with self._lock:
             if self._rows is None:
                 self._dimension, self._rows = vectors.shape[1], Rows(vectors.shape[1])
@@ -109,7 +111,7 @@ class KeptIndex(VectorIndex):
             if self.growing and self._known == start and start:
                 self._extend(start, vectors)
                 self._known = rows.slots
-            self._words.put(passages)
+            self._words.put(given)
             self._version = ""
 
     def _drop(self, ids: list[str]) -> int:

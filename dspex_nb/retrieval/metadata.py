@@ -27,10 +27,25 @@ def metadata_text(metadata: dict[str, Any]) -> str:
     return _BLANK + _write(metadata)
 
 
+def metadata_texts(given: list[dict[str, Any]], *, flat: bool = False) -> list[str]:
+    """Return `metadata_text` of each; `flat` says that none holds a list or a dict."""
+    if flat:
+        try:
+            return [one.decode() for one in map(orjson.dumps, given)]
+        except TypeError:
+            pass
+    return list(map(metadata_text, given))
+
+
 def metadata_of(text: str) -> dict[str, Any]:
     """Return the metadata that `metadata_text` wrote."""
     found: dict[str, Any] = json.loads(text) if text[:1] == _BLANK else orjson.loads(text)
     return found
+
+
+def is_exact(written: str) -> bool:
+    """Say whether metadata, as `metadata_text` wrote it, holds only what any JSON keeps as it is."""
+    return written[:1] != _BLANK
 
 
 def with_metadata(text: str, metadata: str) -> str:

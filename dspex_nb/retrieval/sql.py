@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import Collection, Row
+from dspex_nb.retrieval.blocks import Block, Row
+from dspex_nb.retrieval.collection import Collection
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.filters import Compare
 
@@ -116,7 +117,7 @@ class SqlCollection(Collection):
         for statement in (*self.making, *self.about):
             self._run(self._said(statement, dimension=dimension))
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         self._run_all(self.to_put(rows))
 
     def _remove(self, ids: list[str]) -> None:
@@ -134,7 +135,7 @@ class SqlCollection(Collection):
     def _found(self, vector: Any, k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
         return self._run(*self.to_find(vector, k, where))
 
-    def to_put(self, rows: list[Row]) -> list[tuple[str, list[Sequence[Any]]]]:
+    def to_put(self, rows: Block) -> list[tuple[str, list[Sequence[Any]]]]:
         """Return the statements that store rows, each with its values for all of them."""
         values = [self._values(row) for row in rows]
         return [(self._said(statement), [each[at] for each in values]) for at, statement in enumerate(self.putting)]

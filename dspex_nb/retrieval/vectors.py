@@ -15,7 +15,8 @@ from dspex_nb.errors import DSPexError, RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.base import Filter, Index, Mode, Way, counted, deeper, listed, texts_of
 from dspex_nb.retrieval.batches import BATCH, Listener, batches
-from dspex_nb.retrieval.documents import passages_in_order
+from dspex_nb.retrieval.columns import Columns
+from dspex_nb.retrieval.documents import columns_of
 from dspex_nb.retrieval.embedders import embedder_of
 from dspex_nb.retrieval.filters import Condition, read_filter
 from dspex_nb.retrieval.hits import Found, ranked
@@ -87,7 +88,7 @@ class VectorIndex(Index):
         """Connect to the store, or make it; set `_dimension` where it holds vectors already."""
 
     @abstractmethod
-    def _store(self, passages: list[Passage], vectors: Vectors) -> None:
+    def _store(self, given: Columns, vectors: Vectors) -> None:
         """Store passages with their vectors, replacing those that are there."""
 
     @abstractmethod
@@ -108,11 +109,11 @@ class VectorIndex(Index):
         on_progress: Listener = None,
     ) -> list[str]:
         """Add texts with their vectors and return the ids: see `Index.add`."""
-        passages, made = self._with_vectors(texts, metadatas, ids, vectors)
-        for start, batch in batches(passages, on_progress):
-            rows = self._embedded([one.text for one in batch]) if made is None else made[start : start + len(batch)]
+        given, made = self._with_vectors(texts, metadatas, ids, vectors)
+        for start, batch in batches(given, on_progress):
+            rows = self._embedded(batch.texts) if made is None else made[start : start + len(batch)]
             self._write_rows(batch, rows)
-        return [one.id for one in passages]
+        return given.ids
 
     async def asearch(
         self,
@@ -200,30 +201,30 @@ class VectorIndex(Index):
         Many texts are made passages in a thread: that computes, and would hold up the loop.
         """
         if self.concurrent and isinstance(texts, Sized) and len(texts) <= BATCH:
-            passages, made = self._with_vectors(texts, metadatas, ids, vectors)
+            given, made = self._with_vectors(texts, metadatas, ids, vectors)
         else:
-            passages, made = await asyncio.to_thread(self._with_vectors, texts, metadatas, ids, vectors)
-        for start, batch in batches(passages, on_progress):
-            rows = await self._aembedded([one.text for one in batch]) if made is None else made[start : start + len(batch)]
+            given, made = await asyncio.to_thread(self._with_vectors, texts, metadatas, ids, vectors)
+        given = given.own()  # others run while this waits
+        for start, batch in batches(given, on_progress):
+            rows = await self._aembedded(batch.texts) if made is None else made[start : start + len(batch)]
             await self._awrite_rows(batch, rows)
-        return [one.id for one in passages]
+        return given.ids
 
-    def _with_vectors(self, texts: Any, metadatas: Any, ids: Any, vectors: Any) -> tuple[list[Passage], Vectors | None]:
-        """Return passages with different ids, of equal ones the last, and the vectors that were given with them."""
-        given = passages_in_order(texts, metadatas, ids, text_field=self._text_field)
-        last = {one.id: at for at, one in enumerate(given)}
-        passages = given if len(last) == len(given) else [given[at] for at in last.values()]
-        if vectors is None or not given:
-            return passages, None
-        made = self._checked(vectors, len(given))
-        return passages, made[list(last.values())] if len(last) < len(given) else made
+    def _with_vectors(self, texts: Any, metadatas: Any, ids: Any, vectors: Any) -> tuple[Columns, Vectors | None]:
+        """Return columns with different ids, of equal ones the last, and the vectors that were given with them."""
+        given = columns_of(texts, metadatas, ids, text_field=self._text_field)
+        made = self._checked(vectors, len(given)) if vectors is not None and len(given) else None
+        last = given.last_places()
+        if last is None:
+            return given, made
+        return given.at(last), None if made is None else made[last]
 
-    def _write_rows(self, passages: list[Passage], vectors: Vectors) -> None:
+    def _write_rows(self, given: Columns, vectors: Vectors) -> None:
         with self._asking("adding"):
-            self._store(passages, vectors)
+            self._store(given, vectors)
 
-    async def _awrite_rows(self, passages: list[Passage], vectors: Vectors) -> None:
-        await asyncio.to_thread(self._write_rows, passages, vectors)
+    async def _awrite_rows(self, given: Columns, vectors: Vectors) -> None:
+        await asyncio.to_thread(self._write_rows, given, vectors)
 
     async def _awhere(self, condition: Condition) -> Any:
         return await asyncio.to_thread(self._where, condition)  # an order may read all

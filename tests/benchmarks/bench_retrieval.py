@@ -72,14 +72,19 @@ def measure(name, rows, folder):
     query = vectors[7]
     with tempfile.TemporaryDirectory() as warm:  # what a client does once in a process is on neither side
         STORES[name](Path(warm), tuple(one[:200] for one in rows), K)(query)
-    own_s, find = timed(STORES[name], folder, rows, K)
     index = opened(name, folder)
 
-    def build():  # a library's index is built at the first search
+    def build_own():  # both up to the first answer: some clients, and some of our indexes, put in order what is new only then
+        find = STORES[name](folder, rows, K)
+        find(query)
+        return find
+
+    def build_ours():
         index.add(texts, metadatas, ids=ids, vectors=vectors)
         return index.search(query)
 
-    ours_s, found = timed(build)
+    own_s, find = timed(build_own)
+    ours_s, found = timed(build_ours)
     same = {one.id for one in found} & {one[0] for one in find(query)}
     best = found[0]
     assert (best.id, best.text, best.metadata) == find(query)[0][:3] == (ids[7], texts[7], metadatas[7])

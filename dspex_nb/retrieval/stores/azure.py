@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import Row, key_of
+from dspex_nb.retrieval.blocks import Block, key_of
 from dspex_nb.retrieval.facts import Dialect, Written
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.wire import FIELDS, WireCollection
@@ -67,7 +67,7 @@ class AzureSearch(WireCollection):
         }
         self._call("PUT", self._path(), {"name": self._name, "fields": fields, "vectorSearch": search})
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         names = ("key", *FIELDS, "facts", "vector")
         self._change([
             {"@search.action": "upload", **{name: getattr(row, name) for name in names}, "words": " ".join(words(row.text))}

@@ -6,26 +6,44 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, safe_name
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.facts import Dialect
+from dspex_nb.retrieval.fields import by_values, facts_beside, field_of, wanted
+from dspex_nb.retrieval.filters import Compare, Condition, matches
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
+_KINDS = (str, bool, int)
+_LAYOUT = 2
+
 
 class ChromaDialect(Dialect[dict[str, Any]]):
-    """Chroma's dicts, which have no not but for single values."""
+    """Chroma's dicts, which have no not but for single comparisons.
+
+    A text, a whole number or a boolean is a field of the record under its own key. Chroma compares a fraction as if it were a
+    whole number, and knows no null, so these, lists' elements, and values of keys that it may not like are facts in a list.
+    It says only `$eq` and `$in`.
+    """
+
+    def own(self, asked: Compare, *, opposite: bool) -> dict[str, Any]:
+        """Return what the fields and the list say of values."""
+        values, tokens = wanted(asked, _KINDS)
+        parts = [{asked.key: {"$nin" if opposite else "$in": one}} for one in values]
+        return self.every([*parts, self.lacks(tokens)]) if opposite else self.some([*parts, self.holds(tokens)])
 
     def holds(self, tokens: list[str]) -> dict[str, Any]:
         """Return that the list contains one of them."""
-        return self.some([{"facts": {"$contains": one}} for one in tokens])
+        return self.some([{"_facts": {"$contains": one}} for one in tokens])
 
     def lacks(self, tokens: list[str]) -> dict[str, Any]:
         """Return that the list contains none of them."""
-        return self.every([{"facts": {"$not_contains": one}} for one in tokens])
+        return self.every([{"_facts": {"$not_contains": one}} for one in tokens])
 
     def every(self, parts: list[dict[str, Any]]) -> dict[str, Any]:
         """Return all of them."""
@@ -36,15 +54,15 @@ class ChromaDialect(Dialect[dict[str, Any]]):
         return parts[0] if len(parts) == 1 else {"$or": parts}
 
     def opposite(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Never asked for: there are no orders of Chroma's own here."""
+        """Never asked for: `own` says opposites itself."""
         raise NotImplementedError
 
 
 class Chroma(AwaitedCollection):
     """Passages in a Chroma collection.
 
-    A passage's metadata stands in its record's document, behind the text: Chroma gives a record's metadata and `uri` only
-    together with its facts, which are a quarter of a search.
+    Text and metadata stand together in one field: Chroma makes an index of trigrams of each record's document, which takes longer
+    than all the rest, so records have none.
 
     Args:
         path: A folder; in memory if neither it nor `url` is given.
@@ -58,6 +76,7 @@ class Chroma(AwaitedCollection):
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     dialect: ClassVar[Dialect[Any]] = ChromaDialect()
     batching = True
+    batch_size = 5000  # Chroma takes at most 5,461
 
     def _open(
         self, *, path: str | Path | None = None, url: str | None = None, collection: str = DEFAULT_NAME, token: str | None = None
@@ -71,15 +90,25 @@ class Chroma(AwaitedCollection):
         there = {one if isinstance(one, str) else one.name for one in self._client.list_collections()}
         if self._name in there:
             self._collection = self._client.get_collection(self._name, embedding_function=None)
-            self._dimension = int((self._collection.metadata or {})["dimension"])
+            about = self._collection.metadata or {}
+            if about.get("layout") != _LAYOUT:
+                raise RetrieverError(
+                    f"the collection {self._name!r} was made by something else, or by an earlier version",
+                    hint="take another path= or collection=, and add the texts again",
+                )
+            self._dimension = int(about["dimension"])
 
     def _create(self, dimension: int) -> None:
         self._collection = self._client.create_collection(
-            self._name, metadata={"dimension": dimension}, configuration={"hnsw": {"space": "ip"}}, embedding_function=None
+            self._name,
+            metadata={"dimension": dimension, "layout": _LAYOUT},
+            configuration={"hnsw": {"space": "ip"}},
+            embedding_function=None,
         )
 
-    def _write(self, rows: list[Row]) -> None:
-        self._collection.upsert(**fields_of(rows))
+    def _write(self, rows: Block) -> None:
+        there = self._collection.get(ids=rows.ids, include=["metadatas"])
+        self._collection.upsert(**fields_of(rows, there))
 
     def _remove(self, ids: list[str]) -> None:
         self._collection.delete(ids=ids)
@@ -89,13 +118,23 @@ class Chroma(AwaitedCollection):
         return there
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
-        found = self._collection.get(include=["documents"])
-        return [(name, *parted(one)) for name, one in zip(found["ids"], found["documents"], strict=True)]
+        found = self._collection.get(include=["metadatas"])
+        return told_of(found["ids"], found["metadatas"])
 
     def _size(self) -> int:
         return int(self._collection.count())
 
-    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+    def _where(self, condition: Condition) -> dict[str, Any]:
+        if by_values(condition):
+            return {"where": super()._where(condition)}
+        return {"ids": self._satisfying(condition)}  # which Chroma takes for a whole query only
+
+    async def _awhere(self, condition: Condition) -> Any:
+        if not self.concurrent or by_values(condition):
+            return await super()._awhere(condition)
+        return {"ids": [name for name, metadata in await self._atold() if matches(condition, metadata)]}
+
+    def _found(self, vector: Any, k: int, where: dict[str, Any] | None) -> Iterable[tuple[str, str, str, float]]:
         return rows_of(self._collection.query(**asked(vector, k, where)))
 
     async def _aopen(self) -> Awaited:
@@ -107,25 +146,37 @@ class Chroma(AwaitedCollection):
         return list(vectors)  # of lists Chroma looks at each number
 
 
-def fields_of(rows: list[Row]) -> dict[str, Any]:
-    """Return rows as Chroma's `upsert` takes them."""
-    return {
-        "ids": [row.id for row in rows],
-        "documents": [with_metadata(row.text, row.metadata) for row in rows],
-        "embeddings": [row.vector for row in rows],
-        "metadatas": [{"facts": row.facts} for row in rows],
-    }
+def fields_of(rows: Block, there: Any) -> dict[str, Any]:
+    """Return rows as Chroma's `upsert` takes them; `there` is what `get` found under their ids."""
+    passages = map(with_metadata, rows.texts, rows.metadata)
+    fields = [{**_fields(told), "_passage": passage} for told, passage in zip(rows.told, passages, strict=True)]
+    old = dict(zip(there["ids"], there["metadatas"], strict=True))
+    if old:  # Chroma keeps the fields of a record that are not named, and removes those that are None
+        fields = [dict.fromkeys(old.get(name, ())) | one for name, one in zip(rows.ids, fields, strict=True)]
+    return {"ids": rows.ids, "embeddings": rows.vectors, "metadatas": fields}
 
 
-def asked(vector: Any, k: int, where: Any) -> dict[str, Any]:
+def _fields(told: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata as fields for filters, and a list of facts of what cannot be one."""
+    facts = facts_beside(told, _KINDS)
+    found = {key: value for key, value in told.items() if field_of(key, value, _KINDS) is not None}
+    return {**found, "_facts": facts} if facts else found
+
+
+def asked(vector: Any, k: int, where: dict[str, Any] | None) -> dict[str, Any]:
     """Return a search as Chroma's `query` takes it."""
-    return {"query_embeddings": [vector], "n_results": k, "where": where, "include": ["documents", "distances"]}
+    return {"query_embeddings": [vector], "n_results": k, "include": ["metadatas", "distances"], **(where or {})}
+
+
+def told_of(ids: list[str], metadatas: list[Any]) -> list[tuple[str, str, str]]:
+    """Return id, text and metadata of records."""
+    return [(name, *parted(one["_passage"])) for name, one in zip(ids, metadatas, strict=True)]
 
 
 def rows_of(found: Any) -> list[tuple[str, str, str, float]]:
     """Return id, text, metadata and distance of what a search found."""
-    rows = zip(found["ids"][0], found["documents"][0], found["distances"][0], strict=True)
-    return [(name, *parted(document), number) for name, document, number in rows]
+    told = told_of(found["ids"][0], found["metadatas"][0])
+    return [(*one, number) for one, number in zip(told, found["distances"][0], strict=True)]
 
 
 def quiet() -> Any:

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import Row
-from dspex_nb.retrieval.metadata import parted
-from dspex_nb.retrieval.stores.chroma import asked, fields_of, quiet, rows_of
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.stores.chroma import asked, fields_of, quiet, rows_of, told_of
 
 
 class AwaitedChroma:
@@ -17,9 +16,10 @@ class AwaitedChroma:
     def __init__(self, client: Any, collection: Any) -> None:
         self._client, self._collection = client, collection
 
-    async def write(self, rows: list[Row]) -> None:
+    async def write(self, rows: Block) -> None:
         """Store rows."""
-        await self._collection.upsert(**fields_of(rows))
+        there = await self._collection.get(ids=rows.ids, include=["metadatas"])
+        await self._collection.upsert(**fields_of(rows, there))
 
     async def remove(self, ids: list[str]) -> None:
         """Remove rows."""
@@ -32,8 +32,8 @@ class AwaitedChroma:
 
     async def rows(self) -> Iterable[tuple[str, str, str]]:
         """Return all rows."""
-        found = await self._collection.get(include=["documents"])
-        return [(name, *parted(one)) for name, one in zip(found["ids"], found["documents"], strict=True)]
+        found = await self._collection.get(include=["metadatas"])
+        return told_of(found["ids"], found["metadatas"])
 
     async def size(self) -> int:
         """Return how many rows there are."""

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
-from dspex_nb.retrieval.facts import Dialect
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
+from dspex_nb.retrieval.facts import Dialect, facts_of
+from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.metadata import metadata_of
 
 _FIELDS = "id, text, metadata, facts, vector"
+_WRITTEN = "id, text, metadata, vector"
 
 
 class CozoDialect(Dialect[str]):
@@ -37,6 +41,8 @@ class CozoDialect(Dialect[str]):
 class Cozo(Collection):
     """Passages in a CozoDB relation; vectors are compared one by one.
 
+    Facts for filters are given to new rows at the first search with a filter.
+
     Args:
         path: The file; in memory if None.
         relation: The relation's name.
@@ -52,6 +58,7 @@ class Cozo(Collection):
 
         self.kept = kept_at(path)
         self._name = safe_name(relation, "relation")
+        self._complete = False  # whether all rows are known to have their facts
         self._client = Client("mem" if path is None else "sqlite", "" if path is None else str(path), dataframe=False)
         if any(row[0] == f"{self._name}_about" for row in self._run("::relations")):
             self._dimension = int(self._run(f"?[dimension] := *{self._name}_about{{dimension}}")[0][0])
@@ -64,14 +71,28 @@ class Cozo(Collection):
         return self._client.run(script, values)["rows"]  # type: ignore[no-any-return]
 
     def _create(self, dimension: int) -> None:
-        columns = f"id: String => text: String, metadata: String, facts: [String], vector: <F32; {dimension}>"
+        columns = f"id: String => text: String, metadata: String, facts: [String] default [], vector: <F32; {dimension}>"
         self._run(f":create {self._name} {{{columns}}}")
         self._run(f":create {self._name}_about {{dimension: Int}}")
         self._run(f"?[dimension] <- [[{dimension}]] :put {self._name}_about {{dimension}}")
 
-    def _write(self, rows: list[Row]) -> None:
-        values = [[row.id, row.text, row.metadata, row.facts, row.vector] for row in rows]
-        self._run(f"?[{_FIELDS}] <- $rows :put {self._name} {{id => text, metadata, facts, vector}}", rows=values)
+    def _write(self, rows: Block) -> None:
+        values = list(map(list, zip(rows.ids, rows.texts, rows.metadata, rows.vectors, strict=True)))
+        self._run(f"?[{_WRITTEN}] <- $rows :put {self._name} {{id => text, metadata, vector}}", rows=values)
+        self._complete = False
+
+    def _where(self, condition: Condition) -> Any:
+        if not self._complete:
+            self._take_up_facts()
+        return super()._where(condition)
+
+    def _take_up_facts(self) -> None:
+        """Give facts to the rows that have none."""
+        lacking = f"?[id, metadata] := *{self._name}{{id, metadata, facts}}, length(facts) == 0 :limit {self.batch_size}"
+        while found := self._run(lacking):
+            values = [[name, facts_of(name, metadata_of(metadata))] for name, metadata in found]
+            self._run(f"?[id, facts] <- $rows :update {self._name} {{id => facts}}", rows=values)
+        self._complete = True
 
     def _remove(self, ids: list[str]) -> None:
         self._run(f"?[id] <- $rows :rm {self._name} {{id}}", rows=[[one] for one in ids])

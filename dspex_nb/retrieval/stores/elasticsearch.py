@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import Row, key_of
+from dspex_nb.retrieval.blocks import Block, key_of
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.wire import FIELDS, WireCollection
@@ -81,7 +81,7 @@ class Elasticsearch(WireCollection):
         }
         self._call("PUT", f"/{self._name}", {"settings": self._settings(), "mappings": {"dynamic": False, "properties": fields}})
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         lines = []
         for row in rows:
             fields = {name: getattr(row, name) for name in (*FIELDS, "facts", "vector")}

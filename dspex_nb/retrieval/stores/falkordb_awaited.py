@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import Row
+from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.cypher import ALL, HELD, REMOVING, SIZE, values_of
 
 _MOST = 16  # connections of a loop: further searches wait for one
@@ -28,7 +28,7 @@ class AwaitedFalkorDb:
         self._graph, self._pool, self._said = graph, pool, said
         self._putting, self._finding = putting, finding
 
-    async def write(self, rows: list[Row]) -> None:
+    async def write(self, rows: Block) -> None:
         """Store rows."""
         await self._run(self._said(self._putting), values_of(rows))
 

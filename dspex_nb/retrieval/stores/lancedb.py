@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, safe_name
-from dspex_nb.retrieval.facts import Dialect, Written, has_orders, id_fact, quoted
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
+from dspex_nb.retrieval.facts import Dialect, Written, facts_of, has_orders, quoted
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.hits import Found
 from dspex_nb.retrieval.loops import OfLoops
+from dspex_nb.retrieval.metadata import metadata_of
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
 _FIELDS = ["id", "text", "metadata"]
 _FOUND = [*_FIELDS, "_distance"]
+_TRIES = 3  # of an awaited search with a filter beside others' writing; then it takes its turn
 
 
 class AwaitedTable:
@@ -42,7 +45,8 @@ class AwaitedTable:
 class LanceDb(Collection):
     """Passages in a LanceDB table; vectors are compared one by one until you index the table yourself.
 
-    Searches in a folder are awaited: the engine's own threads do the work. What is added and deleted takes turns, in a thread.
+    Facts for filters are a column that new rows lack until the first search with a filter. Searches in a folder are awaited: the
+    engine's own threads do the work. What is added and deleted takes turns, in a thread.
 
     Args:
         path: The folder; `"memory://"` for none.
@@ -62,6 +66,7 @@ class LanceDb(Collection):
         self.kept, self._path = kept_at(path), str(path)
         self.concurrent = self.kept == "folder"  # another client sees nothing of what is in memory
         self._awaited_tables: OfLoops[AwaitedTable] = OfLoops(self._aopen)
+        self._complete, self._writes = False, 0  # whether all rows are known to have their facts; how often rows were written
         self._name = safe_name(table, "table")
         self._database = lancedb.connect(str(path))
         try:
@@ -78,20 +83,51 @@ class LanceDb(Collection):
         import pyarrow as pa
 
         texts = [pa.field(name, pa.string()) for name in _FIELDS]
-        facts, vector = pa.field("facts", pa.list_(pa.string())), pa.field("vector", pa.list_(pa.float32(), dimension))
-        self._table = self._database.create_table(self._name, schema=pa.schema([*texts, facts, vector]))
+        vector = pa.field("vector", pa.list_(pa.float32(), dimension))
+        self._table = self._database.create_table(self._name, schema=pa.schema([*texts, vector]))
 
-    def _write(self, rows: list[Row]) -> None:
-        import numpy as np
+    def _write(self, rows: Block) -> None:
         import pyarrow as pa
 
-        columns = {name: [getattr(row, name) for row in rows] for name in (*_FIELDS, "facts")}
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate([row.vector for row in rows])), self._dimension)
-        given = pa.table({**columns, "vector": vectors}, schema=self._table.schema)
-        if not self._table.count_rows():  # merging takes ten times as long
+        columns = {"id": rows.ids, "text": rows.texts, "metadata": rows.metadata}
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.array.reshape(-1)), self._dimension)
+        schema = self._table.schema
+        facts = {"facts": pa.nulls(len(rows), schema.field("facts").type)} if "facts" in schema.names else {}
+        given = pa.table({**columns, **facts, "vector": vectors}).select(schema.names)
+        self._complete, self._writes = False, self._writes + 1
+        if self._has_any(given["id"]):
+            self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(given)
+        else:  # merging takes ten times as long
             self._table.add(given)
-            return
-        self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(given)
+
+    def _has_any(self, ids: Any) -> bool:
+        import pyarrow.compute as pc
+
+        there = self._table.count_rows()
+        if not there:
+            return False
+        held = self._table.search().select(["id"]).limit(there).to_arrow()["id"]
+        return bool(pc.any(pc.is_in(held, value_set=ids)).as_py())
+
+    def _where(self, condition: Condition) -> Any:
+        if not self._complete:
+            self._take_up_facts()
+        return super()._where(condition)
+
+    def _take_up_facts(self) -> None:
+        """Give facts to the rows that have none: the column is new, or they are. Their other columns are not written again."""
+        import pyarrow as pa
+
+        facts = pa.field("facts", pa.list_(pa.string()))
+        if "facts" not in self._table.schema.names:
+            self._table.add_columns(facts)
+        while there := self._table.count_rows("facts IS NULL"):
+            asked = self._table.search().where("facts IS NULL").select(["id", "metadata"]).limit(min(there, self.batch_size))
+            new = [(row["id"], facts_of(row["id"], metadata_of(row["metadata"]))) for row in asked.to_list()]
+            ids, made = zip(*new, strict=True)
+            given = pa.table({"id": list(ids), "facts": list(made)}, schema=pa.schema([("id", pa.string()), facts]))
+            self._table.merge_insert("id").when_matched_update_all().execute(given)
+        self._complete = True
 
     def _remove(self, ids: list[str]) -> None:
         self._table.delete(self._named(ids))
@@ -112,12 +148,32 @@ class LanceDb(Collection):
             asked = asked.where(where, prefilter=True)
         return _rows_of(asked.to_list())
 
-    async def _anearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
+    async def _anearest(self, vectors: Vectors, k: int, where: Condition | None) -> Sequence[Iterable[Found]]:
         table = await self._awaited_tables.client()
-        return await asyncio.gather(*(table.found(one, k, where) for one in vectors))
+        if where is None:
+            return await asyncio.gather(*(table.found(one, k, None) for one in vectors))
+        for _ in range(_TRIES):
+            writes, asked = self._writes, await self._asked(where)
+            found = await asyncio.gather(*(table.found(one, k, asked) for one in vectors))
+            if self._writes == writes:
+                return found
+        return await asyncio.to_thread(self._in_turn, vectors, k, where)
 
-    async def _awhere(self, condition: Condition) -> Any:
-        return await super()._awhere(condition) if has_orders(condition, self.dialect) else self._where(condition)
+    async def _awhere(self, condition: Condition) -> Condition:
+        return condition  # said when it is asked: what is written meanwhile has no facts yet, and would be found in no form
+
+    async def _asked(self, condition: Condition) -> Any:
+        if self._complete and not has_orders(condition, self.dialect):
+            return self._where(condition)
+        return await asyncio.to_thread(self._where_in_turn, condition)
+
+    def _where_in_turn(self, condition: Condition) -> Any:
+        with self._turn():
+            return self._where(condition)
+
+    def _in_turn(self, vectors: Vectors, k: int, condition: Condition) -> Sequence[Iterable[Found]]:
+        with self._turn():
+            return self._nearest(vectors, k, self._where(condition))
 
     async def _aopen(self) -> AwaitedTable:
         import lancedb
@@ -129,7 +185,8 @@ class LanceDb(Collection):
         return list(vectors)
 
     def _named(self, ids: list[str]) -> str:
-        return self.dialect.holds([id_fact(one) for one in ids])  # type: ignore[no-any-return]
+        quotes = "', '".join(one.replace("'", "''") for one in ids)
+        return f"id IN ('{quotes}')"
 
 
 def _rows_of(found: Any) -> list[tuple[str, str, str, float]]:

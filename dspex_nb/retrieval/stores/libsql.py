@@ -18,7 +18,7 @@ class LibSql(Words):
     name = "libsql"
     metric = "cosine distance"
     distance = "vector_distance_cos"
-    together = 20  # its client takes long over each statement
+    together = 100  # its client takes long over each statement
 
     def _connection(self, path: str) -> Any:
         import libsql

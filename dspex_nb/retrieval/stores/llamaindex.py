@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex_nb.errors import FilterError, RetrieverError, did_you_mean
 from dspex_nb.passages import Passage, passage_digest
+from dspex_nb.retrieval.columns import Columns
 from dspex_nb.retrieval.filters import Condition, matches
 from dspex_nb.retrieval.hits import Hit
 from dspex_nb.retrieval.scales import SCALES
@@ -57,10 +58,11 @@ class LlamaIndex(VectorIndex):
     def __repr__(self) -> str:
         return f"<llamaindex retriever over {type(self._held).__name__}>"
 
-    def _store(self, passages: list[Passage], vectors: Vectors) -> None:
+    def _store(self, given: Columns, vectors: Vectors) -> None:
         from llama_index.core.schema import TextNode
 
         self._dimension = vectors.shape[1]
+        passages = given.passages()
         nodes: list[Any] = [
             TextNode(id_=one.id, text=one.text, metadata=dict(one.metadata), embedding=vector)
             for one, vector in zip(passages, vectors.tolist(), strict=True)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, key_of, safe_name
+from dspex_nb.retrieval.blocks import Row, key_of
+from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.sql import SqlCollection, SqlDialect, Statement
 from dspex_nb.retrieval.words import words

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import Row
+from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.sql import ALL, SIZE, Statement
 from dspex_nb.retrieval.stores.mariadb import matched
 
@@ -33,7 +33,7 @@ class AwaitedMariaDb:
         self._idle: deque[Any] = deque()
         self._leave, self._writing = asyncio.Semaphore(_MOST), asyncio.Lock()
 
-    async def write(self, rows: list[Row]) -> None:
+    async def write(self, rows: Block) -> None:
         """Store rows, all or none."""
         await self._run_all(self._store.to_put(rows))
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from dspex_nb.errors import RetrieverError
 from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, key_of, safe_name
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
+from dspex_nb.retrieval.metadata import parted, with_metadata
+
+if TYPE_CHECKING:
+    from dspex_nb.retrieval.vectors import Vectors
 
 _LONGEST = 65_535  # bytes of a text
 _MOST_FACTS = 4096
-FIELDS = ["id", "text", "metadata"]
+FIELDS = ["about", "text"]
 
 
 class Milvus(AwaitedCollection):
     """Passages in a Milvus collection.
+
+    A passage's id and metadata stand in one field: the client takes as long over a field of a row as the database does.
 
     Args:
         url: A server's address, e.g. `"http://localhost:19530"`.
@@ -43,7 +51,13 @@ class Milvus(AwaitedCollection):
         self._client = MilvusClient(**self._reached)
         if self._client.has_collection(self._name):
             fields = self._client.describe_collection(self._name)["fields"]
-            self._dimension = int(next(one for one in fields if one["name"] == "vector")["params"]["dim"])
+            by_name = {one["name"]: one for one in fields}
+            if not {"key", "facts", "vector", *FIELDS} <= set(by_name):
+                raise RetrieverError(
+                    f"the collection {self._name!r} was made by something else, or by an earlier version",
+                    hint="take another path= or collection=, and add the texts again",
+                )
+            self._dimension = int(by_name["vector"]["params"]["dim"])
             self._client.load_collection(self._name)
 
     def close(self) -> None:
@@ -64,40 +78,55 @@ class Milvus(AwaitedCollection):
         index.add_index("vector", index_type="FLAT", metric_type="IP")
         self._client.create_collection(self._name, schema=schema, index_params=index, consistency_level="Strong")
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         self._client.upsert(self._name, fields_of(rows))
 
     def _remove(self, ids: list[str]) -> None:
         self._client.delete(self._name, ids=[key_of(one) for one in ids])
 
     def _held(self, ids: list[str]) -> Iterable[str]:
-        return [row["id"] for row in self._client.get(self._name, ids=[key_of(one) for one in ids], output_fields=["id"])]
+        return ids_of(self._client.get(self._name, ids=[key_of(one) for one in ids], output_fields=["about"]))
 
     def _rows(self) -> Iterable[tuple[str, str, str]]:
         pages = self._client.query_iterator(self._name, batch_size=1000, output_fields=FIELDS)
         while page := pages.next():
-            yield from ((row["id"], row["text"], row["metadata"]) for row in page)
+            yield from map(told_of, page)
         pages.close()
 
     def _size(self) -> int:
         return int(self._client.query(self._name, filter="", output_fields=["count(*)"])[0]["count(*)"])
 
-    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        found = self._client.search(self._name, [vector], limit=k, filter=where or "", output_fields=FIELDS)
-        return rows_of(found)
+    def _found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+        return rows_of(self._client.search(self._name, [vector], limit=k, filter=where or "", output_fields=FIELDS))
 
     async def _aopen(self) -> Awaited:
         from dspex_nb.retrieval.stores.milvus_awaited import opened
 
         return await opened(self._name, self._reached)
 
+    def _given(self, vectors: Vectors) -> list[Any]:
+        return list(vectors)
 
-def fields_of(rows: list[Row]) -> list[dict[str, Any]]:
+
+def fields_of(rows: Block) -> list[dict[str, Any]]:
     """Return rows as Milvus' `upsert` takes them."""
-    names = ("key", *FIELDS, "facts", "vector")
-    return [{name: getattr(row, name) for name in names} for row in rows]
+    about = map(with_metadata, rows.ids, rows.metadata)
+    names = ("key", "about", "text", "facts", "vector")
+    columns = zip(rows.keys, about, rows.texts, rows.facts, rows.vectors, strict=True)
+    return [dict(zip(names, row, strict=True)) for row in columns]
+
+
+def told_of(fields: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return id, text and metadata of a row's fields."""
+    name, metadata = parted(fields["about"])
+    return name, fields["text"], metadata
+
+
+def ids_of(found: Any) -> list[str]:
+    """Return the ids of rows whose field `about` was read."""
+    return [parted(row["about"])[0] for row in found]
 
 
 def rows_of(found: Any) -> list[tuple[str, str, str, float]]:
     """Return id, text, metadata and product of what a search found."""
-    return [(*(one["entity"][name] for name in FIELDS), one["distance"]) for one in found[0]]
+    return [(*told_of(one["entity"]), one["distance"]) for one in found[0]]

@@ -8,8 +8,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import Row, key_of
-from dspex_nb.retrieval.stores.milvus import FIELDS, fields_of, rows_of
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.stores.milvus import FIELDS, fields_of, ids_of, rows_of, told_of
 
 _PAGE = 1000
 _TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
@@ -21,7 +21,7 @@ class AwaitedMilvus:
     def __init__(self, client: Any, name: str) -> None:
         self._client, self._name = client, name
 
-    async def write(self, rows: list[Row]) -> None:
+    async def write(self, rows: Block) -> None:
         """Store rows."""
         await self._client.upsert(self._name, fields_of(rows))
 
@@ -31,8 +31,7 @@ class AwaitedMilvus:
 
     async def held(self, ids: list[str]) -> Iterable[str]:
         """Return which ids are there."""
-        found = await self._client.get(self._name, ids=[key_of(one) for one in ids], output_fields=["id"])
-        return [row["id"] for row in found]
+        return ids_of(await self._client.get(self._name, ids=[key_of(one) for one in ids], output_fields=["about"]))
 
     async def rows(self) -> Iterable[tuple[str, str, str]]:
         """Return all rows, page by page in the order of their keys, as the called client's iterator does."""
@@ -47,7 +46,7 @@ class AwaitedMilvus:
                 iterator="True",
                 reduce_stop_for_best="True",
             )
-            found += [(row["id"], row["text"], row["metadata"]) for row in page]
+            found += map(told_of, page)
             if len(page) < _PAGE:
                 return found
             after = max(row["key"] for row in page)

@@ -11,6 +11,7 @@ from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval import postgres_statements as statements
 from dspex_nb.retrieval.base import Filter
+from dspex_nb.retrieval.columns import Columns
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.hits import Hit
 from dspex_nb.retrieval.postgres import Postgres, stored
@@ -91,11 +92,11 @@ class PgVector(VectorIndex):
             found = cursor.execute(_DIMENSION, [self._table]).fetchone()
         self._dimension = int(found[0]) if found else None
 
-    def _store(self, passages: list[Passage], vectors: Vectors) -> None:
+    def _store(self, given: Columns, vectors: Vectors) -> None:
         if self._dimension is None:
             self._make(vectors.shape[1])
         rows = sorted(
-            ((*stored(one), _written(vector)) for one, vector in zip(passages, vectors.tolist(), strict=True)),
+            ((*stored(one), _written(vector)) for one, vector in zip(given.passages(), vectors.tolist(), strict=True)),
             key=lambda row: row[0],  # in one order, so that writers never wait in a circle
         )
         with self._texts.cursor() as cursor, cursor.connection.transaction():

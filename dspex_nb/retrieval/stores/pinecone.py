@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from dspex_nb.retrieval.collection import Row, key_of
+from dspex_nb.retrieval.blocks import Block, key_of
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.wire import FIELDS, WireCollection
 
@@ -68,7 +68,7 @@ class Pinecone(WireCollection):
         if dimension != self._length:
             raise ValueError(f"vectors of {dimension} numbers; the index was made for {self._length}")
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         vectors = [
             {
                 "id": row.key,

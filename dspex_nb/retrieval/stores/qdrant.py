@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, key_of, safe_name
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.facts import Dialect
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
@@ -96,7 +97,7 @@ class Qdrant(AwaitedCollection):
         if "url" in self._reached:
             self._client.create_payload_index(self._name, "facts", models.PayloadSchemaType.KEYWORD)
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         self._client.upsert(self._name, points_of(rows), wait=True)
 
     def _remove(self, ids: list[str]) -> None:
@@ -125,7 +126,7 @@ class Qdrant(AwaitedCollection):
         return opened(self._name, self._reached)
 
 
-def points_of(rows: list[Row]) -> Any:
+def points_of(rows: Block) -> Any:
     """Return rows as Qdrant's `upsert` takes them."""
     from qdrant_client import models
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import Row, key_of
+from dspex_nb.retrieval.blocks import Block, key_of
 from dspex_nb.retrieval.stores.qdrant import PAGE, asked, ids_of, named, passages_of, points_of, rows_of
 
 
@@ -16,7 +16,7 @@ class AwaitedQdrant:
     def __init__(self, client: Any, name: str) -> None:
         self._client, self._name = client, name
 
-    async def write(self, rows: list[Row]) -> None:
+    async def write(self, rows: Block) -> None:
         """Store rows."""
         await self._client.upsert(self._name, points_of(rows), wait=True)
 

@@ -6,15 +6,33 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dspex_nb.retrieval.collection import Collection, Row, key_of
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.collection import Collection
 from dspex_nb.retrieval.facts import Dialect
+from dspex_nb.retrieval.fields import by_values, facts_beside, wanted
+from dspex_nb.retrieval.filters import Compare, Condition
+from dspex_nb.retrieval.hits import Found, Told
+from dspex_nb.retrieval.metadata import is_exact
 
 _FIELDS = ["id", "text", "metadata"]
 _PAGE = 1000
+_KINDS = (str, int)
 
 
 class EdgeDialect(Dialect[Any]):
-    """Qdrant's filters, in the edge package's classes."""
+    """Qdrant's filters, in the edge package's classes.
+
+    Texts and whole numbers are compared in the metadata itself; a boolean that is asked for the package takes for a number, and a
+    fraction is never equal to it.
+    """
+
+    def own(self, asked: Compare, *, opposite: bool) -> Any:
+        """Return what the metadata and the facts say of values."""
+        import qdrant_edge as edge
+
+        values, tokens = wanted(asked, _KINDS)
+        parts = [edge.FieldCondition(f"metadata.{asked.key}", match=edge.MatchAny(one)) for one in values]
+        return edge.Filter(**{"must_not" if opposite else "should": [*parts, self.holds(tokens)]})
 
     def holds(self, tokens: list[str]) -> Any:
         """Return that the payload's list has one of them."""
@@ -79,13 +97,11 @@ class QdrantEdge(Collection):
         self._shard = edge.EdgeShard.create(str(self._path / "shard"), edge.EdgeConfig(vectors=vectors))
         (self._path / "dimension").write_text(str(dimension), encoding="utf-8")
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         import qdrant_edge as edge
 
-        points = [
-            edge.Point(row.key, row.vector, {"id": row.id, "text": row.text, "metadata": row.metadata, "facts": row.facts})
-            for row in rows
-        ]
+        columns = zip(rows.keys, rows.vectors, map(_payload, rows.ids, rows.texts, rows.told, rows.metadata), strict=True)
+        points = [edge.Point(key, vector, payload) for key, vector, payload in columns]
         self._shard.update(edge.UpdateOperation.upsert_points(points))
 
     def _remove(self, ids: list[str]) -> None:
@@ -97,7 +113,7 @@ class QdrantEdge(Collection):
         found = self._shard.retrieve([key_of(one) for one in ids], with_payload=True, with_vector=False)
         return [_fields(one)[0] for one in found]
 
-    def _rows(self) -> Iterable[tuple[str, str, str]]:
+    def _rows(self) -> Iterable[Told]:
         import qdrant_edge as edge
 
         offset = None
@@ -112,7 +128,14 @@ class QdrantEdge(Collection):
 
         return int(self._shard.count(edge.CountRequest(exact=True)))
 
-    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
+    def _where(self, condition: Condition) -> Any:
+        import qdrant_edge as edge
+
+        if by_values(condition):
+            return super()._where(condition)
+        return edge.Filter(must=[edge.HasIdCondition(set(map(key_of, self._satisfying(condition))))])
+
+    def _found(self, vector: list[float], k: int, where: Any) -> Iterable[Found]:
         import qdrant_edge as edge
 
         chosen = where if where is None or isinstance(where, edge.Filter) else edge.Filter(must=[where])
@@ -121,6 +144,15 @@ class QdrantEdge(Collection):
         return [(*_fields(one), one.score) for one in found]
 
 
-def _fields(point: Any) -> tuple[str, str, str]:
+def _payload(name: str, text: str, told: dict[str, Any], metadata: str) -> dict[str, Any]:
+    """Return what a point holds: metadata as it is where it comes back as it is, else as JSON, and facts beside either."""
+    if not is_exact(metadata):
+        return {"id": name, "text": text, "metadata": metadata, "facts": facts_beside(told, ())}
+    facts = facts_beside(told, _KINDS)
+    found = {"id": name, "text": text, "metadata": told}
+    return {**found, "facts": facts} if facts else found
+
+
+def _fields(point: Any) -> Told:
     payload = point.payload  # each look makes it anew
     return payload["id"], payload["text"], payload["metadata"]

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from dspex_nb.errors import RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.awaited import Awaited, AwaitedCollection
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, key_of, safe_name
+from dspex_nb.retrieval.blocks import Block, Row, key_of
+from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.vectors import shown_address
@@ -83,7 +84,7 @@ class Redis(AwaitedCollection):
         self._client.execute_command(*making, *schema)
         self._client.set(f"{self._name}:dimension", dimension)
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         with self._client.pipeline() as pipeline:
             for row in rows:
                 pipeline.hset(self.key(row.key), mapping=fields_of(row))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.collection import Row, key_of
+from dspex_nb.retrieval.blocks import Block, key_of
 from dspex_nb.retrieval.stores.redis import FIELDS, decoded, fields_of, matched, rows_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class AwaitedRedis:
     def __init__(self, store: Redis, name: str, client: Any) -> None:
         self._store, self._name, self._client = store, name, client
 
-    async def write(self, rows: list[Row]) -> None:
+    async def write(self, rows: Block) -> None:
         """Store rows."""
         async with self._client.pipeline() as pipeline:
             for row in rows:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Row, safe_name
+from dspex_nb.retrieval.blocks import Block
+from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.facts import facts_of
 from dspex_nb.retrieval.filters import Compare, Condition
 from dspex_nb.retrieval.metadata import metadata_of
@@ -22,6 +23,13 @@ from dspex_nb.retrieval.words import words
 if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
+_LARGEST = 2**63
+_CUT = 262_144  # bytes
+_SETTINGS = (
+    "PRAGMA page_size = 8192",  # of a new file
+    "PRAGMA cache_size = -65536",  # KiB: else the pages of a large addition are written over and over
+    "PRAGMA journal_mode = WAL",
+)
 _BLOCK = 10_000  # rows in memory at once
 _NAMED = 500  # ids in one statement
 _SIGNS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
@@ -31,7 +39,9 @@ _ORDER = """EXISTS (SELECT 1 FROM json_each({{table}}.metadata) AS m WHERE m.key
 _HOLDS = "EXISTS (SELECT 1 FROM json_each({table}_facts.facts) AS f WHERE f.value IN (SELECT value FROM json_each(?)))"
 
 
-def _order(asked: Compare) -> Statement:
+def _order(asked: Compare) -> Statement | None:
+    if isinstance(asked.value, int) and not -_LARGEST <= asked.value < _LARGEST:
+        return None  # no number of SQLite's
     types = "'text'" if isinstance(asked.value, str) else "'integer', 'real'"
     return _ORDER.format(types=types, sign=_SIGNS[asked.operator]), [asked.key, asked.value, asked.value]
 
@@ -50,10 +60,9 @@ class SqliteTable(SqlCollection):
         "CREATE TABLE {table}_vectors (number INTEGER PRIMARY KEY, vector BLOB)",
         "CREATE TABLE {table}_facts (number INTEGER PRIMARY KEY, facts TEXT)",
     )
-    putting: ClassVar[tuple[str, ...]] = (
-        "INSERT OR IGNORE INTO {table} (number, id, text, metadata) VALUES (?, ?, ?, ?)",
-        "INSERT INTO {table}_vectors (number, vector) VALUES (?, ?)",
-    )
+    putting: ClassVar[tuple[str, ...]] = ("INSERT OR IGNORE INTO {table} (number, id, text, metadata) VALUES (?, ?, ?, ?)",)
+    cutting = """WITH RECURSIVE places (at) AS (SELECT 0 UNION ALL SELECT at + 1 FROM places WHERE at + 1 < ?)
+        INSERT INTO {table}_vectors (number, vector) SELECT at + ?, substr(?, at * ? + 1, ?) FROM places"""
     removing: ClassVar[tuple[str, ...]] = (
         "DELETE FROM {table}_vectors WHERE number = (SELECT number FROM {table} WHERE id = ?)",
         "DELETE FROM {table}_facts WHERE number = (SELECT number FROM {table} WHERE id = ?)",
@@ -66,7 +75,7 @@ class SqliteTable(SqlCollection):
         JOIN {{table}}_facts ON {{table}}_facts.number = {{table}}.number WHERE {condition}"""
     distance: ClassVar[str] = ""  # the function of two vectors
     together: ClassVar[int] = 1  # rows that one statement inserts
-    batch_size = 20_000
+    batch_size = 100_000
 
     @abstractmethod
     def _connection(self, path: str) -> Any:
@@ -76,6 +85,8 @@ class SqliteTable(SqlCollection):
         """Open the file `path`, in memory if there is none, and its table `table`."""
         self.kept = kept_at(path)
         self._connected = self._connection(str(path) if path is not None else ":memory:")
+        for setting in _SETTINGS:
+            self._connected.execute(setting)
         self._find_table(safe_name(table, "table"))
 
     def close(self) -> None:
@@ -105,29 +116,39 @@ class SqliteTable(SqlCollection):
                 raise
             cursor.execute("COMMIT")
 
-    def _write(self, rows: list[Row]) -> None:
-        texts, vectors = map(self._said, self.putting)
+    def _write(self, rows: Block) -> None:
+        (putting,) = map(self._said, self.putting)
+        told = (rows.ids, rows.texts, rows.metadata)
         with self._changing() as cursor:
-            start = self._last(cursor) + 1
+            start, before = self._last(cursor) + 1, _changes(cursor)
             numbers = range(start, start + len(rows))
-            told = [(at, row.id, row.text, row.metadata) for at, row in zip(numbers, rows, strict=True)]
-            self._insert(cursor, texts, told)
-            if self._count_from(cursor, start) < len(rows):  # some were there, and were left out
+            self._insert(cursor, putting, numbers, *told)
+            if _changes(cursor) - before < len(rows):  # some were there, and were left out
                 for statement in self.removing:
-                    cursor.executemany(self._said(statement), [(row.id,) for row in rows])
-                self._insert(cursor, texts, told)
-            self._insert(cursor, vectors, [(at, row.vector) for at, row in zip(numbers, rows, strict=True)])
+                    cursor.executemany(self._said(statement), [(one,) for one in rows.ids])
+                self._insert(cursor, putting, numbers, *told)
+            self._insert_vectors(cursor, start, rows)
 
-    def _insert(self, cursor: Any, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        head, one = statement.split("VALUES")
-        whole = len(rows) - len(rows) % self.together
-        if self.together > 1 and whole:
+    def _insert_vectors(self, cursor: Any, start: int, rows: Block) -> None:
+        """Insert vectors by having them cut out of one value: a statement for each takes three times as long."""
+        length = rows.array.shape[1] * rows.array.itemsize
+        step = max(1, _CUT // length)
+        for at in range(0, len(rows), step):
+            part = rows.array[at : at + step]
+            cursor.execute(self._said(self.cutting), (len(part), start + at, part.tobytes(), length, length))
+
+    def _insert(self, cursor: Any, statement: str, *columns: Iterable[Any]) -> None:
+        rows = zip(*columns, strict=True)
+        if self.together > 1:
+            head, one = statement.split("VALUES")
             several = f"{head}VALUES{', '.join([one] * self.together)}"
+            found = list(rows)
+            whole = len(found) - len(found) % self.together
             starts = range(0, whole, self.together)
-            cursor.executemany(several, [tuple(chain.from_iterable(rows[at : at + self.together])) for at in starts])
-            rows = rows[whole:]
-        if rows:
-            cursor.executemany(statement, rows)
+            if whole:
+                cursor.executemany(several, [tuple(chain.from_iterable(found[at : at + self.together])) for at in starts])
+            rows = found[whole:]
+        cursor.executemany(statement, rows)
 
     def _remove(self, ids: list[str]) -> None:
         self._run_all([(self._said(statement), [(one,) for one in ids]) for statement in self.removing])
@@ -155,10 +176,6 @@ class SqliteTable(SqlCollection):
         asked = self._said(f"SELECT rowid FROM {{table}}{beside} ORDER BY rowid DESC LIMIT 1")  # noqa: S608 - a name of ours
         (last,) = cursor.execute(asked).fetchone() or (0,)
         return int(last)
-
-    def _count_from(self, cursor: Any, number: int) -> int:
-        (count,) = cursor.execute(self._said("SELECT count(*) FROM {table} WHERE number >= ?"), (number,)).fetchone()
-        return int(count)
 
     def _where(self, condition: Condition) -> Any:
         self._take_up("facts", lambda name, _, metadata: self._facts(facts_of(name, metadata_of(metadata))))
@@ -222,9 +239,7 @@ class Sqlite(Words):
     def _connection(self, path: str) -> Any:
         import sqlite3
 
-        made = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        made.execute("PRAGMA journal_mode = WAL")
-        return made
+        return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
 
     def _found(self, vector: Any, k: int, where: Statement | None) -> Iterable[tuple[str, str, str, float]]:
         import numpy as np
@@ -245,3 +260,8 @@ class Sqlite(Words):
         raws = {numbers[at]: float(found[at]) for at in best}
         rows = self._run(self._said(self.finding), [json.dumps(list(raws))])
         return [(name, text, metadata, raws[number]) for number, name, text, metadata in rows]
+
+
+def _changes(cursor: Any) -> int:
+    """Return how many rows this connection has inserted, changed or deleted."""
+    return int(cursor.execute("SELECT total_changes()").fetchone()[0])

@@ -30,5 +30,4 @@ class SqliteVec(Words):
         made.load_extension(sqlite_vec.loadable_path())
         made.enable_load_extension(False)  # noqa: FBT003
         made.setbusytimeout(10_000)
-        made.execute("PRAGMA journal_mode = WAL")
         return made

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, Row, key_of, safe_name
+from dspex_nb.retrieval.blocks import Block, key_of
+from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, quoted
 
 _FIELDS = ("pid", "text", "metadata")
@@ -77,7 +78,7 @@ class SurrealDb(Collection):
             "CREATE type::table($about) CONTENT { dimension: $dimension }", about=f"{self._table}_about", dimension=dimension
         )
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: Block) -> None:
         given = [
             {
                 "key": self._record(row.key),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.stores.sqlite import SqliteTable
 
 
@@ -19,9 +20,14 @@ class Turso(SqliteTable):
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     metric = "cosine distance"
     distance = "vector_distance_cos"
-    together = 20  # its client takes long over each statement
+    putting_vectors = "INSERT INTO {table}_vectors (number, vector) VALUES (?, ?)"
+    together = 100  # its client takes long over each statement
 
     def _connection(self, path: str) -> Any:
         import turso
 
         return turso.connect(path, isolation_level=None)
+
+    def _insert_vectors(self, cursor: Any, start: int, rows: Block) -> None:
+        """Insert them as rows: Turso would copy the one value for each that is cut out of it."""
+        self._insert(cursor, self._said(self.putting_vectors), range(start, start + len(rows)), rows.vectors)
