@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dspex_nb.passages import Passage
-from dspex_nb.retrieval.base import Filter
+from dspex_nb.retrieval.base import Filter, names_of
 from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.collection import Collection
 from dspex_nb.retrieval.columns import Columns
@@ -22,30 +22,38 @@ if TYPE_CHECKING:
     from dspex_nb.retrieval.vectors import Vectors
 
 
-class Awaited(Protocol):
+class Awaited(ABC):
     """A store's client in one event loop: what `Collection` asks of the called one, awaited."""
 
+    @abstractmethod
     async def write(self, rows: Block) -> None:
         """Store rows, replacing those with the same id."""
 
+    @abstractmethod
     async def remove(self, ids: list[str]) -> None:
         """Remove the rows with these ids, all of which are there."""
 
+    @abstractmethod
     async def held(self, ids: list[str]) -> Iterable[str]:
         """Return which of these ids are there."""
 
+    @abstractmethod
     async def rows(self) -> Iterable[tuple[str, str, str]]:
         """Return id, text and metadata of all rows."""
 
+    @abstractmethod
     async def size(self) -> int:
         """Return how many rows there are."""
 
+    @abstractmethod
     async def found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         """Return id, text, metadata and the store's number of the nearest rows that satisfy `where` (None: all)."""
 
     async def words(self, query: str, k: int, where: Any) -> list[Passage]:
-        """Return the best passages by words, of a store that finds by them."""
+        """Return the best passages by words."""
+        raise NotImplementedError  # a store that finds by words has it
 
+    @abstractmethod
     async def close(self) -> None:
         """Give back connections."""
 
@@ -74,7 +82,7 @@ class AwaitedCollection(Collection):
         """Do what `delete` does, awaited."""
         if not self.concurrent:
             return await super().adelete(ids)
-        names = list(dict.fromkeys([ids] if isinstance(ids, str) else map(str, ids)))
+        names = names_of(ids)
         if not names or self._dimension is None:
             return 0
         with self._asking("deleting"):

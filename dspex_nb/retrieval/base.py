@@ -195,8 +195,8 @@ class Index(Extended, ABC):
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Remove passages by id and return how many there were; unknown ids are no error."""
-        names = [ids] if isinstance(ids, str) else [str(one) for one in ids]
-        return self._drop(list(dict.fromkeys(names))) if names else 0
+        names = names_of(ids)
+        return self._drop(names) if names else 0
 
     async def adelete(self, ids: str | Iterable[str]) -> int:
         """Do what `delete` does, from a thread."""
@@ -305,6 +305,11 @@ def texts_of(query: Any) -> list[str]:
                 f"a query is {one!r:.60}, expected a text", hint="search for texts, e.g. [str(q) for q in queries]"
             )
     return [one for one in dict.fromkeys(found) if one.strip()]
+
+
+def names_of(ids: str | Iterable[str]) -> list[str]:
+    """Return different ids, in order, of one or several."""
+    return [ids] if isinstance(ids, str) else list(dict.fromkeys(map(str, ids)))
 
 
 def listed(queries: Any) -> list[Any]:

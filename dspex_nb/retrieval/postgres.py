@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from dspex_nb.errors import DataError, RetrieverError, did_you_mean
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval import postgres_statements as statements
-from dspex_nb.retrieval.base import Filter, Index, Mode, counted, deeper, listed, texts_of
+from dspex_nb.retrieval.base import Filter, Index, Mode, counted, deeper, listed, names_of, texts_of
 from dspex_nb.retrieval.filters import Condition, read_filter
 from dspex_nb.retrieval.merging import rrf
 from dspex_nb.retrieval.postgres_awaited import AwaitedConnections
@@ -169,7 +169,7 @@ class Postgres(Index):
         """Do what `delete` does, awaiting the server."""
         if not self.awaited.possible():
             return await super().adelete(ids)
-        names = list(dict.fromkeys([ids] if isinstance(ids, str) else map(str, ids)))
+        names = names_of(ids)
         if not names:
             return 0
         async with self.awaited.borrow() as connection:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dspex_nb.passages import Passage
+from dspex_nb.retrieval.awaited import Awaited
 from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.stores.chroma import asked, fields_of, quiet, rows_of, told_of
 
 
-class AwaitedChroma:
+class AwaitedChroma(Awaited):
     """A collection, as one event loop reaches it."""
 
     def __init__(self, client: Any, collection: Any) -> None:
@@ -42,10 +42,6 @@ class AwaitedChroma:
     async def found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         """Return the nearest rows."""
         return rows_of(await self._collection.query(**asked(vector, k, where)))
-
-    async def words(self, query: str, k: int, where: Any) -> list[Passage]:
-        """Never asked for: a server of Chroma finds by vectors alone here."""
-        raise NotImplementedError
 
     async def close(self) -> None:
         """Close the connections."""

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dspex_nb.passages import Passage
+from dspex_nb.retrieval.awaited import Awaited
 from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.cypher import ALL, HELD, REMOVING, SIZE, values_of
 
 _MOST = 16  # connections of a loop: further searches wait for one
 
 
-class AwaitedFalkorDb:
+class AwaitedFalkorDb(Awaited):
     """A graph, as one event loop reaches it.
 
     Args:
@@ -51,10 +51,6 @@ class AwaitedFalkorDb:
     async def found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         """Return the nearest rows."""
         return await self._run(self._said(self._finding, where or "true"), {"vector": vector, "k": k})
-
-    async def words(self, query: str, k: int, where: Any) -> list[Passage]:
-        """Never asked for: FalkorDB finds by vectors alone here."""
-        raise NotImplementedError
 
     async def close(self) -> None:
         """Close the connections."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from dspex_nb.passages import Passage
+from dspex_nb.retrieval.awaited import Awaited
 from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.sql import ALL, SIZE, Statement
 from dspex_nb.retrieval.stores.mariadb import matched
@@ -20,7 +21,7 @@ _MOST = 16  # connections of a loop: further searches wait for one, and the serv
 _KEPT = 8
 
 
-class AwaitedMariaDb:
+class AwaitedMariaDb(Awaited):
     """A table, as one event loop reaches it.
 
     Args:

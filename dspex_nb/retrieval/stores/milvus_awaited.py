@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from dspex_nb.passages import Passage
+from dspex_nb.retrieval.awaited import Awaited
 from dspex_nb.retrieval.blocks import Block, key_of
 from dspex_nb.retrieval.stores.milvus import FIELDS, fields_of, ids_of, rows_of, told_of
 
@@ -15,7 +15,7 @@ _PAGE = 1000
 _TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
-class AwaitedMilvus:
+class AwaitedMilvus(Awaited):
     """A collection, as one event loop reaches it."""
 
     def __init__(self, client: Any, name: str) -> None:
@@ -60,10 +60,6 @@ class AwaitedMilvus:
         """Return the nearest rows."""
         found = await self._client.search(self._name, [vector], limit=k, filter=where or "", output_fields=FIELDS)
         return rows_of(found)
-
-    async def words(self, query: str, k: int, where: Any) -> list[Passage]:
-        """Never asked for: a server of Milvus finds by vectors alone here."""
-        raise NotImplementedError
 
     async def close(self) -> None:
         """Close the connection."""

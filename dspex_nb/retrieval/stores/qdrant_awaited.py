@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dspex_nb.passages import Passage
+from dspex_nb.retrieval.awaited import Awaited
 from dspex_nb.retrieval.blocks import Block, key_of
 from dspex_nb.retrieval.stores.qdrant import PAGE, asked, ids_of, named, passages_of, points_of, rows_of
 
 
-class AwaitedQdrant:
+class AwaitedQdrant(Awaited):
     """A collection, as one event loop reaches it."""
 
     def __init__(self, client: Any, name: str) -> None:
@@ -45,10 +45,6 @@ class AwaitedQdrant:
     async def found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         """Return the nearest rows."""
         return rows_of((await self._client.query_points(self._name, **asked(vector, k, where))).points)
-
-    async def words(self, query: str, k: int, where: Any) -> list[Passage]:
-        """Never asked for: a server of Qdrant finds by vectors alone here."""
-        raise NotImplementedError
 
     async def close(self) -> None:
         """Close the connections."""

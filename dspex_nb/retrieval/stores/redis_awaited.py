@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dspex_nb.passages import Passage
+from dspex_nb.retrieval.awaited import Awaited
 from dspex_nb.retrieval.blocks import Block, key_of
 from dspex_nb.retrieval.stores.redis import FIELDS, decoded, fields_of, matched, rows_of
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _MOST = 16  # connections of a loop: further searches wait for one
 
 
-class AwaitedRedis:
+class AwaitedRedis(Awaited):
     """An index, as one event loop reaches it.
 
     Args:
