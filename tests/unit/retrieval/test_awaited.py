@@ -304,6 +304,28 @@ class TestLanceDb:
 
         assert sorted(asyncio.run(use())) == ["a", "c"]
 
+    def test_a_filter_finds_what_is_replaced_meanwhile(self, tmp_path):
+        from dspex_nb.retrieval.stores.lancedb import LanceDb
+
+        found = LanceDb({"a": {"text": "red dust", "n": 1}, "b": {"text": "blue", "n": 2}}, embedder=HashEmbedder(), path=tmp_path)
+        over = threading.Event()
+
+        def replace():
+            at = 0
+            while not over.is_set():
+                found.add({"a": {"text": f"red dust {at}", "n": 1}})
+                at += 1
+
+        async def use():
+            writer = asyncio.create_task(asyncio.to_thread(replace))
+            try:
+                return [[one.id for one in await found.asearch("red dust", 3, {"n": 1})] for _ in range(30)]
+            finally:
+                over.set()
+                await writer
+
+        assert asyncio.run(use()) == [["a"]] * 30
+
     def test_in_memory_there_is_one_client(self):
         from dspex_nb.retrieval.stores.lancedb import LanceDb
 
