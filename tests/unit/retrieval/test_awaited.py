@@ -304,27 +304,22 @@ class TestLanceDb:
 
         assert sorted(asyncio.run(use())) == ["a", "c"]
 
-    def test_a_filter_finds_what_is_replaced_meanwhile(self, tmp_path):
-        from dspex_nb.retrieval.stores.lancedb import LanceDb
+    @pytest.mark.parametrize("times", [1, 9])
+    def test_a_filter_finds_what_is_replaced_meanwhile(self, tmp_path, monkeypatch, times):
+        from dspex_nb.retrieval.stores import lancedb
 
-        found = LanceDb({"a": {"text": "red dust", "n": 1}, "b": {"text": "blue", "n": 2}}, embedder=HashEmbedder(), path=tmp_path)
-        over = threading.Event()
+        index = lancedb.LanceDb({"b": {"text": "blue", "n": 2}}, embedder=HashEmbedder(), path=tmp_path)
+        index.add({"a": {"text": "red dust", "n": 1}})
+        replaced, real = [], lancedb.AwaitedTable.found
 
-        def replace():
-            at = 0
-            while not over.is_set():
-                found.add({"a": {"text": f"red dust {at}", "n": 1}})
-                at += 1
+        async def found(table, *given):
+            if len(replaced) < times:
+                replaced.append(f"red dust {len(replaced)}")
+                await asyncio.to_thread(index.add, {"a": {"text": replaced[-1], "n": 1}})
+            return await real(table, *given)
 
-        async def use():
-            writer = asyncio.create_task(asyncio.to_thread(replace))
-            try:
-                return [[one.id for one in await found.asearch("red dust", 3, {"n": 1})] for _ in range(30)]
-            finally:
-                over.set()
-                await writer
-
-        assert asyncio.run(use()) == [["a"]] * 30
+        monkeypatch.setattr(lancedb.AwaitedTable, "found", found)
+        assert [one.text for one in asyncio.run(index.asearch("red dust", 3, {"n": 1}))] == [replaced[-1]]
 
     def test_in_memory_there_is_one_client(self):
         from dspex_nb.retrieval.stores.lancedb import LanceDb
