@@ -271,6 +271,13 @@ class TestChromaServer(AwaitedServed):
     def config(self):
         return {"url": self.at}
 
+    def test_a_search_between_making_and_the_first_writing_finds_nothing(self):
+        index = self.make_retriever()
+        index._create(64)
+        index._dimension = 64
+        (vector,) = HashEmbedder(64).embed(["text"])
+        assert index.search(vector) == asyncio.run(index.asearch(vector)) == []
+
 
 class TestMilvusServer(AwaitedServed):
     store, server, named, row = "milvus", "milvus_server", "collection", "milvus, server"

@@ -135,7 +135,12 @@ class Chroma(AwaitedCollection):
         return {"ids": [name for name, metadata in await self._atold() if matches(condition, metadata)]}
 
     def _found(self, vector: Any, k: int, where: dict[str, Any] | None) -> Iterable[tuple[str, str, str, float]]:
-        return rows_of(self._collection.query(**asked(vector, k, where)))
+        from chromadb.errors import InternalError
+
+        try:
+            return rows_of(self._collection.query(**asked(vector, k, where)))
+        except InternalError:  # a server's collection that was made a moment ago and holds nothing yet
+            return rows_of(self._collection.query(**asked(vector, k, where))) if self._size() else []
 
     async def _aopen(self) -> Awaited:
         from dspex_nb.retrieval.stores.chroma_awaited import opened

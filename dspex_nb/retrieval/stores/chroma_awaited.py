@@ -41,7 +41,12 @@ class AwaitedChroma(Awaited):
 
     async def found(self, vector: Any, k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
         """Return the nearest rows."""
-        return rows_of(await self._collection.query(**asked(vector, k, where)))
+        from chromadb.errors import InternalError
+
+        try:
+            return rows_of(await self._collection.query(**asked(vector, k, where)))
+        except InternalError:  # the collection was made a moment ago and holds nothing yet
+            return rows_of(await self._collection.query(**asked(vector, k, where))) if await self.size() else []
 
     async def close(self) -> None:
         """Close the connections."""
