@@ -7,6 +7,8 @@ does not replace, and another does, the other is taken, as `add` promises it. On
 
 from __future__ import annotations
 
+import uuid
+
 import numpy as np
 import orjson
 
@@ -15,6 +17,11 @@ _COLUMNS = ("id", "text", "metadata")
 
 def _json(metadata):
     return orjson.dumps(metadata).decode()
+
+
+def _key(name):
+    """Qdrant's keys are numbers or UUIDs; one that can be found again from an id that is neither is made of it, as ours are."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
 def of_rows(slots, numbers, rows):
@@ -285,8 +292,8 @@ def qdrant(folder, rows, k):
     payloads = [{"id": name, "text": text, "metadata": told} for name, text, told in zip(ids, texts, metadatas, strict=True)]
     for start in range(0, len(ids), 1000):
         part = slice(start, start + 1000)
-        numbers = list(range(start, start + len(ids[part])))
-        client.upsert("passages", models.Batch(ids=numbers, vectors=vectors[part].tolist(), payloads=payloads[part]))
+        keys = [_key(name) for name in ids[part]]
+        client.upsert("passages", models.Batch(ids=keys, vectors=vectors[part].tolist(), payloads=payloads[part]))
 
     def find(query):
         points = client.query_points("passages", query=query.tolist(), limit=k, with_payload=True).points
@@ -305,7 +312,7 @@ def qdrant_edge(folder, rows, k):
     shard = edge.EdgeShard.create(str(place), config)
     for start in range(0, len(ids), 1000):
         points = [
-            edge.Point(at, vectors[at].tolist(), {"id": ids[at], "text": texts[at], "metadata": metadatas[at]})
+            edge.Point(_key(ids[at]), vectors[at].tolist(), {"id": ids[at], "text": texts[at], "metadata": metadatas[at]})
             for at in range(start, min(start + 1000, len(ids)))
         ]
         shard.update(edge.UpdateOperation.upsert_points(points))

@@ -33,13 +33,16 @@ _SETTINGS = (
 _BLOCK = 10_000  # rows in memory at once
 _NAMED = 500  # ids in one statement
 _SIGNS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+# Turso reads the value as JSON whatever the condition before it says, so no text may be there.
 _ORDER = """EXISTS (SELECT 1 FROM json_each({{table}}.metadata) AS m WHERE m.key = ? AND (
     m.type IN ({types}) AND m.atom {sign} ? OR m.type = 'array' AND EXISTS (
-        SELECT 1 FROM json_each(m.value) AS v WHERE v.type IN ({types}) AND v.atom {sign} ?)))"""
-_HOLDS = "EXISTS (SELECT 1 FROM json_each({table}_facts.facts) AS f WHERE f.value IN (SELECT value FROM json_each(?)))"
+        SELECT 1 FROM json_each(CASE m.type WHEN 'array' THEN m.value ELSE '[]' END) AS v
+        WHERE v.type IN ({types}) AND v.atom {sign} ?)))"""
+HOLDS = "EXISTS (SELECT 1 FROM json_each({table}_facts.facts) AS f WHERE f.value IN (SELECT value FROM json_each(?)))"
 
 
-def _order(asked: Compare) -> Statement | None:
+def order(asked: Compare) -> Statement | None:
+    """Return an order in SQLite's words; None where its numbers are too small for it."""
     if isinstance(asked.value, int) and not -_LARGEST <= asked.value < _LARGEST:
         return None  # no number of SQLite's
     types = "'text'" if isinstance(asked.value, str) else "'integer', 'real'"
@@ -54,7 +57,7 @@ class SqliteTable(SqlCollection):
     a passage that replaces another has a new one, the highest, so a table beside lacks what is above its own highest.
     """
 
-    dialect: ClassVar[SqlDialect] = SqlDialect(_HOLDS, order=_order)
+    dialect: ClassVar[SqlDialect] = SqlDialect(HOLDS, order=order)
     making: ClassVar[tuple[str, ...]] = (
         "CREATE TABLE {table} (number INTEGER PRIMARY KEY, id TEXT UNIQUE, text TEXT, metadata TEXT)",
         "CREATE TABLE {table}_vectors (number INTEGER PRIMARY KEY, vector BLOB)",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from dspex_nb.retrieval.blocks import Block
-from dspex_nb.retrieval.stores.sqlite import SqliteTable
+from dspex_nb.retrieval.sql import SqlDialect
+from dspex_nb.retrieval.stores.sqlite import HOLDS, SqliteTable, order
 
 
 class Turso(SqliteTable):
@@ -20,6 +21,8 @@ class Turso(SqliteTable):
     modes: tuple[str, ...] = ("dense", "sparse", "hybrid")
     metric = "cosine distance"
     distance = "vector_distance_cos"
+    # An empty text in a list is greater than others for Turso, so orders of texts go by the ids that satisfy them.
+    dialect: ClassVar[SqlDialect] = SqlDialect(HOLDS, order=lambda asked: None if isinstance(asked.value, str) else order(asked))
     putting_vectors = "INSERT INTO {table}_vectors (number, vector) VALUES (?, ?)"
     together = 100  # its client takes long over each statement
 
