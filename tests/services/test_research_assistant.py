@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -96,8 +98,12 @@ answer   = multi_chain_comparison("query, passages: list[str] -> answer", passag
 report   = respond(answer, passages=ranked, format="markdown", citations=True)
 cache(ttl="1h")
 """
-IN_TWO = 'retriever("bm25", index=topics, k=20),\n    retriever("faiss", index=topics, k=20),'
-IN_THREE = WRITTEN.replace(IN_TWO, "retriever(words, k=20), retriever(near, k=20), retriever(kept, k=20),")
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "03_research_assistant.ipynb"
+IN_THREE = """hits    = parallel(
+    words=retriever(words, query=question, k=10),
+    near=retriever(near, query=question, k=10),
+    kept=retriever(kept, k=10),
+"""
 
 
 @pytest.mark.model
@@ -119,18 +125,30 @@ def test_the_cell_as_written_on_the_embedded_models():
     assert len(result.fields["hits"]) >= len(ranked) == 5
 
 
+def notebooks_cells():
+    """Return the notebook's cells from the query parser to the demos, and its pipeline over three stores."""
+    cells = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    at = next(number for number, cell in enumerate(cells) if cell.startswith("%%pipeline"))
+    first = next(number for number, cell in enumerate(cells) if "def parse_query" in cell)
+    written, count = re.subn(r"hits .*?(?=    query=refined_queries)", IN_THREE, cells[at], flags=re.DOTALL)
+    assert count == 1
+    return ["import re\nfrom typing import Literal\nimport dspex_nb as dx", *cells[first:at], written]
+
+
 @pytest.mark.model
 def test_three_stores_at_once_on_the_embedded_models(three_stores):
     stores = three_stores()
     with TestingShell() as shell:
         shell.run("%dspex lm local")
         shell.user_ns.update(stores)
-        shell.run(PARSE)
-        shell.run(IN_THREE)
-        result = shell.run("research(query='What does the global statement do?')")
-    ranked = result.fields["ranked"]
-    assert len(ranked) == 5
-    assert "global" in {one.title for one in ranked}
-    assert result.report.citations
-    for citation in result.report.citations:
-        check(citation, ranked, stores)
+        for cell in notebooks_cells():
+            shell.run(cell)
+        for query, title in (("What does the global statement do?", "global"), ("What does the assert statement do?", "assert")):
+            result = shell.run(f"research(query={query!r})")
+            ranked = result.fields["ranked"]
+            assert len(ranked) == 3
+            assert title in {one.title for one in ranked}
+            assert result.report.citations
+            for citation in result.report.citations:
+                assert f"[{citation.number}]" in result.report.answer
+                check(citation, ranked, stores)
