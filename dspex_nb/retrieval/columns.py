@@ -35,8 +35,8 @@ class Columns:
 
     def at(self, places: list[int]) -> Columns:
         """Return what is at these places."""
-        ids, texts, metadatas = ([column[at] for at in places] for column in (self.ids, self.texts, self.metadatas))
-        return Columns(ids, texts, metadatas, self.flat)
+        ids, texts = ([column[at] for at in places] for column in (self.ids, self.texts))
+        return Columns(ids, texts, [self.metadatas[at] for at in places], self.flat)
 
     def own(self) -> Columns:
         """Return the same with metadata that no one else has."""

@@ -31,8 +31,10 @@ class EdgeDialect(Dialect[Any]):
         import qdrant_edge as edge
 
         values, tokens = wanted(asked, _KINDS)
-        parts = [edge.FieldCondition(f"metadata.{asked.key}", match=edge.MatchAny(one)) for one in values]
-        return edge.Filter(**{"must_not" if opposite else "should": [*parts, self.holds(tokens)]})
+        alike: list[Any] = values
+        parts: list[Any] = [edge.FieldCondition(f"metadata.{asked.key}", match=edge.MatchAny(one)) for one in alike]
+        parts.append(self.holds(tokens))
+        return edge.Filter(must_not=parts) if opposite else edge.Filter(should=parts)
 
     def holds(self, tokens: list[str]) -> Any:
         """Return that the payload's list has one of them."""

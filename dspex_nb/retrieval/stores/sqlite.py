@@ -141,7 +141,7 @@ class SqliteTable(SqlCollection):
             cursor.execute(self._said(self.cutting), (len(part), start + at, part.tobytes(), length, length))
 
     def _insert(self, cursor: Any, statement: str, *columns: Iterable[Any]) -> None:
-        rows = zip(*columns, strict=True)
+        rows: Iterable[tuple[Any, ...]] = zip(*columns, strict=True)
         if self.together > 1:
             head, one = statement.split("VALUES")
             several = f"{head}VALUES{', '.join([one] * self.together)}"
