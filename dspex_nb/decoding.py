@@ -28,11 +28,9 @@ def rewritten(raw: Any, max_px: int | None = None) -> tuple[str, bytes]:
         DataError: It is no image, is damaged, or has too many pixels.
         MissingDependencyError: Pillow is not installed.
     """
-    with _pillow() as image:
+    with _opened(raw) as opened:
         from PIL import ImageOps
 
-        opened = _opened(raw, image)
-        _count(opened.size)
         was_jpeg = opened.format == "JPEG"
         found = ImageOps.exif_transpose(opened)
         if max_px and max(found.size) > max_px:
@@ -53,9 +51,7 @@ def thumbnail(raw: bytes, px: int) -> bytes:
         DataError: It is no image, is damaged, or has too many pixels.
         MissingDependencyError: Pillow is not installed.
     """
-    with _pillow() as image:
-        opened = _opened(raw, image)
-        _count(opened.size)
+    with _opened(raw) as opened:
         opened.draft("RGB", (px, px))
         opened.thumbnail((px, px))
         out = io.BytesIO()
@@ -79,8 +75,8 @@ def is_small(raw: bytes) -> bool:
 
 
 @contextmanager
-def _pillow() -> Iterator[Any]:
-    """Give Pillow's `Image`, quiet; what it cannot read is told in our words."""
+def _opened(raw: Any) -> Iterator[Any]:
+    """Give an image opened by Pillow, which keeps quiet; what it cannot read then is told in our words."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -91,17 +87,15 @@ def _pillow() -> Iterator[Any]:
         warnings.simplefilter("ignore")  # about its size: told in our words
         Image.MAX_IMAGE_PIXELS = MOST_PIXELS
         try:
-            yield Image
+            opened = _image(raw, Image)
+            if opened.width * opened.height > MOST_PIXELS:
+                raise _too_many(opened.size)
+            yield opened
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"the image is damaged: {error}", hint="open it in a viewer and save it again") from None
 
 
-def _count(size: tuple[int, int]) -> None:
-    if size[0] * size[1] > MOST_PIXELS:
-        raise _too_many(size)
-
-
-def _opened(raw: Any, image: Any) -> Any:
+def _image(raw: Any, image: Any) -> Any:
     if isinstance(raw, bytes):
         try:
             return image.open(io.BytesIO(raw))

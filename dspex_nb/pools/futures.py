@@ -22,7 +22,7 @@ class PoolFuture(Future[Any]):
     and `asyncio.wrap_future` see that cancellation as any other; ask `running()` for the truth.
 
     The condition that those who wait share is made by the first of them: most tasks of a run are over before anybody waits,
-    and making and notifying it would be a third of their way through a thread.
+    and making and notifying it would be a fifth of their way through a thread.
 
     Attributes:
         abandoned: Whether it was broken off in a thread, which cannot be killed and runs on unheeded.

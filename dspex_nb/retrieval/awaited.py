@@ -19,7 +19,7 @@ from dspex_nb.retrieval.loops import OfLoops
 from dspex_nb.retrieval.metadata import metadata_of
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 
 class Awaited(ABC):
@@ -121,9 +121,9 @@ class AwaitedCollection(Collection):
         return await asyncio.gather(*(client.found(one, k, where) for one in self._given(vectors)))
 
     async def _asparse(self, query: str, k: int, filter: Filter | None) -> list[Passage]:  # noqa: A002
-        condition = read_filter(filter)
         if self.words_by != "store":
             return await super()._asparse(query, k, filter)
+        condition = read_filter(filter)
         if self._dimension is None:
             return []
         with self._asking("searching"):

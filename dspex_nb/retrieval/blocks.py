@@ -13,7 +13,7 @@ from dspex_nb.retrieval.facts import facts_of
 from dspex_nb.retrieval.metadata import metadata_texts
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 _KEYS = uuid.UUID("6f0d1c1e-1d3a-4f0e-9b52-6d1f2f0a7c11").bytes
 _VARIANTS = "89ab"

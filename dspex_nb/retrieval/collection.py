@@ -23,7 +23,7 @@ from dspex_nb.retrieval.metadata import metadata_of
 from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
 DEFAULT_NAME = "dspex_passages"

@@ -19,7 +19,7 @@ from dspex_nb.retrieval.scales import raw_of
 from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
     Found = tuple[Any, Any]  # slots and the library's numbers, a row a query
 

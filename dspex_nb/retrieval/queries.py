@@ -10,7 +10,7 @@ from dspex_nb.passages import Passage
 from dspex_nb.retrieval.base import texts_of
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 
 class Queries:

@@ -15,7 +15,7 @@ from dspex_nb.retrieval.filters import Condition, matches
 if TYPE_CHECKING:
     import numpy as np
 
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 _FIRST = 64
 _REMEMBERED = 16  # filters: notebooks and pipelines ask the same again and again

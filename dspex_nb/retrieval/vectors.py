@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dspex_nb.errors import DSPexError, RetrieverError
 from dspex_nb.passages import Passage
+from dspex_nb.retrieval.arrays import EXACT, unit
 from dspex_nb.retrieval.base import Filter, Index, Mode, Way, counted, deeper, listed, texts_of
 from dspex_nb.retrieval.batches import BATCH, Listener, batches
 from dspex_nb.retrieval.columns import Columns
@@ -23,16 +23,13 @@ from dspex_nb.retrieval.hits import Found, ranked
 from dspex_nb.retrieval.merging import rrf
 from dspex_nb.retrieval.queries import Queries, are_several, is_vector
 from dspex_nb.retrieval.scales import SCALES
-from dspex_nb.transport import redact, without_userinfo
+from dspex_nb.transport import redact
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    Vectors: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+    from dspex_nb.retrieval.arrays import Vectors
 
 _SECRETS = ("api_key", "password", "token")
 _SCALAR_DIMENSIONS = 2
-_EXACT = 1e-6  # as near to the length 1 as float32 comes
 
 
 class Embeds(Protocol):
@@ -302,7 +299,7 @@ class VectorIndex(Index):
         if type(query) is not self._array or query.dtype is not self._float32 or query.shape != (self._dimension,):
             return None
         row: Vectors = query[None]
-        return row if abs(query.dot(query) - 1) < _EXACT and row.flags.c_contiguous else None
+        return row if abs(query.dot(query) - 1) < EXACT and row.flags.c_contiguous else None
 
     def _checked(self, given: Any, count: int | None) -> Vectors:
         """Return vectors of unit length, as many as are expected, None for one alone, and of the index's dimension."""
@@ -325,7 +322,7 @@ class VectorIndex(Index):
                 f"a vector has {found.shape[1]} numbers; the {self.name} index holds vectors of {self._dimension}",
                 hint="use the embedder that the index was made with, or make a new index",
             )
-        return _unit(found)
+        return unit(found)
 
     @contextmanager
     def _asking(self, doing: str) -> Iterator[None]:
@@ -356,23 +353,6 @@ def _ways(mode: Way) -> Mapping[str, float]:
     return {mode: 1.0} if isinstance(mode, str) else {way: weight for way, weight in mode.items() if weight}
 
 
-def _unit(rows: Vectors) -> Vectors:
-    """Return rows brought to the length 1; a row of zeros stays."""
-    import numpy as np
-
-    if len(rows) == 1:  # a query: NumPy's passes over one row take longer than the search of a small index
-        length = math.sqrt(rows[0].dot(rows[0]))
-        finite, unit = math.isfinite(length), abs(length - 1) < _EXACT
-        divisor: Any = length or 1.0
-    else:
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        finite, unit = np.isfinite(lengths).all(), np.abs(lengths - 1).max(initial=0) < _EXACT
-        divisor = np.where(lengths > 0, lengths, 1)[:, None]
-    if not finite:
-        raise RetrieverError("a vector holds a number that is not finite", hint="look at what the embedder returns")
-    return np.ascontiguousarray(rows if unit else rows / divisor)
-
-
 def callable_of(given: Any) -> Callable[[list[str]], Any] | None:
     """Return what makes vectors of texts: an embedder's `embed`, or the function that was given.
 
@@ -399,8 +379,3 @@ def _signature(cls: type[VectorIndex]) -> inspect.Signature:
         if name not in ("self", "args", "options")
     ]
     return inspect.Signature([*common, *own])
-
-
-def shown_address(url: str) -> str:
-    """Return a server's address without user and password."""
-    return without_userinfo(url).split("?")[0]

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 from dspex_nb.errors import LMError, RetrieverError
 from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
 from dspex_nb.retrieval.hits import Found
-from dspex_nb.retrieval.vectors import shown_address
-from dspex_nb.transport import apost, redact, send
+from dspex_nb.transport import apost, redact, send, shown_address
 
 _BAD = 400
 _MISSING = 404

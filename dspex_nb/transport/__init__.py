@@ -4,7 +4,7 @@ from dspex_nb.transport.blocking import close_idle, get, hang_up_all, post, send
 from dspex_nb.transport.limits import Limiter, Slot, Start, asleep, limiter_of, sleep
 from dspex_nb.transport.nonblocking import apost, astream_lines
 from dspex_nb.transport.records import Reply
-from dspex_nb.transport.redaction import basic_auth, host_of, redact, without_userinfo
+from dspex_nb.transport.redaction import basic_auth, host_of, redact, shown_address, without_userinfo
 
 __all__ = [
     "Limiter",
@@ -23,6 +23,7 @@ __all__ = [
     "post",
     "redact",
     "send",
+    "shown_address",
     "sleep",
     "stream_lines",
     "without_userinfo",

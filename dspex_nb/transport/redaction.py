@@ -32,6 +32,11 @@ def without_userinfo(url: str) -> str:
     return f"{head}{slashes}{where.rpartition('@')[2]}{slash}{path}" if slashes else url.rpartition("@")[2]
 
 
+def shown_address(url: str) -> str:
+    """Return a server's address without user, password and query."""
+    return without_userinfo(url).split("?")[0]
+
+
 def basic_auth(url: str) -> dict[str, str]:
     """Return the header that says a URL's user and password, or nothing where it has none."""
     user, at, _ = urlsplit(url).netloc.rpartition("@")

@@ -17,7 +17,7 @@ from dspex_nb.retrieval.filters import Compare, Condition, matches
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 _KINDS = (str, bool, int)
 _LAYOUT = 2

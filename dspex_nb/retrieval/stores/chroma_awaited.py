@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,12 +15,13 @@ class AwaitedChroma(Awaited):
     """A collection, as one event loop reaches it."""
 
     def __init__(self, client: Any, collection: Any) -> None:
-        self._client, self._collection = client, collection
+        self._client, self._collection, self._writing = client, collection, asyncio.Lock()
 
     async def write(self, rows: Block) -> None:
         """Store rows."""
-        there = await self._collection.get(ids=rows.ids, include=["metadatas"])
-        await self._collection.upsert(**fields_of(rows, there))
+        async with self._writing:  # of two that replace the same record, the second must see the first's fields
+            there = await self._collection.get(ids=rows.ids, include=["metadatas"])
+            await self._collection.upsert(**fields_of(rows, there))
 
     async def remove(self, ids: list[str]) -> None:
         """Remove rows."""

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.blocks import Block
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
+from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.facts import Dialect, facts_of
-from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.later import LaterFacts
 from dspex_nb.retrieval.metadata import metadata_of
 
 _FIELDS = "id, text, metadata, facts, vector"
@@ -38,7 +38,7 @@ class CozoDialect(Dialect[str]):
         return f"negate({part})"
 
 
-class Cozo(Collection):
+class Cozo(LaterFacts):
     """Passages in a CozoDB relation; vectors are compared one by one.
 
     Facts for filters are given to new rows at the first search with a filter.
@@ -58,7 +58,6 @@ class Cozo(Collection):
 
         self.kept = kept_at(path)
         self._name = safe_name(relation, "relation")
-        self._complete = False  # whether all rows are known to have their facts
         self._client = Client("mem" if path is None else "sqlite", "" if path is None else str(path), dataframe=False)
         if any(row[0] == f"{self._name}_about" for row in self._run("::relations")):
             self._dimension = int(self._run(f"?[dimension] := *{self._name}_about{{dimension}}")[0][0])
@@ -76,15 +75,9 @@ class Cozo(Collection):
         self._run(f":create {self._name}_about {{dimension: Int}}")
         self._run(f"?[dimension] <- [[{dimension}]] :put {self._name}_about {{dimension}}")
 
-    def _write(self, rows: Block) -> None:
+    def _write_bare(self, rows: Block) -> None:
         values = list(map(list, zip(rows.ids, rows.texts, rows.metadata, rows.vectors, strict=True)))
         self._run(f"?[{_WRITTEN}] <- $rows :put {self._name} {{id => text, metadata, vector}}", rows=values)
-        self._complete = False
-
-    def _where(self, condition: Condition) -> Any:
-        if not self._complete:
-            self._take_up_facts()
-        return super()._where(condition)
 
     def _take_up_facts(self) -> None:
         """Give facts to the rows that have none."""
@@ -92,7 +85,6 @@ class Cozo(Collection):
         while found := self._run(lacking):
             values = [[name, facts_of(name, metadata_of(metadata))] for name, metadata in found]
             self._run(f"?[id, facts] <- $rows :update {self._name} {{id => facts}}", rows=values)
-        self._complete = True
 
     def _remove(self, ids: list[str]) -> None:
         self._run(f"?[id] <- $rows :rm {self._name} {{id}}", rows=[[one] for one in ids])

@@ -16,7 +16,7 @@ from dspex_nb.retrieval.metadata import metadata_of
 from dspex_nb.retrieval.sql import SqlCollection, SqlDialect, Statement
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 
 class DuckDb(SqlCollection):

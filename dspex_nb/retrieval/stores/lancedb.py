@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dspex_nb.retrieval.base import kept_at
 from dspex_nb.retrieval.blocks import Block
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection, safe_name
+from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written, facts_of, has_orders, quoted
 from dspex_nb.retrieval.filters import Condition
 from dspex_nb.retrieval.hits import Found
+from dspex_nb.retrieval.later import LaterFacts
 from dspex_nb.retrieval.loops import OfLoops
 from dspex_nb.retrieval.metadata import metadata_of
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 _FIELDS = ["id", "text", "metadata"]
 _FOUND = [*_FIELDS, "_distance"]
+_LOOKED = 8  # times as many rows as are added, whose ids are looked at
 _TRIES = 3  # of an awaited search with a filter beside others' writing; then it takes its turn
 
 
@@ -42,7 +44,7 @@ class AwaitedTable:
         self._database.close()
 
 
-class LanceDb(Collection):
+class LanceDb(LaterFacts):
     """Passages in a LanceDB table; vectors are compared one by one until you index the table yourself.
 
     Facts for filters are a column that new rows lack until the first search with a filter. Searches in a folder are awaited: the
@@ -66,7 +68,7 @@ class LanceDb(Collection):
         self.kept, self._path = kept_at(path), str(path)
         self.concurrent = self.kept == "folder"  # another client sees nothing of what is in memory
         self._awaited_tables: OfLoops[AwaitedTable] = OfLoops(self._aopen)
-        self._complete, self._writes = False, 0  # whether all rows are known to have their facts; how often rows were written
+        self._writes = 0  # how often rows were written
         self._name = safe_name(table, "table")
         self._database = lancedb.connect(str(path))
         try:
@@ -86,7 +88,7 @@ class LanceDb(Collection):
         vector = pa.field("vector", pa.list_(pa.float32(), dimension))
         self._table = self._database.create_table(self._name, schema=pa.schema([*texts, vector]))
 
-    def _write(self, rows: Block) -> None:
+    def _write_bare(self, rows: Block) -> None:
         import pyarrow as pa
 
         columns = {"id": rows.ids, "text": rows.texts, "metadata": rows.metadata}
@@ -94,25 +96,21 @@ class LanceDb(Collection):
         schema = self._table.schema
         facts = {"facts": pa.nulls(len(rows), schema.field("facts").type)} if "facts" in schema.names else {}
         given = pa.table({**columns, **facts, "vector": vectors}).select(schema.names)
-        self._complete, self._writes = False, self._writes + 1
-        if self._has_any(given["id"]):
-            self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(given)
-        else:  # merging takes ten times as long
+        self._writes += 1
+        if self._are_new(given["id"]):
             self._table.add(given)
+        else:
+            self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(given)
 
-    def _has_any(self, ids: Any) -> bool:
+    def _are_new(self, ids: Any) -> bool:
+        """Say whether none of these ids is known to be there: adding many rows takes a tenth of merging them."""
         import pyarrow.compute as pc
 
         there = self._table.count_rows()
-        if not there:
-            return False
-        held = self._table.search().select(["id"]).limit(there).to_arrow()["id"]
-        return bool(pc.any(pc.is_in(held, value_set=ids)).as_py())
-
-    def _where(self, condition: Condition) -> Any:
-        if not self._complete:
-            self._take_up_facts()
-        return super()._where(condition)
+        if there > _LOOKED * len(ids):
+            return False  # to merge a few takes less time than to look
+        held = self._table.search().select(["id"]).limit(there or 1).to_arrow()["id"]
+        return not pc.any(pc.is_in(held, value_set=ids)).as_py()
 
     def _take_up_facts(self) -> None:
         """Give facts to the rows that have none: the column is new, or they are. Their other columns are not written again."""
@@ -127,7 +125,6 @@ class LanceDb(Collection):
             ids, made = zip(*new, strict=True)
             given = pa.table({"id": list(ids), "facts": list(made)}, schema=pa.schema([("id", pa.string()), facts]))
             self._table.merge_insert("id").when_matched_update_all().execute(given)
-        self._complete = True
 
     def _remove(self, ids: list[str]) -> None:
         self._table.delete(self._named(ids))
@@ -163,7 +160,7 @@ class LanceDb(Collection):
         return condition  # said when it is asked: what is written meanwhile has no facts yet, and would be found in no form
 
     async def _asked(self, condition: Condition) -> Any:
-        if self._complete and not has_orders(condition, self.dialect):
+        if self.complete and not has_orders(condition, self.dialect):
             return self._where(condition)
         return await asyncio.to_thread(self._where_in_turn, condition)
 

@@ -15,7 +15,7 @@ from dspex_nb.retrieval.scales import SCALES
 from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 _BY_IDS = frozenset({"SimpleVectorStore"})  # classes seen to keep `node_ids`
 

@@ -14,7 +14,7 @@ from dspex_nb.retrieval.facts import Dialect, Written, quoted
 from dspex_nb.retrieval.metadata import parted, with_metadata
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 _LONGEST = 65_535  # bytes of a text
 _MOST_FACTS = 4096

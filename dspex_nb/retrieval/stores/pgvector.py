@@ -18,7 +18,7 @@ from dspex_nb.retrieval.postgres import Postgres, stored
 from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 _BATCH = 1000
 _DIMENSION = """SELECT atttypmod FROM pg_attribute

@@ -14,8 +14,8 @@ from dspex_nb.retrieval.blocks import Block, Row, key_of
 from dspex_nb.retrieval.collection import DEFAULT_NAME, safe_name
 from dspex_nb.retrieval.facts import Dialect, Written
 from dspex_nb.retrieval.filters import Condition
-from dspex_nb.retrieval.vectors import shown_address
 from dspex_nb.retrieval.words import words
+from dspex_nb.transport import shown_address
 
 _RETURN = ("RETURN", 4, "id", "text", "metadata", "raw")
 FIELDS = ("id", "text", "metadata")

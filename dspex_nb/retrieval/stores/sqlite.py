@@ -21,7 +21,7 @@ from dspex_nb.retrieval.sql import SqlCollection, SqlDialect, Statement
 from dspex_nb.retrieval.words import words
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 _LARGEST = 2**63
 _CUT = 262_144  # bytes

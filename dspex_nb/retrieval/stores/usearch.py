@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dspex_nb.retrieval.kept import KeptIndex
 
 if TYPE_CHECKING:
-    from dspex_nb.retrieval.vectors import Vectors
+    from dspex_nb.retrieval.arrays import Vectors
 
 
 class Usearch(KeptIndex):

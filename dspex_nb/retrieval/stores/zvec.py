@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dspex_nb.retrieval.blocks import Block, key_of
-from dspex_nb.retrieval.collection import DEFAULT_NAME, Collection
+from dspex_nb.retrieval.collection import DEFAULT_NAME
 from dspex_nb.retrieval.facts import Dialect, Written, facts_of, quoted
-from dspex_nb.retrieval.filters import Condition
+from dspex_nb.retrieval.later import LaterFacts
 from dspex_nb.retrieval.metadata import metadata_of
 
 _FIELDS = ["id", "text", "metadata"]
@@ -17,7 +17,7 @@ _TOKENS = 32  # in one list
 _MANY = 1000  # new rows that make a search slow until Zvec has put them in order
 
 
-class Zvec(Collection):
+class Zvec(LaterFacts):
     """Passages in a Zvec collection.
 
     Facts for filters are a field that new rows lack until the first search with a filter.
@@ -40,7 +40,6 @@ class Zvec(Collection):
 
         self._path = Path(path)
         self._unordered = 0
-        self._complete = False  # whether all rows are known to have their facts
         if self._path.exists():
             self._collection = zvec.open(str(path))
             self._dimension = self._collection.schema.vectors[0].dimension
@@ -61,7 +60,7 @@ class Zvec(Collection):
         schema = zvec.CollectionSchema(DEFAULT_NAME, [*texts, facts], [vector])
         self._collection = zvec.create_and_open(str(self._path), schema)
 
-    def _write(self, rows: Block) -> None:
+    def _write_bare(self, rows: Block) -> None:
         import zvec
 
         columns = zip(rows.keys, rows.vectors, rows.ids, rows.texts, rows.metadata, strict=True)
@@ -70,12 +69,6 @@ class Zvec(Collection):
             for key, vector, name, text, metadata in columns
         ])  # fmt: skip
         self._unordered += len(rows)
-        self._complete = False
-
-    def _where(self, condition: Condition) -> Any:
-        if not self._complete:
-            self._take_up_facts()
-        return super()._where(condition)
 
     def _take_up_facts(self) -> None:
         """Give facts to the rows that have none; their other fields stay."""
@@ -89,7 +82,6 @@ class Zvec(Collection):
                 for key, fields in new[start : start + self.batch_size]
             ])  # fmt: skip
         self._unordered += len(new)
-        self._complete = True
 
     def _remove(self, ids: list[str]) -> None:
         self._collection.delete([key_of(one) for one in ids])
