@@ -57,10 +57,10 @@ def call_function(step: Step, session: Session, scope: Scope, name: str, values:
         values: Its arguments by name; those it takes by position only are taken out.
     """
     args = _positional(step, values)
+    if step.pool is None:
+        return call_here(step, scope, name, values, args)
     token = running.set((scope, name))
     try:
-        if step.pool is None:
-            return _whole(step.callable(*args, **values), scope, name)
         task, pool = Task(step.callable, args, values, step.timeout_s), pool_of(step, session)
         _make_whole_there(task, scope, name, separate=pool.separate)
         return call_in_pool(pool, scope, name, task)
@@ -74,11 +74,11 @@ def is_call(step: Step) -> bool:
     return step.kind == "function" and not asks_more and _is_plain(step.callable)
 
 
-def call_here(step: Step, scope: Scope, name: str, values: dict[str, Any]) -> Any:
-    """Make the call of a step that `is_call`; as `call_function`, without its questions."""
+def call_here(step: Step, scope: Scope, name: str, values: dict[str, Any], args: tuple[Any, ...] = ()) -> Any:
+    """Call a step's function in this thread; all there is to do for a step that `is_call`."""
     token = running.set((scope, name))
     try:
-        return _whole(step.callable(**values), scope, name)
+        return _whole(step.callable(*args, **values), scope, name)
     finally:
         running.reset(token)
 
