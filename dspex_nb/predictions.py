@@ -20,11 +20,17 @@ class Route:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What making a prediction took: usage, cost in US dollars (None if unknown), the route, the run, seconds."""
+_NOTHING = Usage()
 
-    usage: Usage = field(default_factory=Usage)
+
+@dataclass(slots=True)
+class Facts:
+    """What making a prediction took: usage, cost in US dollars (None if unknown), the route, the run, seconds.
+
+    Nobody changes it. It is not frozen all the same: that would triple what making one costs, and each call makes one.
+    """
+
+    usage: Usage = _NOTHING
     cost: float | None = None
     route: Route | None = None
     run_id: str = ""

@@ -31,7 +31,7 @@ from dspex_nb.runs.outcomes import KEPT_TIER, Gapped, Outcome, Written, total
 from dspex_nb.runs.performing import perform
 from dspex_nb.runs.resuming import Kept
 from dspex_nb.runs.spreading import spread
-from dspex_nb.runs.surroundings import Surroundings, values_of
+from dspex_nb.runs.surroundings import Surroundings, read_all, values_of
 from dspex_nb.scopes import CancelToken, Scope
 
 _GRACE_S = 0.5
@@ -151,8 +151,11 @@ class Driver:
     def _start(self, ready: list[str]) -> list[str]:
         """Start what is ready, what waits first and on threads if others can go on; returns the steps that are over already."""
         nodes, fates, around = self.graph.nodes, self.fates, self.around
-        many = len(ready) > 1 or bool(self.flying)
         simple = self.kept is None and not self.apart and not fates.blanks
+        if simple and len(ready) == 1 and nodes[ready[0]].call:  # a chain's next step, as most are
+            self._inline(nodes[ready[0]])
+            return ready
+        many = len(ready) > 1 or bool(self.flying)
         over, inline = [], []
         for name in ready:
             node = nodes[name]
@@ -354,8 +357,8 @@ class Driver:
     def _outcome(self) -> Outcome:
         usage, cost, cached = total(self.fates.top)
         return Outcome(
-            outputs={name: ref.read(self.results) for name, ref in self.graph.result.items()},
-            fields={name: ref.read(self.results) for name, ref in self.graph.fields.items()},
+            outputs=read_all(self.graph.result, self.results),
+            fields=read_all(self.graph.fields, self.results),
             by_step={name: fields for name, fields in self.results.items() if name},
             step_results={**self.fates.top, **self.fates.inner},
             elapsed_s=self.fates.elapsed_s,

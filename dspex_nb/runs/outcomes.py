@@ -14,7 +14,7 @@ STEP_TIER, KEPT_TIER = "steps", "kept"
 _NOTHING = Usage()
 
 
-@dataclass(slots=True)  # these two are not frozen: that would triple what making one costs, at every step
+@dataclass(slots=True)  # these are not frozen: that would triple what making one costs, at every step and run
 class Written:
     """What a step wrote, and what it took.
 
@@ -66,7 +66,7 @@ class StepResult:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """A finished run of a pipeline.
 
@@ -102,10 +102,10 @@ class Outcome:
 
 def total(results: Mapping[str, StepResult]) -> tuple[Usage, float | None, str | None]:
     """Sum what the outermost steps took: a child's and an inner step's share is in its parent's already."""
-    usage, cost, tiers = Usage(), 0.0, []
+    usage, cost, tiers = _NOTHING, 0.0, []
     unknown = False
     for result in results.values():
-        if result.usage.calls or result.usage.cache_hits:
+        if result.usage is not _NOTHING and (result.usage.calls or result.usage.cache_hits):
             usage = usage + result.usage
             tiers.append(result.cached)
         if result.cost is None:
