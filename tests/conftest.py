@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+import weakref
 
 import pytest
 
@@ -90,3 +91,11 @@ def shared_redis_server():
     server = started()
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _ports_without_a_past(monkeypatch):
+    """A port may be one that an earlier test's server had: a circuit which that test opened must not refuse this one's calls."""
+    from dspex_nb.clients import circuit
+
+    monkeypatch.setattr(circuit, "_circuits", weakref.WeakValueDictionary())
