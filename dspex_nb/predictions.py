@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct, field
 
 from dspex_nb.errors import did_you_mean
 from dspex_nb.messages import Usage
@@ -23,12 +25,8 @@ class Route:
 _NOTHING = Usage()
 
 
-@dataclass(slots=True)
-class Facts:
-    """What making a prediction took: usage, cost in US dollars (None if unknown), the route, the run, seconds.
-
-    Nobody changes it. It is not frozen all the same: that would triple what making one costs, and each call makes one.
-    """
+class Facts(Struct):
+    """What making a prediction took: usage, cost in US dollars (None if unknown), the route, the run, seconds."""
 
     usage: Usage = _NOTHING
     cost: float | None = None

@@ -1,18 +1,19 @@
 """The records: one class a kind of event, each JSON in and out.
 
-Nobody changes an event. They are not frozen all the same: that would triple what making one costs, and each step and each call
-of a model makes some.
+Nobody changes an event. They are structs, and not frozen dataclasses, for what making one costs: each step and each call of a
+model makes some. Those that hold only texts and numbers are nothing for the garbage collector to go through (`gc=False`). Those
+of steps, of which the store writes the most, are encoded as a row of their values, led by their kind.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+from msgspec import Struct, field
 
-@dataclass(slots=True, kw_only=True)
-class Event:
+
+class Event(Struct, kw_only=True):
     """Something that happened in run `run_id` at `at` (seconds since the epoch)."""
 
     kind: ClassVar[str] = "event"
@@ -20,8 +21,7 @@ class Event:
     at: float = field(default_factory=time.time)
 
 
-@dataclass(slots=True, kw_only=True)
-class RunStarted(Event):
+class RunStarted(Event, kw_only=True):
     """A call, pipeline run, map, evaluation or study began.
 
     Attributes:
@@ -37,8 +37,7 @@ class RunStarted(Event):
     info: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
-class RunEnded(Event):
+class RunEnded(Event, kw_only=True):
     """A run ended; `status` is `"done"`, `"failed"`, `"cancelled"` or `"interrupted"`."""
 
     kind: ClassVar[str] = "run_ended"
@@ -48,8 +47,7 @@ class RunEnded(Event):
     info: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
-class Progress(Event):
+class Progress(Event, kw_only=True, gc=False):
     """`done` of `total` items are finished, `errors` of them with an error."""
 
     kind: ClassVar[str] = "progress"
@@ -58,8 +56,7 @@ class Progress(Event):
     errors: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
-class StepStarted(Event):
+class StepStarted(Event, kw_only=True, gc=False, array_like=True, tag="step_started"):
     """A pipeline step began. `engine` is `"native"`, `"dspy"` or `"python"`."""
 
     kind: ClassVar[str] = "step_started"
@@ -68,8 +65,7 @@ class StepStarted(Event):
     reason: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
-class StepEnded(Event):
+class StepEnded(Event, kw_only=True, gc=False, array_like=True, tag="step_ended"):
     """A pipeline step ended; `status` is `"done"`, `"failed"`, `"skipped"`, `"cached"` or `"cancelled"`.
 
     `note` says what the user should know of a step that did not fail: why its result was not cached.
@@ -83,8 +79,7 @@ class StepEnded(Event):
     note: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
-class ItemYielded(Event):
+class ItemYielded(Event, kw_only=True):
     """A generator step gave item `index`, counted from 0; shown, never stored."""
 
     kind: ClassVar[str] = "item"
@@ -93,8 +88,7 @@ class ItemYielded(Event):
     item: Any = None
 
 
-@dataclass(slots=True, kw_only=True)
-class LMCalled(Event):
+class LMCalled(Event, kw_only=True, gc=False):
     """An LM call ended. `key` is the cache key; the response itself is stored once, in the cache.
 
     Attributes:
@@ -119,8 +113,7 @@ class LMCalled(Event):
     saved: float | None = 0.0
 
 
-@dataclass(slots=True, kw_only=True)
-class TokenReceived(Event):
+class TokenReceived(Event, kw_only=True, gc=False):
     """A piece of the text that a model writes for output `field` of `step`; shown, never stored.
 
     `withdrawn` says that what came of the field so far does not hold: if it is to come again, it begins anew.
@@ -133,8 +126,7 @@ class TokenReceived(Event):
     withdrawn: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class LogWritten(Event):
+class LogWritten(Event, kw_only=True, gc=False):
     """A pool's worker printed, logged or warned while it ran a task of `step`.
 
     Attributes:
@@ -153,8 +145,7 @@ class LogWritten(Event):
     text: str
 
 
-@dataclass(slots=True, kw_only=True)
-class TrialStarted(Event):
+class TrialStarted(Event, kw_only=True):
     """An optimizer began to score candidate `trial` (counted from 0).
 
     `info` says what it is: `kind`, `parent`, `examples`, `label`, `demos`, `instructions`, `predictors`, `params`.
@@ -165,8 +156,7 @@ class TrialStarted(Event):
     info: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
-class TrialEnded(Event):
+class TrialEnded(Event, kw_only=True):
     """Candidate `trial` was scored, or its scoring failed. `score` is in 0 to 1; `info` adds to what `TrialStarted` said."""
 
     kind: ClassVar[str] = "trial_ended"
@@ -179,8 +169,7 @@ class TrialEnded(Event):
     info: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
-class RowScored(Event):
+class RowScored(Event, kw_only=True):
     """Example `index` of an evaluation or of a study's trial was scored; `scores` maps each metric's name to its value.
 
     In a study the examples of the validation set come first, then those of the training set that are not in it.
@@ -203,7 +192,7 @@ _KINDS: dict[str, type[Event]] = {
 }  # fmt: skip
 
 
-_NAMES: dict[type[Event], tuple[str, ...]] = {cls: tuple(f.name for f in fields(cls)) for cls in _KINDS.values()}
+_NAMES: dict[type[Event], tuple[str, ...]] = {cls: cls.__struct_fields__ for cls in _KINDS.values()}
 
 
 def to_json(event: Event) -> dict[str, Any]:

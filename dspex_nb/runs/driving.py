@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from msgspec import structs
+
 from dspex_nb.ambient import Session
 from dspex_nb.errors import Cancelled
 from dspex_nb.pipelines.records import PipelineSpec, Step
@@ -27,7 +29,7 @@ from dspex_nb.routing import Plan
 from dspex_nb.runs.calling import call_here, pool_of, task_of
 from dspex_nb.runs.fates import Fates
 from dspex_nb.runs.graphs import Graph, Node, graph_of
-from dspex_nb.runs.outcomes import KEPT_TIER, Gapped, Outcome, Written, total
+from dspex_nb.runs.outcomes import KEPT_TIER, Gapped, Outcome, Written
 from dspex_nb.runs.performing import perform
 from dspex_nb.runs.resuming import Kept
 from dspex_nb.runs.spreading import spread
@@ -43,6 +45,10 @@ def next_of(waiting: queue.SimpleQueue[_T]) -> _T:
     while True:
         with contextlib.suppress(queue.Empty):
             return waiting.get(timeout=0.2)
+
+
+def _nothing() -> None:
+    """Undo nothing."""
 
 
 class _Flight(NamedTuple):
@@ -100,7 +106,8 @@ class Driver:
     over: bool = False
     context: Context = field(default_factory=copy_context)
     token: CancelToken | None = None
-    unlink: Callable[[], None] = lambda: None
+    unlink: Callable[[], None] = _nothing
+    forget: Callable[[], None] = _nothing
 
     def run(self) -> Outcome:
         """Run to the end; see `scheduler.execute`."""
@@ -113,7 +120,6 @@ class Driver:
         )  # fmt: skip
         if self.kept is not None:
             self.kept.start(self.spec)
-        forget = self.scope.cancel.on_cancel(self._break_off)
         try:
             self._drive()
         except KeyboardInterrupt:
@@ -125,7 +131,7 @@ class Driver:
             self._leave("cancelled")
             raise
         finally:
-            forget()
+            self.forget()
             self.unlink()
         return self._outcome()
 
@@ -206,7 +212,7 @@ class Driver:
         if self.kept is not None and not isinstance(written.fields, Gapped):  # what failed is tried again by resume()
             why = self.kept.save(step, written.fields)
             if why:
-                written = replace(written, note="; ".join(filter(None, (written.note, f"not kept for resume(): {why}"))))
+                written = structs.replace(written, note="; ".join(filter(None, (written.note, f"not kept for resume(): {why}"))))
         return self.fates.done(step, written, started, self.around, ended)
 
     # Steps elsewhere
@@ -221,7 +227,7 @@ class Driver:
         started = self.fates.begin(node.step, self.around)
         scope = replace(self.scope, step=self.prefix + name, cancel=self.token)
         future = crew.start(perform, node.step, self.around, scope)
-        self.flying[name] = _Flight(future, started)
+        self._fly(name, _Flight(future, started))
         future.add_done_callback(lambda _: self.landed.put((name, time.perf_counter())))
 
     def _submit(self, node: Node, *, follows: bool = False) -> None:
@@ -232,7 +238,7 @@ class Driver:
         try:
             pool = pool_of(step, self.session)
             task = task_of(step, self.scope, self.prefix + name, values_of(step, self.results), self.context)
-            self.flying[name] = _Flight(task.future, started, pool)
+            self._fly(name, _Flight(task.future, started, pool))
             task.future.tell(partial(self._ended, name))
             task.follows = follows
             if pool.separate:
@@ -243,8 +249,13 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - no such pool, a full one, what cannot be sent: the step's error as any other
             future = PoolFuture()
             future.fail(error)
-            self.flying[name] = _Flight(future, started)
+            self._fly(name, _Flight(future, started))
             self.landed.put((name, time.perf_counter()))
+
+    def _fly(self, name: str, flight: _Flight) -> None:
+        self.flying[name] = flight
+        if self.forget is _nothing:  # a run all of whose steps are inline looks for a stop between them
+            self.forget = self.scope.cancel.on_cancel(self._break_off)
 
     def _ended(self, name: str, future: PoolFuture) -> None:
         """Go on in the thread in which a pool's task ended, where the calling thread waits and is not needed for it."""
@@ -355,13 +366,14 @@ class Driver:
         )
 
     def _outcome(self) -> Outcome:
-        usage, cost, cached = total(self.fates.top)
+        fates, results = self.fates, self.results
+        usage, cost, cached = fates.total()
         return Outcome(
-            outputs=read_all(self.graph.result, self.results),
-            fields=read_all(self.graph.fields, self.results),
-            by_step={name: fields for name, fields in self.results.items() if name},
-            step_results={**self.fates.top, **self.fates.inner},
-            elapsed_s=self.fates.elapsed_s,
+            outputs=read_all(self.graph.result, results),
+            fields=read_all(self.graph.fields, results),
+            results=results,
+            step_results={**fates.top, **fates.inner} if fates.inner else fates.top,
+            elapsed_s=fates.elapsed_s,
             usage=usage,
             cost=cost,
             cached=cached,

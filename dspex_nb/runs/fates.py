@@ -6,13 +6,15 @@ import inspect
 import time
 from collections.abc import Container
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from dspex_nb.errors import Cancelled, StepError
 from dspex_nb.events import StepEnded, StepStarted
+from dspex_nb.messages import Usage
 from dspex_nb.pipelines.records import FieldRef, Step
-from dspex_nb.runs.outcomes import KEPT_TIER, STEP_TIER, StepResult, Written
+from dspex_nb.runs.outcomes import KEPT_TIER, NOTHING, STEP_TIER, StepResult, Written, total
 from dspex_nb.runs.performing import perform
 from dspex_nb.runs.surroundings import Blank, Surroundings, values_of
 from dspex_nb.runs.wording import explain, inputs_text
@@ -21,8 +23,7 @@ from dspex_nb.scopes import Scope
 _FOUND = frozenset({STEP_TIER, KEPT_TIER})
 
 
-@dataclass(slots=True)
-class Fates:
+class Fates(Struct):
     """The fates of one run's steps. A child on a thread only adds its own, which is one dictionary item: no lock is needed.
 
     Attributes:
@@ -32,6 +33,7 @@ class Fates:
         started: When the run began, on the clock of `time.perf_counter`.
         quiet: Publish nothing: a row's steps are no events of their own, its LM calls and the map's progress are.
         blanks: Whether a step was skipped or failed: as long as none was, none can lack what it reads.
+        charged: Whether a step told of tokens, calls or cost: as long as none did, there is nothing to sum.
     """
 
     names: Container[str]
@@ -43,11 +45,16 @@ class Fates:
     top: dict[str, StepResult] = field(default_factory=dict)
     inner: dict[str, StepResult] = field(default_factory=dict)
     blanks: bool = False
+    charged: bool = False
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the run began."""
         return time.perf_counter() - self.started
+
+    def total(self) -> tuple[Usage, float | None, str | None]:
+        """Return the run's tokens and calls, its cost, and the cache's tier that served all of it, if one did."""
+        return total(self.top) if self.charged else (NOTHING, 0.0, None)
 
     def begin(self, step: Step, around: Surroundings) -> float:
         """Say that a step starts; returns the time."""
@@ -70,6 +77,8 @@ class Fates:
         elapsed_s = (ended or time.perf_counter()) - started
         status = "done" if written.cached is None or written.cached not in _FOUND else "cached"
         route, began_s = around.routes[step.name], started - self.started
+        if written.usage is not NOTHING or written.cost != 0.0:
+            self.charged = True
         self._keep(step, StepResult(
             status, elapsed_s, None, written.usage, written.cost, written.cached, route, began_s, written.attempts, written.note
         ))  # fmt: skip

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from dspex_nb.errors import Cancelled, PipelineError
 from dspex_nb.pipelines.records import FieldRef, Step
 from dspex_nb.runs.outcomes import Gapped, Written
@@ -65,7 +67,7 @@ def perform_items(step: Step, around: Surroundings, scope: Scope, call: _Call) -
     made = gathered(step, parts)
     gaps = frozenset(number for number, part in enumerate(parts) if not part.fields)
     fields = Gapped(made.fields, gaps) if gaps else made.fields
-    return replace(made, fields=fields, attempts=max((part.attempts for part in parts), default=1), note="; ".join(told))
+    return structs.replace(made, fields=fields, attempts=max((part.attempts for part in parts), default=1), note="; ".join(told))
 
 
 def _mend(fallback: Step, parts: list[Written], failures: Mapping[int, Exception], around: Surroundings, scope: Scope) -> None:
@@ -78,8 +80,8 @@ def _mend(fallback: Step, parts: list[Written], failures: Mapping[int, Exception
     for at, number in enumerate([] if isinstance(done.fields, Blank) else numbers):
         if at not in missing:
             one = {name: value[at] if fallback.over else value for name, value in done.fields.items()}
-            parts[number] = replace(parts[number], fields=one)
-    parts[numbers[0]] = replace(parts[numbers[0]], usage=done.usage, cost=done.cost, cached=done.cached)
+            parts[number] = structs.replace(parts[number], fields=one)
+    parts[numbers[0]] = structs.replace(parts[numbers[0]], usage=done.usage, cost=done.cost, cached=done.cached)
 
 
 def _chosen(items: list[Any], numbers: list[int]) -> list[Any]:

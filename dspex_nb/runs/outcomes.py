@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from dspex_nb.messages import Usage
 from dspex_nb.predictions import Facts, Prediction, Route
 
 STEP_TIER, KEPT_TIER = "steps", "kept"
 """What `cached` says of a result from the step cache, and of one from an earlier attempt of the same run."""
-_NOTHING = Usage()
+NOTHING = Usage()
 
 
-@dataclass(slots=True)  # these are not frozen: that would triple what making one costs, at every step and run
-class Written:
+class Written(Struct, gc=False):  # structs, for what making one costs at every step and run
     """What a step wrote, and what it took.
 
     Attributes:
@@ -24,7 +24,7 @@ class Written:
     """
 
     fields: dict[str, Any]
-    usage: Usage = _NOTHING
+    usage: Usage = NOTHING
     cost: float | None = 0.0
     cached: str | None = None
     attempts: int = 1
@@ -39,8 +39,7 @@ class Gapped(dict[str, Any]):
         self.gaps = gaps
 
 
-@dataclass(slots=True)
-class StepResult:
+class StepResult(Struct, gc=False):
     """One step's fate.
 
     Attributes:
@@ -57,7 +56,7 @@ class StepResult:
     status: str
     elapsed_s: float = 0.0
     error: str | None = None
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = NOTHING
     cost: float | None = 0.0
     cached: str | None = None
     route: Route | None = None
@@ -66,26 +65,30 @@ class StepResult:
     note: str = ""
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """A finished run of a pipeline.
 
     Attributes:
         outputs: The fields of the steps nobody reads from.
         fields: Every shared field in its last version, inputs too.
-        by_step: What each step wrote, its hidden fields (`reasoning`) too.
+        results: What each step wrote, its hidden fields (`reasoning`) too, by its name; `""` holds the inputs.
         step_results: Each step's fate, inner ones as `outer/inner` and `parent.child`.
         timings: Seconds of each step that ran.
     """
 
     outputs: Mapping[str, Any]
     fields: Mapping[str, Any]
-    by_step: Mapping[str, Mapping[str, Any]]
+    results: Mapping[str, Mapping[str, Any]]
     step_results: Mapping[str, StepResult]
     elapsed_s: float = 0.0
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = NOTHING
     cost: float | None = 0.0
     cached: str | None = None
+
+    @property
+    def by_step(self) -> dict[str, Mapping[str, Any]]:
+        """What each step wrote, without the inputs."""
+        return {name: fields for name, fields in self.results.items() if name}
 
     @property
     def timings(self) -> dict[str, float]:
@@ -102,10 +105,10 @@ class Outcome:
 
 def total(results: Mapping[str, StepResult]) -> tuple[Usage, float | None, str | None]:
     """Sum what the outermost steps took: a child's and an inner step's share is in its parent's already."""
-    usage, cost, tiers = _NOTHING, 0.0, []
+    usage, cost, tiers = NOTHING, 0.0, []
     unknown = False
     for result in results.values():
-        if result.usage is not _NOTHING and (result.usage.calls or result.usage.cache_hits):
+        if result.usage is not NOTHING and (result.usage.calls or result.usage.cache_hits):
             usage = usage + result.usage
             tiers.append(result.cached)
         if result.cost is None:

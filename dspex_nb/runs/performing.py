@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from dspex_nb.errors import (
     AdapterParseError,
     Cancelled,
@@ -53,7 +55,7 @@ def _tried(step: Step, around: Surroundings, scope: Scope, values: dict[str, Any
     for attempt in range(step.retry):
         try:
             written = _limited(step, around, scope, attempt, values)
-            return replace(written, attempts=attempt + 1)
+            return structs.replace(written, attempts=attempt + 1)
         except Exception as error:
             if not worth_another(error):
                 raise
@@ -65,7 +67,7 @@ def _tried(step: Step, around: Surroundings, scope: Scope, values: dict[str, Any
         if step.retry:
             error.add_note(f"the last of {step.retry + 1} attempts")
         raise
-    return replace(written, attempts=step.retry + 1)
+    return structs.replace(written, attempts=step.retry + 1)
 
 
 def wait_s(step: Step, attempt: int, error: Exception) -> float:

@@ -22,11 +22,11 @@ from dspex_nb.runs.calling import is_async
 from dspex_nb.runs.fates import Fates
 from dspex_nb.runs.graphs import graph_of
 from dspex_nb.runs.kinds import lm_call
-from dspex_nb.runs.outcomes import Written, total
+from dspex_nb.runs.outcomes import Written
 from dspex_nb.runs.performing import perform, wait_s, worth_another
 from dspex_nb.runs.scheduler import execute
 from dspex_nb.runs.spreading import spread_outputs
-from dspex_nb.runs.surroundings import Surroundings, values_of
+from dspex_nb.runs.surroundings import Surroundings, read_all, values_of
 from dspex_nb.scopes import Scope
 
 RowCall = Callable[[Mapping[str, Any], Scope], Awaitable[Prediction]]
@@ -105,10 +105,10 @@ class _Rows:
             around.results[step.name] = fates.done(step, written, started, around)
 
     def _prediction(self, fates: Fates, results: Mapping[str, Mapping[str, Any]], scope: Scope) -> Prediction:
-        usage, cost, cached = total(fates.top)
-        fields = {name: ref.read(results) for name, ref in self.graph.fields.items()}
+        usage, cost, cached = fates.total()
+        fields = read_all(self.graph.fields, results)
         facts = Facts(usage=usage, cost=cost, run_id=scope.run_id, elapsed_s=fates.elapsed_s, cached=cached, fields=fields)
-        return Prediction({name: ref.read(results) for name, ref in self.graph.result.items()}, facts)
+        return Prediction(read_all(self.graph.result, results), facts)
 
 
 async def _asked(step: Step, around: Surroundings, scope: Scope) -> Written:

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from msgspec import structs
+
 from dspex_nb.ambient import Session
 from dspex_nb.passages import Passage
 from dspex_nb.pipelines.durations import write_duration
@@ -76,7 +78,7 @@ class StepCache:
             own = _own_key(step)
             key = _whole_key(own, step, values)
         except Unkeyable as why:
-            return replace(run(), note=f"not cached: {why}")
+            return structs.replace(run(), note=f"not cached: {why}")
         classes = classes_of(step)
         fields = self._kept(key, classes, step.ttl_s, shared)
         if fields is not None:
@@ -89,12 +91,12 @@ class StepCache:
         try:
             self.items.write([key], written.fields, classes)
         except Unkeepable as why:
-            return replace(written, note=f"not cached: it gave {why}")
+            return structs.replace(written, note=f"not cached: it gave {why}")
         except OSError as error:
             self.faults.append(f"the step cache {self.directory} does not take results: {error}")
-            return replace(written, note=f"not cached: {error.strerror or error}")
+            return structs.replace(written, note=f"not cached: {error.strerror or error}")
         publish(shared, key, self.items.folder([key]), step.ttl_s)
-        return written if _reads_the_same(step, own) else replace(written, note=_CHANGED)
+        return written if _reads_the_same(step, own) else structs.replace(written, note=_CHANGED)
 
     def _kept(self, key: str, classes: list[type], ttl_s: float | None, shared: Cache | None) -> dict[str, Any] | None:
         with contextlib.suppress(KeyError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from dspex_nb.ambient import Session
 from dspex_nb.pipelines.records import FieldRef, Step
@@ -18,8 +19,7 @@ from dspex_nb.scopes import Scope
 Results = Mapping[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct):
     """What every step of one run shares.
 
     Attributes:

@@ -6,13 +6,10 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import fields
-from operator import attrgetter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import orjson
+import msgspec
 
 from dspex_nb.events import Event, ItemYielded, StepEnded, StepStarted, TokenReceived, to_json
 from dspex_nb.leases.owners import Owner
@@ -23,11 +20,8 @@ GROUP_S, BUSY_S = 0.05, 0.2
 _MUCH = 15  # events in 50 ms; then fewer commits take a third less of the processor, which a study needs for itself
 _RETRY_S = 1.0
 _SHOWN = frozenset({TokenReceived, ItemYielded})
-_NAMES = {kind: [field.name for field in fields(kind) if field.name != "run_id"] for kind in (StepStarted, StepEnded)}
-_COLUMNS = {kind.kind: names for kind, names in _NAMES.items()}
-_VALUES: dict[type[Event], Callable[[Event], tuple[Any, ...]]] = {
-    kind: attrgetter("kind", *names) for kind, names in _NAMES.items()
-}
+_OF_STEPS = (StepStarted, StepEnded)
+_COLUMNS = {kind.kind: kind.__struct_fields__ for kind in _OF_STEPS}
 _INSERT = "INSERT INTO events (run_id, kind, at, json) VALUES "
 _KEEP = 20_000  # events held while the disk refuses them; older ones are given up first
 
@@ -153,31 +147,43 @@ def _grouped(events: Sequence[Event]) -> list[list[Event]]:
     groups: list[list[Event]] = []
     last: dict[str, list[Event]] = {}
     for event in events:
-        group = last.get(event.run_id)
-        if type(event) not in _VALUES:
+        if type(event) not in _OF_STEPS:
             groups.append([event])
-            if group is not None:
-                del last[event.run_id]
-        elif group is None:
+            last.pop(event.run_id, None)
+        elif (group := last.get(event.run_id)) is not None:
+            group.append(event)
+        else:
             last[event.run_id] = group = [event]
             groups.append(group)
-        else:
-            group.append(event)
     return groups
+
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_REFUSALS = (TypeError, ValueError, OverflowError)  # a lone surrogate, a number of more than 64 bits
 
 
 def _row(group: Sequence[Event]) -> tuple[str, str, float, str]:
     first = group[0]
-    if len(group) == 1:
-        return first.run_id, first.kind, first.at, _line(first)
-    values = [_VALUES[type(event)](event) for event in group]
-    return first.run_id, STEPS, first.at, dumps({"columns": _COLUMNS, "rows": values})
+    if type(first) in _OF_STEPS:
+        return first.run_id, STEPS, first.at, f'{{"columns":{_COLUMNS_JSON},"rows":{_rows_json(group)}}}'
+    return first.run_id, first.kind, first.at, _line(first)
+
+
+_COLUMNS_JSON = dumps(_COLUMNS)
+
+
+def _rows_json(group: Sequence[Event]) -> str:
+    """Return the events of steps as rows of their values, see `schema`."""
+    try:
+        return _encode(group).decode()
+    except _REFUSALS:
+        return dumps([[event.kind, *(getattr(event, name) for name in event.__struct_fields__)] for event in group])
 
 
 def _line(event: Event) -> str:
     """Return an event's JSON: what `dumps(to_json(event))` gives, at a third of the time."""
     try:
-        fields = orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # a lone surrogate, a number of more than 64 bits
+        fields = _encode(event)
+    except _REFUSALS:
         return dumps(to_json(event))
     return f'{{"kind":"{event.kind}",{fields[1:].decode()}'
