@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dis
 import enum
 import inspect
 import linecache
@@ -23,6 +24,7 @@ from dspex_nb.templates import Template
 
 _PLAIN_MODULES = ("builtins", "typing", "datetime", "decimal", "uuid", "pathlib")
 _WRITABLE = (bool, int, float, str, bytes)
+_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
 class Sources:
@@ -317,8 +319,10 @@ def _around(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _names_in(code: types.CodeType) -> list[str]:
+    """Return the globals that code reads; an attribute's name, which `co_names` holds too, is no global of that name."""
+    own = [str(one.argval) for one in dis.get_instructions(code) if one.opname in _READS]
     inner = [name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names_in(constant)]
-    return list(dict.fromkeys((*code.co_names, *inner)))
+    return list(dict.fromkeys((*own, *inner)))
 
 
 def _names_at_definition(source: str) -> Iterator[str]:

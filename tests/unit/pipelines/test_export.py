@@ -98,6 +98,17 @@ def test_functions_of_the_notebook_bring_their_source_and_what_they_use(monkeypa
     assert again["a"].callable("abcdef") == clean("abcdef")
 
 
+def token_of(answer):
+    return answer.LIMIT, [one.helper for one in answer.items]
+
+
+def test_an_attributes_name_does_not_bring_a_variable_of_that_name(monkeypatch):
+    monkeypatch.setattr(token_of, "__module__", "__main__")
+    source = to_python(read_cell("p", "answer: Any\na = token_of", {"token_of": token_of}))
+    assert "LIMIT = 4" not in source
+    assert "def helper" not in source
+
+
 def test_versions_and_inner_pipelines_survive(monkeypatch):
     inner = read_cell("inner", 'message: str\na = predict("message -> desk")', {})
     body = 'message: str\nfix = predict("raw -> message", raw=message)\nsupport = inner\nend = predict("message, desk -> reply")'
