@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from typing import Any
 
 from dspex_nb.ambient import Session
@@ -27,8 +27,8 @@ from dspex_nb.views import RunState, run_html, run_text
 class Run:
     """A pipeline's run, started in a background thread when made.
 
-    Awaitable (gives the result) and iterable with `async for` (gives the events; a model's text as it comes, by step and
-    field, among them). Showing it shows it live.
+    Awaitable (gives the result) and iterable with `async for` or `for` (gives the events until it is over; a model's text as it
+    comes, by step and field, among them). Showing it shows it live.
 
     Args:
         pipeline: What runs.
@@ -112,10 +112,7 @@ class Run:
         try:
             finished = self._done.wait(timeout_s)
         except KeyboardInterrupt:
-            self.cancel()
-            raise Cancelled(
-                f"run of {self.pipeline.name!r} stopped", hint="what was finished is kept: run.resume() goes on from there"
-            ) from None
+            raise self._interrupted() from None
         if not finished:
             raise DSPexError(
                 f"run of {self.pipeline.name!r} is not done after {timeout_s} s",
@@ -128,6 +125,12 @@ class Run:
         if self._outcome is None:
             raise AssertionError("a run without an error has an outcome")
         return self._outcome.prediction(self.id)
+
+    def _interrupted(self) -> Cancelled:
+        self.cancel()
+        return Cancelled(
+            f"run of {self.pipeline.name!r} stopped", hint="what was finished is kept: run.resume() goes on from there"
+        )
 
     def cancel(self) -> None:
         """Stop it: its LM sockets close, its steps end or are abandoned; idempotent."""
@@ -189,7 +192,25 @@ class Run:
             raise
         return self.result()
 
+    def __iter__(self) -> Iterator[Event]:
+        for event in self._told():
+            if event is not None:
+                yield event
+                continue
+            try:
+                self._done.wait(_LOOK_S)
+            except KeyboardInterrupt:
+                raise self._interrupted() from None
+
     async def __aiter__(self) -> AsyncIterator[Event]:
+        for event in self._told():
+            if event is not None:
+                yield event
+            else:
+                await asyncio.sleep(_LOOK_S)
+
+    def _told(self) -> Iterator[Event | None]:
+        """Yield the events up to the end, None where the next one is still to come."""
         seen = 0
         while True:
             finished = self._done.is_set()
@@ -198,7 +219,7 @@ class Run:
                 yield self.events[seen - 1]
             if finished:
                 return
-            await asyncio.sleep(0.01)
+            yield None
 
     def __repr__(self) -> str:
         return f"Run({self.pipeline.name!r}, {self.status})"
@@ -228,6 +249,7 @@ class Run:
 
 
 _LAST_PICTURE_S = 2.0
+_LOOK_S = 0.01
 
 
 def refuse_resuming(name: str, run_id: str, status: str) -> None:

@@ -81,6 +81,12 @@ def test_events_by_async_for(pipe):
     assert "lm_called" in kinds
 
 
+def test_events_by_for(pipe):
+    run = pipe.run(message="x")
+    assert [event.kind for event in run] == [event.kind for event in run.events]
+    assert run.status == "done"
+
+
 def test_a_failed_run(pipe):
     run = pipe.run(message=" ")
     with pytest.raises(StepError) as raised:
