@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from typing import Any
 
 from dspex_nb.ambient import Session
-from dspex_nb.api.displays import Watch, in_notebook, show
+from dspex_nb.api.displays import Watch, in_notebook, show, tell_user
 from dspex_nb.api.run_metrics import metric_frame, metric_rows, timings_of, usage_of
 from dspex_nb.errors import Cancelled, DSPexError
 from dspex_nb.events import Event, RunEnded, RunStarted
@@ -64,7 +64,9 @@ class Run:
         self._done = threading.Event()
         self._views: list[threading.Thread] = []
         self._state = RunState(self.id, describe(pipeline.spec), [_route(route) for route in self._plan.routes])
-        self._unsubscribe = now.bus.subscribe(self._take, quick=on_progress is None)
+        self._subscribed = [now.bus.subscribe(self._take, quick=True)]
+        if on_progress is not None:
+            self._subscribed.append(tell_user(self._scope, on_progress))
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._work,), name=f"dspex-run-{self.id}", daemon=True).start()
 
@@ -72,8 +74,6 @@ class Run:
         if event.run_id == self.id:
             self.events.append(event)
             self._state.apply(event)
-            if self._on_progress is not None:
-                self._on_progress(event)
 
     def _work(self) -> None:
         started = time.perf_counter()
@@ -99,7 +99,8 @@ class Run:
         metrics = {"metrics": metric_rows(self._state.snapshot())}
         self._scope.publish(RunEnded(run_id=self.id, status=status, elapsed_s=elapsed_s, error=error, info=metrics))
         self.status = status
-        self._unsubscribe()
+        for unsubscribe in self._subscribed:
+            unsubscribe()
         self._done.set()
 
     def result(self, timeout_s: float | None = None) -> Prediction:

@@ -87,6 +87,19 @@ def test_events_by_for(pipe):
     assert run.status == "done"
 
 
+def test_a_broken_on_progress_is_told_and_takes_nothing_with_it(pipe):
+    def broken(event):
+        raise ZeroDivisionError("of the user's")
+
+    with pytest.warns(RuntimeWarning, match="on_progress= raised ZeroDivisionError: of the user's; it is not called again"):
+        run = pipe.run(message="x", on_progress=broken)
+        assert run.result(5).desk == "tech"
+    assert [run.events[0].kind, run.events[-1].kind] == ["run_started", "run_ended"]
+    assert list(run.metrics["status"]) == ["done", "done"]
+    with pytest.warns(RuntimeWarning, match="on_progress= raised"):
+        assert pipe(message="x", on_progress=broken).desk == "tech"
+
+
 def test_a_failed_run(pipe):
     run = pipe.run(message=" ")
     with pytest.raises(StepError) as raised:
