@@ -15,7 +15,7 @@ from dspex_nb.pipelines.records import FieldRef, Step
 from dspex_nb.runs.outcomes import KEPT_TIER, STEP_TIER, StepResult, Written
 from dspex_nb.runs.performing import perform
 from dspex_nb.runs.surroundings import Blank, Surroundings, values_of
-from dspex_nb.runs.wording import explain, inputs_text
+from dspex_nb.runs.wording import explain, inputs_text, secrets_in
 from dspex_nb.scopes import Scope
 
 _FOUND = frozenset({STEP_TIER, KEPT_TIER})
@@ -104,7 +104,7 @@ class Fates:
         if isinstance(error, Cancelled | CancelledError):
             self.end(step, "cancelled", elapsed_s)
             raise Cancelled("stopped") from error
-        message, hint = explain(error, retried=step.retry > 0)
+        message, hint = explain(error, retried=step.retry > 0, secrets=secrets_in(values_of(step, around.results)))
         self.end(step, "failed", elapsed_s, message)
         self._keep(
             step, StepResult("failed", elapsed_s, message, route=around.routes[step.name], started_s=started - self.started)
