@@ -147,8 +147,13 @@ class Fates:
         try:
             holds = step.when.holds(around.results)
         except Exception as error:
-            message, hint = explain(error)
-            raise self._step_error(step, f"its when= failed: {message}", hint, error) from error
+            absent = [ref for ref in step.when.bindings.values() if isinstance(around.results.get(ref.step or ""), Blank)]
+            if absent:  # it is as if the step itself needed them
+                return f"its when= needs {absent[0]}, but step {absent[0].step!r} gave none"
+            told = f"its when= failed: {explain(error)[0]}"
+            if step.on_error == "skip":
+                return told
+            raise self._step_error(step, told, "mend the condition, or give the step on_error='skip'", error) from error
         return None if holds else f"when={step.when.text or '…'} did not hold"
 
     def _step_error(self, step: Step, message: str, hint: str, cause: Exception) -> StepError:
