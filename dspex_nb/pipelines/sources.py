@@ -146,20 +146,31 @@ class Sources:
                 f"{where}: the source of {value.__name__!r} cannot be read",
                 hint="define it in a cell or a module, where its source is kept",
             )
-        self._needed(value, source, where)  # first what it needs, then itself
+        inside = value if isinstance(value, type) else inspect.unwrap(value)
+        if inside is not value and not source.startswith("@"):
+            raise PipelineError(
+                f"{where}: {value.__name__!r} was wrapped by a call, which its source does not say",
+                hint="write what wraps it as a decorator above its def, or define a function that calls it",
+            )
+        if _is_decorated_away(value):
+            raise PipelineError(
+                f"{where}: the decorator of {value.__name__!r} puts another function in its place",
+                hint="write @functools.wraps(…) above that one, in the decorator",
+            )
+        self._needed(inside, source, where, value)  # first what it needs, then itself
         self.definitions[value.__name__] = source
 
-    def _needed(self, value: Any, source: str, where: str) -> None:
-        """Bring along the names of the notebook that a function or a class uses."""
+    def _needed(self, value: Any, source: str, where: str, named: Any) -> None:
+        """Bring along the names of the notebook that a function or a class uses; `named` is what its name means."""
         inside = [value] if isinstance(value, types.FunctionType) else _functions_in(value)
         spaces = {id(one.__globals__): one.__globals__ for one in inside} or {0: vars(sys.modules.get(value.__module__, types))}
         for function in inside:
             for name, held in _around(function):
-                if held is not value:
+                if held is not named:
                     self.bring(name, held, where)
         for space in spaces.values():
             for name in _names_at_definition(source):
-                if name in space and space[name] is not value:
+                if name in space and space[name] is not named:
                     self.bring(name, space[name], where)
 
     def bring(self, name: str, value: Any, where: str) -> None:
@@ -267,6 +278,16 @@ def source_of(value: Any) -> str | None:
         return textwrap.dedent(inspect.getsource(value)).rstrip()
     except (OSError, TypeError):
         return _class_in_cells(value) if isinstance(value, type) else None
+
+
+def _is_decorated_away(value: Any) -> bool:
+    """Whether a function's own name means one around it: its source, decorator and all, would be applied twice."""
+    if not isinstance(value, types.FunctionType):
+        return False
+    found = value.__globals__.get(value.__name__)
+    if not isinstance(found, types.FunctionType) or inspect.unwrap(found) is value:
+        return False
+    return any(held is value for _, held in _around(found))
 
 
 def _class_in_cells(cls: type) -> str | None:
