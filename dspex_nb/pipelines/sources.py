@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dataclasses
 import dis
 import enum
 import inspect
 import linecache
+import reprlib
 import sys
 import textwrap
 import types
@@ -24,6 +26,8 @@ from dspex_nb.templates import Template
 
 _PLAIN_MODULES = ("builtins", "typing", "datetime", "decimal", "uuid", "pathlib")
 _WRITABLE = (bool, int, float, str, bytes)
+_MADE = frozenset({"<string>", dataclasses.__file__, reprlib.__file__})
+"""Where the methods come from that a dataclass or a named tuple gets, whose source is the class's own."""
 _READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
@@ -298,7 +302,8 @@ def _class_in_cells(cls: type) -> str | None:
         text = "".join(linecache.getlines(file))
         for node in _tree(text).body:
             if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
-                return ast.get_source_segment(text, node)
+                first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                return "\n".join([*text.splitlines()[first - 1 : node.lineno - 1], ast.get_source_segment(text, node) or ""])
     return None
 
 
@@ -358,12 +363,17 @@ def _names_at_definition(source: str) -> Iterator[str]:
             lines = [one for one in node.body if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
             parts = [*node.decorator_list, *node.bases, *(one.value for one in node.keywords), *lines]
         for part in parts:
-            yield from (one.id for one in ast.walk(part) if isinstance(one, ast.Name)) if part is not None else ()
+            yield from _read_in(part) if part is not None else ()
+
+
+def _read_in(part: ast.AST) -> Iterator[str]:
+    return (one.id for one in ast.walk(part) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load))
 
 
 def _functions_in(cls: type) -> list[types.FunctionType]:
     members = (getattr(one, "__func__", getattr(one, "fget", one)) for one in vars(cls).values())
-    return [one for one in members if isinstance(one, types.FunctionType) and one.__module__ == cls.__module__]
+    own = (inspect.unwrap(one) for one in members if isinstance(one, types.FunctionType) and one.__module__ == cls.__module__)
+    return [one for one in own if one.__code__.co_filename not in _MADE]
 
 
 def _docstring(text: str) -> str:
