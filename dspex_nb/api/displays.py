@@ -139,7 +139,7 @@ class Watch:
 def tell_user(scope: Scope, on_progress: Callable[[Event], object]) -> Callable[[], None]:
     """Have a user's function called with each event of a run; returns what ends that.
 
-    A function that raises is not called again and a warning says so: neither the run nor what else follows it is the worse for it.
+    A function that raises is not called again and a warning says so: neither the run nor what else follows it suffers.
     """
 
     def tell(event: Event) -> None:

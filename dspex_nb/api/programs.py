@@ -75,7 +75,8 @@ def program_of(program: Any, name: str = "") -> Program:
     if not callable(program):
         hint = "pass a dx.Predict, a pipeline, a dspy.Module or a function"
         raise DSPexError(f"{label!r} is of type {type(program).__name__}, which cannot be run on rows", hint=hint)
-    return Program(label, *_parameters(program), lambda row, scope: _as_prediction(program(**row), scope), lm_width(now) if now.n_jobs else 1)
+    width = lm_width(now) if now.n_jobs else 1
+    return Program(label, *_parameters(program), lambda row, scope: _as_prediction(program(**row), scope), width)
 
 
 def _from_user(program: Predict, row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,7 +132,7 @@ def check_width(n_jobs: Any) -> None:
     Raises:
         DSPexError: It is none.
     """
-    if n_jobs is not None and (not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0):
+    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or n_jobs == 0):
         raise DSPexError(f"n_jobs={n_jobs!r:.80} is no number of rows", hint="give 1 or more, or -1 for the LM's max_concurrency")
 
 

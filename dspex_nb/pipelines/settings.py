@@ -92,19 +92,19 @@ def _state(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> Any:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError("expected a whole number from 1")
     return value
 
 
 def _number(value: Any) -> Any:
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError("expected a number")  # noqa: TRY004
     return value
 
 
 def _whole(value: Any) -> Any:
-    if not isinstance(value, Integral) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise ValueError("expected a whole number")  # noqa: TRY004
     return value
 
@@ -126,7 +126,7 @@ def _rows(value: Any) -> Any:
         raise ValueError("expected a list of examples")  # noqa: TRY004
     for row in (listed := list(value)):
         if not hasattr(row, "keys"):
-            raise ValueError(f"{row!r:.60} is no example")  # noqa: TRY004
+            raise ValueError(f"{row!r:.60} is no example")
     return listed
 
 
@@ -169,7 +169,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "engine": _engine, "retry": _retry, "backoff": _backoff, "cache": _cache, "ttl": read_duration, "timeout_s": read_duration,
     "aggregation": _aggregation, "chains": _count, "state": _state, "merge": _merge, "k": _count, "N": _count,
     "max_iters": _count, "tools": _tools, "call": _flag, "reasoning_extraction": _flag, "advanced": _flag,
-    "reward_fn": _function, "judge": _function, "vectorizer": _function, "pool": _pool, "adapter": _adapter, "seed": _whole, "fail_count": _whole,
+    "reward_fn": _function, "judge": _function, "vectorizer": _function, "pool": _pool, "adapter": _adapter, "seed": _whole,
+    "fail_count": _whole,
     **dict.fromkeys(("temperature", "top_p", "presence_penalty", "frequency_penalty", "threshold", "lambda_mult"), _number),
     **dict.fromkeys(("max_tokens", "n"), _count), "demos": _rows, "trainset": _rows, "methods": _methods,
     "method": partial(check_method, "method"), "format": partial(check_method, "format"),

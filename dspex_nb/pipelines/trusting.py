@@ -152,7 +152,7 @@ class Outside:
         wanted = {name: lines for name, lines in self.tables["source"].items() if name not in self.mine}
         if not wanted:
             return
-        space: dict[str, Any] = {name: getattr(typing, name) for name in typing.__all__}  # a file does not say where they are from
+        space: dict[str, Any] = {name: getattr(typing, name) for name in typing.__all__}  # no file says where these are from
         space |= {"typing": typing, "__name__": _MODULE, "__builtins__": builtins}
         exec("import dspex_nb as dx", space)  # noqa: S102 - our own line
         for name, origin in self.tables["names"].items():

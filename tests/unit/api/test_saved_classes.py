@@ -7,7 +7,7 @@ import pytest
 import dspex_nb as dx
 from dspex_nb.testing import TestingShell
 
-CELL = '''
+CELL = """
 import enum, typing
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Optional
@@ -45,7 +45,7 @@ def pair(p: Point, mode: Literal["a", "b"] = "a") -> Pair:
 
 def told(q: Pair, more: typing.Any = None) -> list:
     return [q.left.total, q.right, Size.SMALL.loud()]
-'''
+"""
 PIPELINE = "%%pipeline shapes --quiet\ntext: str\np = point\nq = pair\nt = told"
 
 

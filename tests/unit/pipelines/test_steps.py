@@ -327,7 +327,7 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_its_caret(option, wo
     ],
 )  # fmt: skip
 def test_so_are_those_of_other_steps(step):
-    with pytest.raises(PlanError, match="expected|is no example"):
+    with pytest.raises(PlanError, match=r"expected|is no example"):
         read_cell("p", f"text: str\nstep = {step}", {"len": len})
 
 

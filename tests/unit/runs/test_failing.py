@@ -319,7 +319,9 @@ def test_skip_retry_and_fallback_together():
 
 
 def test_a_function_inside_parallel_has_a_fallback():
-    done = run("x: int\ny = parallel(native(f, on_error=native(g)), spare=native(f, on_error=g))", {"f": fail, "g": lambda x: -x}, x=3)
+    done = run(
+        "x: int\ny = parallel(native(f, on_error=native(g)), spare=native(f, on_error=g))", {"f": fail, "g": lambda x: -x}, x=3
+    )
     assert done.fields["y"] == {"fail": -3, "spare": -3}
 
 
