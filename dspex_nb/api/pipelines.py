@@ -273,7 +273,7 @@ class Pipeline:
             if name not in inputs:
                 call = ", ".join(f"{name}=…" for name in takes.required)
                 raise MissingInputError(f"pipeline {self.name!r} needs the input {name!r}", hint=f"call {self.name}({call})")
-        values = {name: inputs.get(name, given.default) for name, given in known.items()}
+        values = {name: inputs[name] if name in inputs else given.fresh() for name, given in known.items()}
         return taken(takes.makers, values, paths=True) if takes.makers else values  # what the user gave may name files
 
     def _inputs(self) -> _Inputs:

@@ -48,6 +48,15 @@ def test_defaults_and_unknown_inputs(lm):
         pipe(x="v", kk=1)
 
 
+def test_a_default_is_the_same_for_each_run_whatever_a_step_does_to_it(lm):
+    def grow(xs: list[int]) -> int:
+        xs.append(1)
+        return len(xs)
+
+    pipe = dx.Pipeline("p", a=dx.native(grow), inputs={"xs": (list[int], [0]), "n": (int, 1)})
+    assert [pipe().a, pipe().a, pipe.run().result(5).a, *pipe.map([{"n": 1}, {"n": 2}])["a"]] == [2] * 5
+
+
 def test_async_and_inside_a_loop(pipe):
     async def cell():
         one, two = await asyncio.gather(pipe.acall(message="a"), pipe.acall(message="b"))

@@ -320,6 +320,13 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_its_caret(option, wo
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("weights", ['{"three": 3}', "[1]", "[0, 0]", "3"])
+def test_weights_that_fit_no_child_are_refused_with_the_cell(weights):
+    with pytest.raises(PlanError, match="weight") as caught:
+        read_cell("p", f'q: str\nh = parallel(one, two, merge="rrf", weights={weights})', {"one": str.split, "two": len})
+    assert caught.value.text[caught.value.column :].startswith(weights)
+
+
 @pytest.mark.parametrize(
     "step",
     [
