@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -99,7 +100,7 @@ class Watch:
         still: Callable[[], str] | None = None,
     ) -> None:
         self._scope, self._state, self._on_progress = scope, state, on_progress
-        self._unsubscribe: Callable[[], None] = lambda: None
+        self._subscribed: list[Callable[[], None]] = []
         self._view: Any = None
         if live and in_notebook():
             from dspex_nb.widgets import LiveView
@@ -112,14 +113,17 @@ class Watch:
         return self._view is not None
 
     def __enter__(self) -> Self:
-        if self._view is not None or self._on_progress is not None:
-            self._unsubscribe = self._scope.bus.subscribe(self._take, quick=self._on_progress is None)
+        if self._view is not None or (self._on_progress is not None and self._state is not None):
+            self._subscribed.append(self._scope.bus.subscribe(self._take, quick=True))
+        if self._on_progress is not None:
+            self._subscribed.append(tell_user(self._scope, self._on_progress))
         if self._view is not None:
             self._view.show()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._unsubscribe()
+        for unsubscribe in self._subscribed:
+            unsubscribe()
         if self._view is not None:
             self._view.finish()
 
@@ -130,5 +134,24 @@ class Watch:
             self._state.apply(event)
         if self._view is not None:
             self._view.touch()
-        if self._on_progress is not None:
-            self._on_progress(event)
+
+
+def tell_user(scope: Scope, on_progress: Callable[[Event], object]) -> Callable[[], None]:
+    """Have a user's function called with each event of a run; returns what ends that.
+
+    A function that raises is not called again and a warning says so: neither the run nor what else follows it suffers.
+    """
+
+    def tell(event: Event) -> None:
+        if event.run_id != scope.run_id:
+            return
+        try:
+            on_progress(event)
+        except Exception as error:
+            warnings.warn(
+                f"on_progress= raised {type(error).__name__}: {error}; it is not called again, the run goes on",
+                RuntimeWarning, stacklevel=2,
+            )  # fmt: skip
+            raise  # the bus drops it
+
+    return scope.bus.subscribe(tell)

@@ -21,13 +21,23 @@ class _Shape:
 
     def record(self, row: TableRow) -> dict[str, Any]:
         """Return a row: the data's columns, the result's fields, the error; see `Pipeline.map`."""
-        written, example, result = self._written, row.example, row.result
-        shown = dict.fromkeys((*(name for name in example if name in written), *self._result))
+        example, result = row.example, row.result
         return {
-            **{f"expected_{name}" if name in written else name: value for name, value in example.items()},
-            **{name: _field(result, name) for name in shown},
+            **{self._given(name): value for name, value in example.items()},
+            **{name: _field(result, name) for name in self._shown(example)},
             "error": None if result.error is None else _short(result.error),
         }
+
+    def columns(self, data: Iterable[str]) -> list[str]:
+        """Return the names in a row of data that has these columns."""
+        names = list(data)
+        return [*map(self._given, names), *self._shown(names), "error"]
+
+    def _given(self, name: str) -> str:
+        return f"expected_{name}" if name in self._written else name
+
+    def _shown(self, names: Iterable[str]) -> dict[str, None]:
+        return dict.fromkeys((*(name for name in names if name in self._written), *self._result))
 
 
 def records_of(spec: PipelineSpec, rows: Iterable[TableRow], *, numbered: bool) -> Iterator[dict[str, Any]]:
@@ -37,14 +47,15 @@ def records_of(spec: PipelineSpec, rows: Iterable[TableRow], *, numbered: bool) 
         yield {**({"row": row.index} if numbered else {}), **shape.record(row)}
 
 
-def frame_of(records: Iterable[dict[str, Any]], data: Any, *, numbered: bool) -> Any:
+def frame_of(spec: PipelineSpec, records: Iterable[dict[str, Any]], data: Any, *, numbered: bool) -> Any:
     """Return the rows as a DataFrame with the index of `data`, where that is one and they are in its order."""
     import pandas as pd
 
-    made = pd.DataFrame(list(records))
-    if numbered and len(made):
+    rows, is_frame = list(records), hasattr(data, "index") and hasattr(data, "columns")
+    made = pd.DataFrame(rows, columns=None if rows else _Shape(spec).columns(data.columns if is_frame else ()))
+    if numbered and rows:
         made = made.set_index("row")
-    elif hasattr(data, "index") and hasattr(data, "columns"):
+    elif is_frame:
         made.index = data.index
     return made
 

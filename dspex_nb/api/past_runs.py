@@ -15,7 +15,6 @@ from dspex_nb.errors import DSPexError, MissingInputError, did_you_mean
 from dspex_nb.events import Event
 from dspex_nb.messages import Usage
 from dspex_nb.runs.resuming import kept_of
-from dspex_nb.runs.wording import is_secret
 from dspex_nb.store import RunRow
 from dspex_nb.views import RunInfo, RunState, run_html, run_text
 
@@ -114,12 +113,9 @@ def resume_run(pipeline: Any, run_id: str | None, now: Session, inputs: Mapping[
                 f"run {found} is of {row.name!r}, not of {pipeline.name!r}", hint=f"use {row.name}.resume({found!r})"
             )
     kept = kept_of(now, found)
-    found_inputs = kept.inputs(pipeline.spec) if kept is not None else None
-    given = {**(found_inputs or {}), **inputs}
-    missing = [
-        one.name for one in pipeline.spec.inputs
-        if one.name not in given and (one.required or (found_inputs is not None and is_secret(one.name)))
-    ]  # fmt: skip
+    found_inputs, held = kept.inputs(pipeline.spec) if kept is not None else ({}, [])
+    given = {**found_inputs, **inputs}
+    missing = [one.name for one in pipeline.spec.inputs if one.name not in given and (one.required or one.name in held)]
     if missing and row is None:
         raise DSPexError(f"no run {found!r}", hint="dx.run_list() shows all runs")
     if missing:

@@ -148,7 +148,7 @@ class Pipeline:
         Args:
             data: Dicts, examples, a generator of them, a DataFrame, or the path of a CSV, JSONL or Parquet file; JSONL and
                 Parquet are read as they are needed.
-            n_jobs: Rows in flight; None and -1 mean the LM's `max_concurrency`.
+            n_jobs: Rows in flight; None and -1 mean the LM's `max_concurrency`, -2 one less.
             on_error: `"keep"` notes a row's error in its `error` column; `"raise"` stops at the first.
             on_progress: Called with each event.
             live: Whether a notebook shows the progress bar, with rate and time left.
@@ -176,7 +176,7 @@ class Pipeline:
             file = RowFile(out, self.identity(now) or new_run_id())
             return map_to(file, self.spec, partial(iter_table, program, data, **options))
         records = records_of(self.spec, iter_table(program, data, **options), numbered=not ordered)
-        return records if return_as != "frame" else frame_of(records, data, numbered=not ordered)
+        return records if return_as != "frame" else frame_of(self.spec, records, data, numbered=not ordered)
 
     def plan(self) -> Plan:
         """Return each step's route and why; runs nothing."""
@@ -273,7 +273,7 @@ class Pipeline:
             if name not in inputs:
                 call = ", ".join(f"{name}=…" for name in takes.required)
                 raise MissingInputError(f"pipeline {self.name!r} needs the input {name!r}", hint=f"call {self.name}({call})")
-        values = {name: inputs.get(name, given.default) for name, given in known.items()}
+        values = {name: inputs[name] if name in inputs else given.fresh() for name, given in known.items()}
         return taken(takes.makers, values, paths=True) if takes.makers else values  # what the user gave may name files
 
     def _inputs(self) -> _Inputs:

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from dspex_nb.adapters.accepting import accepted
@@ -74,7 +75,8 @@ def program_of(program: Any, name: str = "") -> Program:
     if not callable(program):
         hint = "pass a dx.Predict, a pipeline, a dspy.Module or a function"
         raise DSPexError(f"{label!r} is of type {type(program).__name__}, which cannot be run on rows", hint=hint)
-    return Program(label, *_parameters(program), lambda row, scope: _as_prediction(program(**row), scope), now.n_jobs or 1)
+    width = lm_width(now) if now.n_jobs else 1
+    return Program(label, *_parameters(program), lambda row, scope: _as_prediction(program(**row), scope), width)
 
 
 def _from_user(program: Predict, row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -109,13 +111,29 @@ def lm_of(program: Any, now: Any) -> Any:
 
 
 def lm_width(now: Any, n_jobs: int | None = None) -> int:
-    """Return how many rows to keep in flight: -1 and None mean the session's, else the LM's `max_concurrency`."""
+    """Return how many rows to keep in flight: None means the session's, else the LM's `max_concurrency`; -1 that, -2 one less.
+
+    Raises:
+        DSPexError: It is no number of rows.
+    """
+    check_width(n_jobs)
     if n_jobs is not None and n_jobs > 0:
         return n_jobs
     if now.n_jobs and n_jobs is None:
-        return int(now.n_jobs)
+        n_jobs = now.n_jobs
     settings = getattr(now.lm, "settings", None)
-    return int(getattr(settings, "max_concurrency", None) or 8)
+    most = int(getattr(settings, "max_concurrency", None) or 8)
+    return n_jobs if n_jobs is not None and n_jobs > 0 else max(1, most + 1 + (n_jobs or -1))
+
+
+def check_width(n_jobs: Any) -> None:
+    """Refuse what is no number of rows, as joblib does.
+
+    Raises:
+        DSPexError: It is none.
+    """
+    if n_jobs is not None and (isinstance(n_jobs, bool) or not isinstance(n_jobs, Integral) or n_jobs == 0):
+        raise DSPexError(f"n_jobs={n_jobs!r:.80} is no number of rows", hint="give 1 or more, or -1 for the LM's max_concurrency")
 
 
 def _run_dspy(module: Any, row: Mapping[str, Any], now: Any, scope: Scope) -> Prediction:

@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from typing import Any
 
 from dspex_nb.ambient import Session
-from dspex_nb.api.displays import Watch, in_notebook, show
+from dspex_nb.api.displays import Watch, in_notebook, show, tell_user
 from dspex_nb.api.run_metrics import metric_frame, metric_rows, timings_of, usage_of
 from dspex_nb.errors import Cancelled, DSPexError
 from dspex_nb.events import Event, RunEnded, RunStarted
@@ -27,8 +27,8 @@ from dspex_nb.views import RunState, run_html, run_text
 class Run:
     """A pipeline's run, started in a background thread when made.
 
-    Awaitable (gives the result) and iterable with `async for` (gives the events; a model's text as it comes, by step and
-    field, among them). Showing it shows it live.
+    Awaitable (gives the result) and iterable with `async for` or `for` (gives the events until it is over; a model's text as it
+    comes, by step and field, among them). Showing it shows it live.
 
     Args:
         pipeline: What runs.
@@ -64,7 +64,9 @@ class Run:
         self._done = threading.Event()
         self._views: list[threading.Thread] = []
         self._state = RunState(self.id, describe(pipeline.spec), [_route(route) for route in self._plan.routes])
-        self._unsubscribe = now.bus.subscribe(self._take, quick=on_progress is None)
+        self._subscribed = [now.bus.subscribe(self._take, quick=True)]
+        if on_progress is not None:
+            self._subscribed.append(tell_user(self._scope, on_progress))
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._work,), name=f"dspex-run-{self.id}", daemon=True).start()
 
@@ -72,8 +74,6 @@ class Run:
         if event.run_id == self.id:
             self.events.append(event)
             self._state.apply(event)
-            if self._on_progress is not None:
-                self._on_progress(event)
 
     def _work(self) -> None:
         started = time.perf_counter()
@@ -99,7 +99,8 @@ class Run:
         metrics = {"metrics": metric_rows(self._state.snapshot())}
         self._scope.publish(RunEnded(run_id=self.id, status=status, elapsed_s=elapsed_s, error=error, info=metrics))
         self.status = status
-        self._unsubscribe()
+        for unsubscribe in self._subscribed:
+            unsubscribe()
         self._done.set()
 
     def result(self, timeout_s: float | None = None) -> Prediction:
@@ -112,10 +113,7 @@ class Run:
         try:
             finished = self._done.wait(timeout_s)
         except KeyboardInterrupt:
-            self.cancel()
-            raise Cancelled(
-                f"run of {self.pipeline.name!r} stopped", hint="what was finished is kept: run.resume() goes on from there"
-            ) from None
+            raise self._interrupted() from None
         if not finished:
             raise DSPexError(
                 f"run of {self.pipeline.name!r} is not done after {timeout_s} s",
@@ -128,6 +126,12 @@ class Run:
         if self._outcome is None:
             raise AssertionError("a run without an error has an outcome")
         return self._outcome.prediction(self.id)
+
+    def _interrupted(self) -> Cancelled:
+        self.cancel()
+        return Cancelled(
+            f"run of {self.pipeline.name!r} stopped", hint="what was finished is kept: run.resume() goes on from there"
+        )
 
     def cancel(self) -> None:
         """Stop it: its LM sockets close, its steps end or are abandoned; idempotent."""
@@ -189,7 +193,25 @@ class Run:
             raise
         return self.result()
 
+    def __iter__(self) -> Iterator[Event]:
+        for event in self._told():
+            if event is not None:
+                yield event
+                continue
+            try:
+                self._done.wait(_LOOK_S)
+            except KeyboardInterrupt:
+                raise self._interrupted() from None
+
     async def __aiter__(self) -> AsyncIterator[Event]:
+        for event in self._told():
+            if event is not None:
+                yield event
+            else:
+                await asyncio.sleep(_LOOK_S)
+
+    def _told(self) -> Iterator[Event | None]:
+        """Yield the events up to the end, None where the next one is still to come."""
         seen = 0
         while True:
             finished = self._done.is_set()
@@ -198,7 +220,7 @@ class Run:
                 yield self.events[seen - 1]
             if finished:
                 return
-            await asyncio.sleep(0.01)
+            yield None
 
     def __repr__(self) -> str:
         return f"Run({self.pipeline.name!r}, {self.status})"
@@ -228,6 +250,7 @@ class Run:
 
 
 _LAST_PICTURE_S = 2.0
+_LOOK_S = 0.01
 
 
 def refuse_resuming(name: str, run_id: str, status: str) -> None:

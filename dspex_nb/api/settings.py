@@ -10,6 +10,7 @@ from dspex_nb import ambient
 from dspex_nb.adapters import check_adapter
 from dspex_nb.ambient import BOOK, Session, home
 from dspex_nb.api.lms import client_of
+from dspex_nb.api.programs import check_width
 from dspex_nb.api.sessions import session
 from dspex_nb.cache import Cache
 from dspex_nb.errors import DSPexError, did_you_mean
@@ -62,9 +63,8 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
         changes["cache"] = Cache(directory=home() / "cache") if changes["cache"] else None
     if isinstance(changes.get("adapter"), str):
         check_adapter(changes["adapter"])  # a misspelt name is told here, not at the first call
-    cache, n_jobs = changes.get("cache"), changes.get("n_jobs")
+    cache = changes.get("cache")
     if cache is not None and not isinstance(cache, Cache):
         raise DSPexError(f"cache={cache!r:.80} is no cache", hint="give a dx.Cache, True or False")
-    if n_jobs is not None and not (isinstance(n_jobs, int) and n_jobs != 0):
-        raise DSPexError(f"n_jobs={n_jobs!r:.80} is no number of rows", hint="give 1 or more, or -1 for the LM's max_concurrency")
+    check_width(changes.get("n_jobs"))
     return changes

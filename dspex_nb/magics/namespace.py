@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from dspex_nb.errors import MagicUsageError, did_you_mean
+from dspex_nb.pipelines.matching import mismatch
 
-_WRITTEN: dict[Any, str] = {list: "['a', 'b']", dict: "{'a': 1}", tuple: "('a', 'b')", set: "{'a', 'b'}"}
+_WRITTEN: dict[Any, str] = {
+    list: "['a', 'b']", dict: "{'a': 1}", tuple: "('a', 'b')", set: "{'a', 'b'}", int: "3", float: "0.5", bool: "True",
+}  # fmt: skip
 
 
 def lookup(name: str, namespace: Mapping[str, Any], what: str) -> Any:
@@ -75,18 +78,18 @@ def typed(text: str, kind: Any, namespace: Mapping[str, Any]) -> Any:
     """Return the value that `text` means for an input of type `kind`: `{name}` is a variable, text stays text.
 
     Raises:
-        MagicUsageError: The input is a list or a dict, and the text is none.
+        MagicUsageError: The input is a list, a dict or a number, and the text is none.
     """
     if text.startswith("{") and text.endswith("}") and text[1:-1].replace(".", "").isidentifier():
         return lookup(text[1:-1], namespace, f"the input {text}")
     if kind is str:
         return text
     try:
-        return ast.literal_eval(text)
+        found = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         found = literal(text)
     wanted = get_origin(kind) or kind
-    if wanted in _WRITTEN and not isinstance(found, wanted):
+    if wanted in _WRITTEN and mismatch(type(found), wanted):
         raise MagicUsageError(
             f"the text {text!r} is no {wanted.__name__}", hint=f"write e.g. {_WRITTEN[wanted]}, or {{name}} for a variable"
         )

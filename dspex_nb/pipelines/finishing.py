@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal
 
 from dspex_nb.errors import DSPexError
 from dspex_nb.pipelines.arguments import Argument, BareName, Construct, Deferred
 from dspex_nb.pipelines.drafts import StepDraft
-from dspex_nb.pipelines.matching import reads_text
+from dspex_nb.pipelines.matching import mismatch, reads_text
 from dspex_nb.pipelines.places import Place
 from dspex_nb.pipelines.records import Defaults, FieldRef, InputSpec, PipelineSpec, Predicate, Step
 from dspex_nb.pipelines.settings import check_setting, with_defaults
 from dspex_nb.pipelines.targets import spec_of
-from dspex_nb.signatures import MISSING
+from dspex_nb.signatures import MISSING, type_text
 
 if TYPE_CHECKING:
     from dspex_nb.pipelines.nodes import Node
@@ -40,7 +41,7 @@ def finish(
             _check_options(inner)
     values: dict[int, Any] = {}
     declared = tuple(
-        InputSpec(one, found, MISSING if default is None else _value(default, values), line)
+        InputSpec(one, found, MISSING if default is None else _default(one, found, default, values), line)
         for one, found, default, line in inputs
     )
     steps = tuple(_step(node, defaults, values) for node in nodes)
@@ -76,6 +77,16 @@ def _said(error: Exception) -> str:
         return str(error)
     except Exception:  # noqa: BLE001 - an error whose text raises in turn
         return "(it has no text)"
+
+
+def _default(name: str, kind: Any, argument: Argument, values: dict[int, Any]) -> Any:
+    value = _value(argument, values)
+    written = Literal[value] if isinstance(value, str | bytes | int) and not isinstance(value, Enum) else type(value)
+    if value is not None and mismatch(written, kind):
+        raise argument.place.plan_error(
+            f"the input {name!r} is {type_text(kind)}, but its default is {value!r:.60}", "change one of the two"
+        )
+    return value
 
 
 def _step(node: Node, defaults: Defaults, values: dict[int, Any]) -> Step:

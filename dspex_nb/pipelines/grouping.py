@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from dspex_nb.pipelines.arguments import Argument, BareName, Call, Group
+from dspex_nb.errors import RetrieverError
+from dspex_nb.pipelines.arguments import Argument, BareName, Call, Deferred, Group
 from dspex_nb.pipelines.drafts import StepDraft
 from dspex_nb.pipelines.options import NOT_CHILDREN, OPTIONS, STEP_OPTIONS, unknown_option
 from dspex_nb.pipelines.retrieving import PASSAGES
@@ -40,6 +41,8 @@ def parallel_step(call: Call, as_draft: _As, label_of: _Label) -> StepDraft:
     if "weights" in options and ("merge" not in options or options["merge"].user not in ("rrf", "weighted")):
         told = "weights= say how much each child counts in a merge"
         raise options["weights"].place.plan_error(told, 'add merge="rrf" or merge="weighted"')
+    if "weights" in options:
+        _check_weights(options["weights"], list(children))
     made = StepDraft("parallel", "parallel", gives=_gives(children, options), settings=settings, options=options,
                      children=tuple(children.items()), place=call.place)  # fmt: skip
     for name, argument in keywords.items():
@@ -50,6 +53,17 @@ def parallel_step(call: Call, as_draft: _As, label_of: _Label) -> StepDraft:
                 raise unknown_option(call, name, fields, OPTIONS["parallel"])
             made = bound
     return made
+
+
+def _check_weights(weights: Argument, labels: list[str]) -> None:
+    from dspex_nb.retrieval.merging import weights_of
+
+    if weights.user is None or isinstance(weights.user, Deferred):
+        return
+    try:
+        weights_of(weights.user, labels)
+    except RetrieverError as error:
+        raise weights.place.plan_error(error.message, error.hint) from None
 
 
 def _children(call: Call, as_draft: _As, label_of: _Label) -> Iterator[tuple[str, StepDraft]]:

@@ -75,12 +75,14 @@ def nodes_of(drafts: Sequence[tuple[str, StepDraft]]) -> list[Node]:
 
 def _node(name: str, draft: StepDraft, at: int, steps: Mapping[str, StepDraft]) -> Node:
     node = Node(name, draft, at)
-    node.children = [_node(f"{name}.{label}", child, at, steps) for label, child in draft.children]
-    for child in node.children:
-        if child.draft.outputs is None:  # its one field is called by its label, wherever the step stands
-            child.draft = replace(child.draft, outputs={child.name.rpartition(".")[2]: child.draft.gives})
+    node.children = [_node(f"{name}.{label}", _labelled(label, child), at, steps) for label, child in draft.children]
     _add_fallback(node, steps)
     return node
+
+
+def _labelled(label: str, child: StepDraft) -> StepDraft:
+    """Return a child whose one field is called by its label, wherever the step stands."""
+    return child if child.outputs is not None else replace(child, outputs={label: child.gives})
 
 
 def _add_fallback(node: Node, steps: Mapping[str, StepDraft]) -> None:

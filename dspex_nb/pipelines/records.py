@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,10 @@ class InputSpec:
     def required(self) -> bool:
         """Whether a call must give it."""
         return self.default is MISSING
+
+    def fresh(self) -> Any:
+        """Return the default as no run can change it for the next one."""
+        return copy.deepcopy(self.default) if isinstance(self.default, list | dict | set) else self.default
 
 
 @dataclass(frozen=True, slots=True)

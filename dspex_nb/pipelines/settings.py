@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 from dspex_nb.errors import did_you_mean
@@ -90,10 +91,49 @@ def _state(value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _count(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError("expected a whole number from 1")
     return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError("expected a number")  # noqa: TRY004
+    return value
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError("expected a whole number")  # noqa: TRY004
+    return value
+
+
+def _pool(value: Any) -> Any:
+    if not (isinstance(value, str) or (hasattr(value, "submit") and hasattr(value, "settings"))):
+        raise ValueError("expected a pool or the name of one")
+    return value
+
+
+def _adapter(value: Any) -> Any:
+    if not isinstance(value, str) and (isinstance(value, type) or not (hasattr(value, "parse") or hasattr(value, "messages"))):
+        raise ValueError("expected the name of an adapter, or an adapter")
+    return value
+
+
+def _rows(value: Any) -> Any:
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise ValueError("expected a list of examples")  # noqa: TRY004
+    for row in (listed := list(value)):
+        if not hasattr(row, "keys"):
+            raise ValueError(f"{row!r:.60} is no example")
+    return listed
+
+
+def _methods(value: Any) -> Any:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError("expected a list of ways to rerank")  # noqa: TRY004
+    return list(value)
 
 
 def _merge(value: Any) -> Any:
@@ -129,7 +169,10 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "engine": _engine, "retry": _retry, "backoff": _backoff, "cache": _cache, "ttl": read_duration, "timeout_s": read_duration,
     "aggregation": _aggregation, "chains": _count, "state": _state, "merge": _merge, "k": _count, "N": _count,
     "max_iters": _count, "tools": _tools, "call": _flag, "reasoning_extraction": _flag, "advanced": _flag,
-    "reward_fn": _function, "judge": _function,
+    "reward_fn": _function, "judge": _function, "vectorizer": _function, "pool": _pool, "adapter": _adapter, "seed": _whole,
+    "fail_count": _whole,
+    **dict.fromkeys(("temperature", "top_p", "presence_penalty", "frequency_penalty", "threshold", "lambda_mult"), _number),
+    **dict.fromkeys(("max_tokens", "n"), _count), "demos": _rows, "trainset": _rows, "methods": _methods,
     "method": partial(check_method, "method"), "format": partial(check_method, "format"),
 }  # fmt: skip
 _HINTS = {
@@ -152,6 +195,15 @@ _HINTS = {
     "advanced": "write advanced=True, then rationale_field= or rationale_field_type= as DSPy takes them",
     "reward_fn": "give a function reward(arguments, prediction) that returns a number",
     "judge": "give a function of query and passages that returns a number for each",
+    "vectorizer": "give a function of a list of texts that returns an array, a row a text",
+    "pool": 'write e.g. pool="modules", made with dx.pool("modules", size=4)',
+    "adapter": 'write e.g. adapter="json", or give an object such as dspy.XMLAdapter()',
+    "seed": "write e.g. seed=1",
+    **{name: f"write e.g. {name}=0.5" for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty")},
+    **{name: f"write e.g. {name}=0.5" for name in ("threshold", "lambda_mult")},
+    **{name: f"write e.g. {name}=3" for name in ("max_tokens", "n", "fail_count")},
+    **{name: f'write e.g. {name}=[{{"question": "…", "answer": "…"}}]' for name in ("demos", "trainset")},
+    "methods": 'write e.g. methods=["bm25", "dense"]',
     "method": 'write e.g. method="mmr", or give a function of query and passages',
     "format": 'write e.g. format="markdown"',
 }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dataclasses
+import dis
 import enum
 import inspect
 import linecache
+import reprlib
 import sys
 import textwrap
 import types
@@ -23,6 +26,9 @@ from dspex_nb.templates import Template
 
 _PLAIN_MODULES = ("builtins", "typing", "datetime", "decimal", "uuid", "pathlib")
 _WRITABLE = (bool, int, float, str, bytes)
+_MADE = frozenset({"<string>", dataclasses.__file__, reprlib.__file__})
+"""Where the methods come from that a dataclass or a named tuple gets, whose source is the class's own."""
+_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
 class Sources:
@@ -144,20 +150,31 @@ class Sources:
                 f"{where}: the source of {value.__name__!r} cannot be read",
                 hint="define it in a cell or a module, where its source is kept",
             )
-        self._needed(value, source, where)  # first what it needs, then itself
+        inside = value if isinstance(value, type) else inspect.unwrap(value)
+        if inside is not value and not source.startswith("@"):
+            raise PipelineError(
+                f"{where}: {value.__name__!r} was wrapped by a call, which its source does not say",
+                hint="write what wraps it as a decorator above its def, or define a function that calls it",
+            )
+        if _is_decorated_away(value):
+            raise PipelineError(
+                f"{where}: the decorator of {value.__name__!r} puts another function in its place",
+                hint="write @functools.wraps(…) above that one, in the decorator",
+            )
+        self._needed(inside, source, where, value)  # first what it needs, then itself
         self.definitions[value.__name__] = source
 
-    def _needed(self, value: Any, source: str, where: str) -> None:
-        """Bring along the names of the notebook that a function or a class uses."""
+    def _needed(self, value: Any, source: str, where: str, named: Any) -> None:
+        """Bring along the names of the notebook that a function or a class uses; `named` is what its name means."""
         inside = [value] if isinstance(value, types.FunctionType) else _functions_in(value)
         spaces = {id(one.__globals__): one.__globals__ for one in inside} or {0: vars(sys.modules.get(value.__module__, types))}
         for function in inside:
             for name, held in _around(function):
-                if held is not value:
+                if held is not named:
                     self.bring(name, held, where)
         for space in spaces.values():
             for name in _names_at_definition(source):
-                if name in space and space[name] is not value:
+                if name in space and space[name] is not named:
                     self.bring(name, space[name], where)
 
     def bring(self, name: str, value: Any, where: str) -> None:
@@ -267,6 +284,16 @@ def source_of(value: Any) -> str | None:
         return _class_in_cells(value) if isinstance(value, type) else None
 
 
+def _is_decorated_away(value: Any) -> bool:
+    """Whether a function's own name means one around it: its source, decorator and all, would be applied twice."""
+    if not isinstance(value, types.FunctionType):
+        return False
+    found = value.__globals__.get(value.__name__)
+    if not isinstance(found, types.FunctionType) or inspect.unwrap(found) is value:
+        return False
+    return any(held is value for _, held in _around(found))
+
+
 def _class_in_cells(cls: type) -> str | None:
     """Return the last cell's definition of a class: Python cannot say where a class of `__main__` was defined."""
     for file, *_ in reversed(list(linecache.cache.items())):
@@ -275,7 +302,8 @@ def _class_in_cells(cls: type) -> str | None:
         text = "".join(linecache.getlines(file))
         for node in _tree(text).body:
             if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
-                return ast.get_source_segment(text, node)
+                first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                return "\n".join([*text.splitlines()[first - 1 : node.lineno - 1], ast.get_source_segment(text, node) or ""])
     return None
 
 
@@ -317,8 +345,10 @@ def _around(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _names_in(code: types.CodeType) -> list[str]:
+    """Return the globals that code reads; an attribute's name, which `co_names` holds too, is no global of that name."""
+    own = [str(one.argval) for one in dis.get_instructions(code) if one.opname in _READS]
     inner = [name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names_in(constant)]
-    return list(dict.fromkeys((*code.co_names, *inner)))
+    return list(dict.fromkeys((*own, *inner)))
 
 
 def _names_at_definition(source: str) -> Iterator[str]:
@@ -333,12 +363,17 @@ def _names_at_definition(source: str) -> Iterator[str]:
             lines = [one for one in node.body if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
             parts = [*node.decorator_list, *node.bases, *(one.value for one in node.keywords), *lines]
         for part in parts:
-            yield from (one.id for one in ast.walk(part) if isinstance(one, ast.Name)) if part is not None else ()
+            yield from _read_in(part) if part is not None else ()
+
+
+def _read_in(part: ast.AST) -> Iterator[str]:
+    return (one.id for one in ast.walk(part) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load))
 
 
 def _functions_in(cls: type) -> list[types.FunctionType]:
     members = (getattr(one, "__func__", getattr(one, "fget", one)) for one in vars(cls).values())
-    return [one for one in members if isinstance(one, types.FunctionType) and one.__module__ == cls.__module__]
+    own = (inspect.unwrap(one) for one in members if isinstance(one, types.FunctionType) and one.__module__ == cls.__module__)
+    return [one for one in own if one.__code__.co_filename not in _MADE]
 
 
 def _docstring(text: str) -> str:

@@ -8,10 +8,12 @@ says, and `trust=True` allows everything, the source it carries included.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import importlib
 import linecache
 import pathlib
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +35,7 @@ _METHODS = frozenset(
     rpartition rsplit rstrip split splitlines startswith strip title upper get keys values items copy union
     """.split()  # noqa: SIM905
 )
+_MODULE = "dspex_nb_saved"
 _TYPE_MODULES = frozenset({"collections", "datetime", "decimal", "enum", "fractions", "ipaddress", "pathlib", "typing", "uuid"})
 
 
@@ -149,7 +152,8 @@ class Outside:
         wanted = {name: lines for name, lines in self.tables["source"].items() if name not in self.mine}
         if not wanted:
             return
-        space: dict[str, Any] = {"__name__": "dspex_nb_saved", "__builtins__": builtins}
+        space: dict[str, Any] = {name: getattr(typing, name) for name in typing.__all__}  # no file says where these are from
+        space |= {"typing": typing, "__name__": _MODULE, "__builtins__": builtins}
         exec("import dspex_nb as dx", space)  # noqa: S102 - our own line
         for name, origin in self.tables["names"].items():
             exec(import_line(name, *origin.partition(":")[::2]), space)  # noqa: S102 - the user said trust=True
@@ -159,7 +163,8 @@ class Outside:
             place = f"<saved {self.file}: {name}>"
             linecache.cache[place] = (len(text), None, text.splitlines(keepends=True), place)
             try:
-                exec(compile(text, place, "exec"), space)  # noqa: S102 - the user said trust=True
+                with _as_module(space):
+                    exec(compile(text, place, "exec"), space)  # noqa: S102 - the user said trust=True
             except Exception as error:
                 raise self.wrong(
                     f"the source of {name!r} raised {type(error).__name__}: {error}", "mend it in the file"
@@ -204,6 +209,21 @@ class Outside:
         else:
             fine = _root(home) in _TYPE_MODULES or (given and home == owner.__module__)
         return getattr(owner, part, MISSING) if fine or self._allowed(home) else MISSING
+
+
+@contextlib.contextmanager
+def _as_module(space: dict[str, Any]) -> Iterator[None]:
+    """Let there be a module of the source's names while it is run: a dataclass looks its own up.
+
+    Afterwards there is none, so that what it defines travels to worker processes by value.
+    """
+    module = types.ModuleType(_MODULE)
+    module.__dict__.update(space)
+    sys.modules[_MODULE] = module
+    try:
+        yield
+    finally:
+        sys.modules.pop(_MODULE, None)
 
 
 class _Types(Mapping[str, Any]):

@@ -18,7 +18,8 @@ FORMATS = ("markdown", "html", "json")
 _EXCERPT = 160
 _URL = re.compile(r"https?://[^\s<>\"'`()\[\]]+")
 _MARKUP = re.compile(r"([\\`*_\[\]<>#|~&!])")
-_TAG = re.compile(r"<(?=[a-zA-Z/!?])")
+# A tag, or an image, which would be fetched from wherever the answer says; neither where a backslash makes it text already.
+_LIVE = re.compile(r"(?<!\\)((?:\\\\)*)(<(?=[a-zA-Z/!?])|!(?=\[))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def respond(answer: Any, passages: Iterable[Any] | None = None, format: str = "m
     sentence most of whose words one passage holds is marked with that passage, others stay without.
 
     Args:
-        answer: A text, often written by a model: in HTML everything of it is escaped.
+        answer: A text, often written by a model: in HTML everything of it is escaped, in Markdown its tags and images are.
         passages: What it may cite, numbered from 1 in this order; plain texts will do.
         format: `"markdown"`, `"html"` or `"json"`.
         citations: False for the answer alone, without marks and sources.
@@ -121,7 +122,7 @@ def _citation(number: int, passage: Passage) -> Citation:
 
 
 def _markdown(answer: str, citations: tuple[Citation, ...]) -> str:
-    body = "".join(piece if code else _TAG.sub(r"\\<", piece) for piece, code in spans(answer))  # a model's tags stay text
+    body = "".join(piece if code else _LIVE.sub(r"\1\\\2", piece) for piece, code in spans(answer))  # a model's tags stay text
     if not citations:
         return body
     # The mark is escaped: `[1]: …` at the start of a line would be a link's definition and vanish.

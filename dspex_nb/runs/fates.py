@@ -17,7 +17,7 @@ from dspex_nb.pipelines.records import FieldRef, Step
 from dspex_nb.runs.outcomes import KEPT_TIER, NOTHING, STEP_TIER, StepResult, Written, total
 from dspex_nb.runs.performing import perform
 from dspex_nb.runs.surroundings import Blank, Surroundings, values_of
-from dspex_nb.runs.wording import explain, inputs_text
+from dspex_nb.runs.wording import explain, inputs_text, secrets_in
 from dspex_nb.scopes import Scope
 
 _FOUND = frozenset({STEP_TIER, KEPT_TIER})
@@ -113,7 +113,7 @@ class Fates(Struct):
         if isinstance(error, Cancelled | CancelledError):
             self.end(step, "cancelled", elapsed_s)
             raise Cancelled("stopped") from error
-        message, hint = explain(error, retried=step.retry > 0)
+        message, hint = explain(error, retried=step.retry > 0, secrets=secrets_in(values_of(step, around.results)))
         self.end(step, "failed", elapsed_s, message)
         self._keep(
             step, StepResult("failed", elapsed_s, message, route=around.routes[step.name], started_s=started - self.started)
@@ -156,8 +156,13 @@ class Fates(Struct):
         try:
             holds = step.when.holds(around.results)
         except Exception as error:
-            message, hint = explain(error)
-            raise self._step_error(step, f"its when= failed: {message}", hint, error) from error
+            absent = [ref for ref in step.when.bindings.values() if isinstance(around.results.get(ref.step or ""), Blank)]
+            if absent:  # it is as if the step itself needed them
+                return f"its when= needs {absent[0]}, but step {absent[0].step!r} gave none"
+            told = f"its when= failed: {explain(error)[0]}"
+            if step.on_error == "skip":
+                return told
+            raise self._step_error(step, told, "mend the condition, or give the step on_error='skip'", error) from error
         return None if holds else f"when={step.when.text or '…'} did not hold"
 
     def _step_error(self, step: Step, message: str, hint: str, cause: Exception) -> StepError:

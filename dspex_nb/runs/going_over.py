@@ -15,7 +15,7 @@ from dspex_nb.pipelines.records import FieldRef, Step
 from dspex_nb.runs.outcomes import Gapped, Written
 from dspex_nb.runs.surroundings import Blank, Surroundings, values_of
 from dspex_nb.runs.together import gathered, grouped, several
-from dspex_nb.runs.wording import explain
+from dspex_nb.runs.wording import explain, secrets_in
 from dspex_nb.scopes import Scope
 
 _Call = Callable[[Step, Surroundings, Scope, dict[str, Any]], Written]
@@ -59,7 +59,7 @@ def perform_items(step: Step, around: Surroundings, scope: Scope, call: _Call) -
         first = failures[min(failures)]
         _say_where(first, step, min(failures), ", and every other failed too" if len(failures) > 1 else "")
         raise first
-    told = [_told(step, failures, len(rows))] if failures else []
+    told = [_told(step, failures, len(rows), around)] if failures else []
     if absent:
         told.append(f"{len(absent)} of {len(rows)} items left out, which an earlier step did not give")
     if failures and isinstance(step.on_error, Step):
@@ -101,10 +101,11 @@ def _absent(step: Step, around: Surroundings) -> frozenset[int]:
     return found
 
 
-def _told(step: Step, failures: Mapping[int, Exception], count: int) -> str:
+def _told(step: Step, failures: Mapping[int, Exception], count: int, around: Surroundings) -> str:
     one = len(failures) == 1
     what = f"{'is' if one else 'are'} None" if step.on_error == "skip" else f"come{'s' if one else ''} from the fallback"
-    each = [f"element {number}: {explain(failures[number])[0]}" for number in sorted(failures)[:_TOLD]]
+    secrets = secrets_in(values_of(step, around.results))
+    each = [f"element {number}: {explain(failures[number], secrets=secrets)[0]}" for number in sorted(failures)[:_TOLD]]
     more = [f"and {len(failures) - _TOLD} more"] if len(failures) > _TOLD else []
     return f"{len(failures)} of {count} items failed and {what}: {'; '.join((*each, *more))}"
 

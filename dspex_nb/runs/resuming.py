@@ -77,23 +77,22 @@ class Kept:
     def save_inputs(self, spec: PipelineSpec, inputs: Mapping[str, Any]) -> str:
         """Keep the run's inputs, but none that is a secret; returns why one is not kept, or an empty text."""
         defaults = {one.name: one.default for one in spec.inputs}
-        held = [
-            name for name, value in inputs.items()
-            if is_secret(name) and isinstance(value, str) and value and value != defaults.get(name)
-        ]  # fmt: skip
-        kept = {name: value for name, value in inputs.items() if name not in held}
-        why = self._save(_INPUTS, kept, {}, classes_in(one.type for one in spec.inputs), apart="?")
+        secret = [name for name, value in inputs.items() if _holds_secret(name, value)]
+        held = [name for name in secret if inputs[name] != defaults.get(name)]
+        kept = {name: value for name, value in inputs.items() if name not in secret}
+        why = self._save(_INPUTS, kept, {"held": held}, classes_in(one.type for one in spec.inputs), apart="?")
         if why or not held:
             return why
         return f"{' and '.join(held)} {'look' if len(held) > 1 else 'looks'} like a secret, and none is written to disk"
 
-    def inputs(self, spec: PipelineSpec) -> dict[str, Any] | None:
-        """Return the run's inputs; None if they were not kept."""
+    def inputs(self, spec: PipelineSpec) -> tuple[dict[str, Any], list[str]]:
+        """Return the run's inputs as far as they were kept, and the names of those that hold a secret, which are not."""
         try:
-            found = read_item(self._place(_INPUTS, apart="?"), classes=classes_in(one.type for one in spec.inputs))[0]
+            found, about = read_item(self._place(_INPUTS, apart="?"), classes=classes_in(one.type for one in spec.inputs))
         except KeyError:
-            return None
-        return found if isinstance(found, dict) else None
+            return {}, []
+        held = about.get("held")
+        return (found if isinstance(found, dict) else {}), (held if isinstance(held, list) else [])
 
     def forget(self) -> None:
         """Delete what was kept: the run is done."""
@@ -110,6 +109,13 @@ class Kept:
         except OSError as error:
             return str(error.strerror or error)
         return ""
+
+
+def _holds_secret(name: str, value: Any) -> bool:
+    """Say whether an input is a password or a key, or a dict with one in it."""
+    if isinstance(value, str):
+        return bool(value) and is_secret(name)
+    return type(value) is dict and any(_holds_secret(str(key), item) for key, item in value.items())
 
 
 def kept_of(session: Session, run_id: str) -> Kept | None:

@@ -15,7 +15,7 @@ _BATCH = 2000
 
 
 class RowFile:
-    """Rows of results on disk: JSON lines as they come, and Parquet made of them at the end.
+    """Rows of results on disk: JSON lines as they come, and Parquet made of them at the end, which becomes lines to go on.
 
     Each line says which row it is, and a key of what the row's result depends on: a row that is there with its key and without
     an error is not done again.
@@ -32,11 +32,11 @@ class RowFile:
         self.path, self._digest = Path(path), digest
         if self.path.suffix not in (".jsonl", ".parquet"):
             raise DataError(f"{self.path.name}: results are written as .jsonl or .parquet", hint=f"out='{self.path.stem}.jsonl'")
-        if self.path.suffix == ".parquet":
-            _arrow()
         self.lines = self.path if self.path.suffix == ".jsonl" else self.path.with_name(f"{self.path.name}.rows.jsonl")
         self._done: dict[int, str] = {}
         self._seen = 0
+        if self.path.suffix == ".parquet":
+            self._take_apart(_arrow())
         if self.lines.exists():
             self._recover()
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +45,25 @@ class RowFile:
     def __len__(self) -> int:
         """Return how many rows are done."""
         return len(self._done)
+
+    def _take_apart(self, pa: Any) -> None:
+        """Make lines of a Parquet file that an earlier map finished, unless a later one was at it already."""
+        if not self.path.exists():
+            return
+        try:
+            file = pa.parquet.ParquetFile(self.path)
+        except pa.ArrowInvalid as error:
+            raise _something_else(self.path, str(error)) from None
+        with file:
+            if not {ROW, KEY} <= set(file.schema_arrow.names):
+                raise _something_else(self.path, ", ".join(file.schema_arrow.names))
+            if self.lines.exists():
+                return
+            partial = self.lines.with_name(f".{self.lines.name}.partial")
+            with partial.open("w", encoding="utf-8") as out:
+                for batch in file.iter_batches(_BATCH):
+                    out.writelines(f"{json.dumps(row, default=plain, ensure_ascii=False)}\n" for row in batch.to_pylist())
+        partial.replace(self.lines)
 
     def _recover(self) -> None:
         """Read which rows are done; a last line that was cut off by a kill goes."""
@@ -57,10 +76,7 @@ class RowFile:
                     entry = json.loads(line)
                     row, key = int(entry[ROW]), str(entry[KEY])
                 except (ValueError, TypeError, KeyError):
-                    raise DataError(
-                        f"{self.lines} holds something else than a map's rows: {line[:60]!r}",
-                        hint="name another file, or delete this one",
-                    ) from None
+                    raise _something_else(self.lines, repr(line[:60])) from None
                 kept += len(line)
                 self._seen += 1
                 if entry.get("error") is None:
@@ -116,6 +132,10 @@ class RowFile:
         partial.replace(self.lines)
 
 
+def _something_else(path: Path, found: str) -> DataError:
+    return DataError(f"{path} holds something else than a map's rows: {found}", hint="name another file, or delete this one")
+
+
 def _in_order(path: Path) -> bool:
     last = -1
     for entry in _entries(path):
@@ -134,7 +154,7 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
 def _batches(path: Path) -> Iterator[list[dict[str, Any]]]:
     batch: list[dict[str, Any]] = []
     for entry in _entries(path):
-        batch.append({name: value for name, value in entry.items() if name != KEY})
+        batch.append(entry)
         if len(batch) == _BATCH:
             yield batch
             batch = []
@@ -156,7 +176,7 @@ def _arrow() -> Any:
 def _to_parquet(lines: Path, path: Path) -> None:
     """Write the rows in batches; a first look finds the types, for an early batch may hold nothing but empty values."""
     pa = _arrow()
-    schema = pa.unify_schemas([pa.schema([])], promote_options="permissive")
+    schema = pa.schema([(ROW, pa.int64()), (KEY, pa.string())])
     texts: set[str] = set()
     for batch in _batches(lines):
         for name in {name: None for row in batch for name in row}:

@@ -8,7 +8,6 @@ loop serves every other row meanwhile, so it must never wait for one.
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -69,7 +68,7 @@ class _Rows:
             StepError: A step failed and said nothing else of it.
             Cancelled: The map was stopped.
         """
-        inputs = {one.name: row[one.name] if one.name in row else copy.deepcopy(one.default) for one in self.spec.inputs}
+        inputs = {one.name: row[one.name] if one.name in row else one.fresh() for one in self.spec.inputs}
         results: dict[str, dict[str, Any]] = {"": inputs}
         fates = Fates(self.graph.nodes, scope, "", quiet=True)
         around = Surroundings(

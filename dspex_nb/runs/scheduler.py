@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -76,7 +75,7 @@ def _inputs(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, Any]:
         if one.name in given:
             values[one.name] = given[one.name]
         elif not one.required:
-            values[one.name] = _fresh(one.default)
+            values[one.name] = one.fresh()
         else:
             names = ", ".join(each.name for each in spec.inputs)
             near = did_you_mean(one.name, [name for name in given if name not in {each.name for each in spec.inputs}])
@@ -88,11 +87,6 @@ def _inputs(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, Any]:
             f"{spec.name}: there is no input {unknown[0]!r}", hint=f"{did_you_mean(unknown[0], values)}inputs are: {known}"
         )
     return values
-
-
-def _fresh(default: Any) -> Any:
-    """Return a default that no run can change for the next one."""
-    return copy.deepcopy(default) if isinstance(default, list | dict | set) else default
 
 
 __all__ = ["Outcome", "StepResult", "execute", "inline_steps"]

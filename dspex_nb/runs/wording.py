@@ -6,6 +6,7 @@ import concurrent.futures
 import os
 import re
 from collections.abc import Iterable, Mapping, Sized
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dspex_nb.errors import DSPexError
 
 _SECRET_NAME = re.compile(r"(?i)(^|_)(pass(word|wd|phrase)?|secret|token|api_?key|credentials?|auth(orization)?)($|_)")
 _EACH, _ALL = 60, 300
+_SHORTEST, _MOST = 5, 1000  # of a secret that is taken out of a message; values that are looked at
 _IN_A_WORKER = "In the worker process:"  # as pools/processes.py notes it
 _FRAME = re.compile(r'File "(?P<file>[^"\n]*)", line (?P<line>\d+), in (?P<name>\S+)(?:\n {4}(?P<source>[^\n]*))?')
 _FUTURES = str(Path(concurrent.futures.__file__).parent) + os.sep  # on the way from a thread, nowhere to look
@@ -29,6 +31,17 @@ def redacted(text: str, limit: int = 300) -> str:
 def is_secret(name: str) -> bool:
     """Return whether a name says that its value is a password or a key."""
     return _SECRET_NAME.search(name) is not None
+
+
+def secrets_in(values: Mapping[Any, Any], depth: int = 3) -> tuple[str, ...]:
+    """Return the passwords and keys among values, as the names in front of them tell, also inside dicts."""
+    found: list[str] = []
+    for name, value in islice(values.items(), _MOST):
+        if isinstance(value, str) and len(value) >= _SHORTEST and isinstance(name, str) and is_secret(name):
+            found.append(value)
+        elif type(value) is dict and depth:
+            found.extend(secrets_in(value, depth - 1))
+    return tuple(found)
 
 
 def inputs_text(values: Mapping[str, Any]) -> str:
@@ -73,11 +86,18 @@ def _shortened(parts: Iterable[str], limit: int) -> str:
     return ", ".join(found)
 
 
-def explain(error: BaseException, *, retried: bool = False) -> tuple[str, str]:
+def explain(error: BaseException, *, retried: bool = False, secrets: Iterable[str] = ()) -> tuple[str, str]:
     """Return an error's message and next act; for a user's own error, with the line of code it came from.
 
-    `retried` says that the step was tried more than once: trying again is then no advice.
+    `retried` says that the step was tried more than once: trying again is then no advice. `secrets` are not shown.
     """
+    message, hint = _explained(error, retried=retried)
+    for secret in secrets:
+        message = message.replace(secret, "***")
+    return message, hint
+
+
+def _explained(error: BaseException, *, retried: bool) -> tuple[str, str]:
     said_more = [str(note) for note in getattr(error, "__notes__", ())]
     there = next((note for note in said_more if note.startswith(_IN_A_WORKER)), "")
     notes = "".join(f"; {redacted(note)}" for note in said_more if note is not there)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import dspex_nb as dx
+from dspex_nb.api.programs import lm_width
 from dspex_nb.errors import Cancelled, DataError, LMNotConfiguredError
 from dspex_nb.runs.row_files import RowFile
 from dspex_nb.testing import ScriptedLM
@@ -197,6 +198,51 @@ def test_parquet_in_and_out(lm, tmp_path):
     frame = pd.read_parquet(path)
     assert list(frame["row"]) == list(range(8))
     assert "three" in frame["error"][3]
+
+
+def test_a_finished_parquet_file_is_gone_on_with(lm, tmp_path):
+    path = linear().map(ROWS, n_jobs=2, out=tmp_path / "out.parquet")
+    asked = len(lm.requests)
+    before = pd.read_parquet(path)
+    linear().map([*ROWS, {"text": "xx", "label": 9}], n_jobs=2, out=path)
+    assert len(lm.requests) == asked + 1  # the new row; row 3 fails before it asks
+    after = pd.read_parquet(path)
+    pd.testing.assert_frame_equal(after.head(8), before)
+    assert list(after["row"]) == list(range(9))
+    assert [one.name for one in tmp_path.glob("*out*")] == ["out.parquet"]
+
+
+def test_a_parquet_file_of_others_is_not_written_over(lm, tmp_path):
+    path = tmp_path / "in.parquet"
+    pd.DataFrame(ROWS).to_parquet(path)
+    with pytest.raises(DataError, match="something else than a map's rows: text, label"):
+        linear().map(path, out=path)
+    assert len(pd.read_parquet(path)) == len(ROWS)
+    path.write_bytes(b"no parquet")
+    with pytest.raises(DataError, match="something else"):
+        linear().map(ROWS, out=path)
+
+
+def test_a_map_of_no_rows_has_its_columns(lm, tmp_path):
+    assert list(linear().map([])) == ["size", "error"]
+    assert list(linear().map(pd.DataFrame({"text": [], "answer": []}))) == ["text", "expected_answer", "answer", "size", "error"]
+    path = linear().map([], out=tmp_path / "out.parquet")
+    assert len(pd.read_parquet(linear().map(ROWS[:1], out=path))) == 1
+
+
+@pytest.mark.parametrize("n_jobs", [0, "all", 1.5, True])
+def test_what_is_no_number_of_rows_is_refused(lm, n_jobs):
+    with pytest.raises(dx.DSPexError, match="is no number of rows"):
+        linear().map(ROWS, n_jobs=n_jobs)
+
+
+def test_minus_one_means_the_lms_own_also_in_the_settings(lm):
+    now = dx.session()
+    most = now.lm.settings.max_concurrency
+    assert [lm_width(now, n_jobs) for n_jobs in (None, -1, -2, -1000, 3)] == [most, most, most - 1, 1, 3]
+    dx.configure(n_jobs=-1)
+    assert lm_width(dx.session()) == most
+    assert len(linear().map(ROWS)) == len(ROWS)
 
 
 def test_no_lm_is_one_clear_error(fresh):

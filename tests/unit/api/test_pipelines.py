@@ -48,6 +48,15 @@ def test_defaults_and_unknown_inputs(lm):
         pipe(x="v", kk=1)
 
 
+def test_a_default_is_the_same_for_each_run_whatever_a_step_does_to_it(lm):
+    def grow(xs: list[int]) -> int:
+        xs.append(1)
+        return len(xs)
+
+    pipe = dx.Pipeline("p", a=dx.native(grow), inputs={"xs": (list[int], [0]), "n": (int, 1)})
+    assert [pipe().a, pipe().a, pipe.run().result(5).a, *pipe.map([{"n": 1}, {"n": 2}])["a"]] == [2] * 5
+
+
 def test_async_and_inside_a_loop(pipe):
     async def cell():
         one, two = await asyncio.gather(pipe.acall(message="a"), pipe.acall(message="b"))
@@ -79,6 +88,24 @@ def test_events_by_async_for(pipe):
     kinds = asyncio.run(watch())
     assert (kinds[0], kinds[-1]) == ("run_started", "run_ended")
     assert "lm_called" in kinds
+
+
+def test_events_by_for(pipe):
+    run = pipe.run(message="x")
+    assert [event.kind for event in run] == [event.kind for event in run.events]
+    assert run.status == "done"
+
+
+def test_a_broken_on_progress_is_told_and_takes_nothing_with_it(pipe):
+    def broken(event):
+        raise ZeroDivisionError("of the user's")
+
+    with pytest.warns(RuntimeWarning, match="on_progress= raised ZeroDivisionError: of the user's; it is not called again"):
+        (run := pipe.run(message="x", on_progress=broken)).result(5)
+    assert [run.events[0].kind, run.events[-1].kind] == ["run_started", "run_ended"]
+    assert list(run.metrics["status"]) == ["done", "done"]
+    with pytest.warns(RuntimeWarning, match="on_progress= raised"):
+        assert pipe(message="x", on_progress=broken).desk == "tech"
 
 
 def test_a_failed_run(pipe):

@@ -95,7 +95,12 @@ def test_values_follow_the_type_of_their_input():
     assert typed("{'a': 1}", dict, {}) == {"a": 1}
     with pytest.raises(MagicUsageError, match="no variable 'row'"):
         typed("{row}", list, {"rows": [1]})
-    assert typed("__import__('os')", int, {}) == "__import__('os')"  # text is never run
+    assert typed("__import__('os')", None, {}) == "__import__('os')"  # text is never run
+    assert typed("3", float, {}) == 3
+    assert typed("(1, 2)", list, {}) == (1, 2)
+    for text, kind in (("__import__('os')", int), ("x", int), ("0.5", int), ("[1]", int), ("much", float), ("3", list)):
+        with pytest.raises(MagicUsageError, match=f"is no {kind.__name__}"):
+            typed(text, kind, {})
 
 
 def test_names_are_looked_up():

@@ -472,6 +472,14 @@ def test_every_step_option_is_kept():
     assert step.when.holds({"": {"urgent": True}}) is True
 
 
+def test_a_default_of_another_type_than_its_input_is_refused():
+    refused('q: str = 3\na = predict("q -> a")', "the input 'q' is str, but its default is 3", line=1, at="3")
+    refused("q: Literal['x', 'y'] = 'z'\na = predict(\"q -> a\")", "but its default is 'z'", line=1)
+    refused('q: list[str] = "a"\na = predict("q -> a")', "is list[str], but its default is 'a'", line=1)
+    for fine in ("q: float = 1", "q: str | None = None", "q: str = None", "q: list[str] = ()", "q: Any = 3", "q: int = True"):
+        assert read(f'{fine}\na = predict("q -> a")').inputs[0].required is False
+
+
 def test_directives_are_the_default_for_all_steps():
     spec = read(
         'q: str\na = predict("q -> x", retry=0)\nb = clean(q)\nboth = parallel(clean, text=q)\ncache(ttl="1h")\nretry(2)\non_error("skip")'

@@ -1,5 +1,7 @@
 """`to_python`: the file it gives makes the same pipeline."""
 
+import functools
+import inspect
 import json
 
 import pytest
@@ -96,6 +98,57 @@ def test_functions_of_the_notebook_bring_their_source_and_what_they_use(monkeypa
     assert source.index("def helper") < source.index("def clean")
     again = run(source, monkeypatch)
     assert again["a"].callable("abcdef") == clean("abcdef")
+
+
+def exclaimed(function):
+    @functools.wraps(function)
+    def inner(text: str) -> str:
+        return function(text) + "!"
+
+    return inner
+
+
+def bare(function):
+    def around(text: str) -> str:
+        return function(text) + "!"
+
+    return around
+
+
+@exclaimed
+@functools.lru_cache
+def loud(text: str) -> str:
+    return text.upper() if len(text) < LIMIT else loud(text[1:])
+
+
+@bare
+def quiet(text: str) -> str:
+    return text.lower()
+
+
+by_hand = exclaimed(helper)
+
+
+def test_a_decorated_function_brings_its_decorators(monkeypatch):
+    for name in ("loud", "exclaimed", "bare", "quiet", "helper"):
+        monkeypatch.setattr(globals()[name], "__module__", "__main__")
+    again = run(to_python(read_cell("p", "text: str\na = loud", {"loud": loud})), monkeypatch)
+    assert again["a"].callable("abcdef") == loud("abcdef") == "DEF!!!!"
+    for function, why in ((quiet, "decorator of 'quiet' puts another function"), (by_hand, "'helper' was wrapped by a call")):
+        monkeypatch.setattr(inspect.unwrap(function), "__module__", "__main__")
+        with pytest.raises(PipelineError, match=why):
+            to_python(read_cell("p", "text: str\na = f", {"f": function}))
+
+
+def token_of(answer):
+    return answer.LIMIT, [one.helper for one in answer.items]
+
+
+def test_an_attributes_name_does_not_bring_a_variable_of_that_name(monkeypatch):
+    monkeypatch.setattr(token_of, "__module__", "__main__")
+    source = to_python(read_cell("p", "answer: Any\na = token_of", {"token_of": token_of}))
+    assert "LIMIT = 4" not in source
+    assert "def helper" not in source
 
 
 def test_versions_and_inner_pipelines_survive(monkeypatch):

@@ -307,11 +307,43 @@ def test_conditions_fallbacks_and_nested_pipelines(run):
 
 
 @pytest.mark.parametrize(
+    ("option", "word"),
+    [
+        ("pool=3", "the name of one"), ("adapter=3", "name of an adapter"), ("adapter=int", "name of an adapter"), ("temperature='hot'", "a number"), ("max_tokens=0", "from 1"), ("n=True", "from 1"),
+        ("demos=[3]", "is no example"), ("demos='text'", "a list of examples"), ("seed=0.5", "a whole number"),
+    ],
+)  # fmt: skip
+def test_a_value_that_an_option_cannot_have_is_refused_with_its_caret(option, word):
+    with pytest.raises(PlanError, match=word) as caught:
+        read_cell("p", f'text: str\nstep = predict("text -> out", {option})', {})
+    assert caught.value.text[caught.value.column :].startswith(option.partition("=")[2])
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("weights", ['{"three": 3}', "[1]", "[0, 0]", "3"])
+def test_weights_that_fit_no_child_are_refused_with_the_cell(weights):
+    with pytest.raises(PlanError, match="weight") as caught:
+        read_cell("p", f'q: str\nh = parallel(one, two, merge="rrf", weights={weights})', {"one": str.split, "two": len})
+    assert caught.value.text[caught.value.column :].startswith(weights)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "rerank(text, query=text, methods=3)", 'knn("text -> out", k=1, trainset=[1])', 'knn("text -> out", k=1, trainset=[], vectorizer=3)', 'refine("text -> out", N=1, reward_fn=len, threshold="x")',
+    ],
+)  # fmt: skip
+def test_so_are_those_of_other_steps(step):
+    with pytest.raises(PlanError, match=r"expected|is no example"):
+        read_cell("p", f"text: str\nstep = {step}", {"len": len})
+
+
+@pytest.mark.parametrize(
     "step",
     [
         "upper(text)", 'predict("text -> out")', 'chain_of_thought("text -> out")', 'react("text -> out", tools=[upper])', 'best_of_n("text -> out", N=2, reward_fn=len, threshold=1)', 'multi_chain_comparison("text -> out", aggregation="majority")', 'template("{{ text }}")', 'template("{{ text }}", call=True)',
         'retriever("bm25", index=docs, query=text)', "rerank(docs, query=text)", "respond(text)", "reduce(max, over=docs)", "parallel(upper, text=text)", "inner(text=text)",
-        "echo(text=text)", 'knn("text -> out", k=1, trainset=docs)', 'rlm("text -> out")',
+        "echo(text=text)", 'knn("text -> out", k=1, trainset=[{}])', 'rlm("text -> out")',
     ],
 )  # fmt: skip
 def test_every_kind_takes_the_step_options(step):

@@ -128,6 +128,17 @@ def test_nothing_from_outside_becomes_markup():
     assert "\n# heading" not in text
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("\\<img src=x>", "\\<img src=x>"), ("\\\\<img src=x>", "\\\\\\<img src=x>"), ("![a](https://x/?q=1)", "\\![a](https://x/?q=1)"), ("\\![a](b)", "\\![a](b)"),
+        ("\\\\![a](b)", "\\\\\\![a](b)"), ("!![a][b]", "!\\![a][b]"), ("Stop! [a](b) `![c](d)` 1 < 2!", "Stop! [a](b) `![c](d)` 1 < 2!"),
+    ],
+)  # fmt: skip
+def test_tags_and_images_of_an_answer_are_text_whatever_backslashes_stand_before_them(answer, text):
+    assert str(respond(answer, citations=False)) == text
+
+
 def test_html():
     report = respond("First [2].\n\n  code\n  more", HITS, "html")
     assert report._repr_html_() == str(report)

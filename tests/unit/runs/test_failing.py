@@ -214,7 +214,11 @@ def test_items_that_failed_are_not_taken_from_the_step_cache(tmp_path):
 
 
 def test_a_prompt_shows_a_list_with_what_an_item_that_failed_left():
-    session = Session(lm=ScriptedLM(['{"size": "a"}', "no", '{"all": "fine"}'], max_concurrency=1), adapter="json")
+    def answer(request):  # by what is asked: the items may be asked in any order
+        said = request.messages[-1]["content"]
+        return '{"all": "fine"}' if "«" in said else "no" if "]]\ny" in said else '{"size": "a"}'
+
+    session = Session(lm=ScriptedLM(answer), adapter="json")
     body = 'ds: list[str]\na = predict("d -> size", d=ds, over=ds, on_error="skip")\nb = predict("size -> all")'
     assert run(body, {}, session=session, ds=["x", "y"]).outputs == {"all": "fine"}
     assert "[1] «a»\n[2] «None»" in session.lm.requests[-1].messages[-1]["content"]
@@ -312,6 +316,13 @@ def test_skip_retry_and_fallback_together():
     assert done.fields == {"x": 1, "a": None, "b": 2, "c": 3}
     ended = [(event.step, event.status) for event in scope.bus.recent if isinstance(event, StepEnded)]
     assert ended == [("a", "failed"), ("b", "failed"), ("b.on_error", "done"), ("c", "done")]
+
+
+def test_a_function_inside_parallel_has_a_fallback():
+    done = run(
+        "x: int\ny = parallel(native(f, on_error=native(g)), spare=native(f, on_error=g))", {"f": fail, "g": lambda x: -x}, x=3
+    )
+    assert done.fields["y"] == {"fail": -3, "spare": -3}
 
 
 def test_a_backoff_is_exported(fresh):

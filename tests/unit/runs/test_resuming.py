@@ -238,6 +238,32 @@ def test_a_secret_among_the_inputs_is_not_written_and_must_be_given_again(fresh)
     assert heard[1] == heard[0]
 
 
+def test_nor_are_secrets_inside_dicts_or_those_of_a_default(fresh):
+    heard = []
+
+    def ask(q, api_key, settings):
+        heard.append((q, api_key, settings))
+        if len(heard) == 1:
+            raise ValueError(f"down with {settings}")
+        return q
+
+    dx.configure(lm=ScriptedLM([]))
+    pipe = dx.Pipeline("p", inputs={"q": str, "api_key": (str, "dev-key-1"), "settings": (dict, {})}, a=dx.native(ask))
+    run = pipe.run(q="x", settings={"db": {"token": "tok-12345"}, "size": 3})
+    with pytest.raises(StepError) as failed:
+        run.result()
+    dx.session().store.flush()
+    written = b"".join(path.read_bytes() for path in fresh.rglob("*") if path.is_file())
+    assert b"dev-key-1" not in written
+    assert b"tok-12345" not in written
+    assert "tok-12345" not in str(failed.value)
+    assert "'size': 3" in str(failed.value)
+    with pytest.raises(MissingInputError, match="settings looks like a secret"):
+        pipe.resume(run.id)
+    assert pipe.resume(run.id, settings={"db": {"token": "tok-12345"}, "size": 3}).result().a == "x"
+    assert heard[1] == heard[0]
+
+
 def test_inner_steps_and_steps_that_ended_beside_a_failure_are_kept(fresh):
     CALLS.clear()
     fine = []

@@ -133,6 +133,26 @@ def test_when_skips():
     assert run(body, {"add": add}, x=6).outputs == {"z": 8}
 
 
+def test_a_condition_on_what_a_skipped_step_left_out():
+    body = (
+        "x: int\nlow = native(add, a=x, when=x < 5)\nmore = native(add, a=x, when=low > 3)\n"
+        "other = native(add, a=x, b=100, when=low is None)\nlast = native(add, a=more)"
+    )
+    assert run(body, {"add": add}, x=4).outputs == {"other": None, "last": add(add(4))}
+    done = run(body, {"add": add}, x=7)
+    assert done.outputs == {"other": add(7, 100), "last": None}
+    assert done.step_results["more"].error == "its when= needs low, but step 'low' gave none"
+
+
+def test_a_condition_that_fails_is_a_failure_of_its_step():
+    with pytest.raises(StepError, match="its when= failed: ZeroDivisionError") as caught:
+        run("x: int\ny = native(add, a=x, when=1 / x > 0)", {"add": add}, x=0)
+    assert caught.value.hint.startswith("mend the condition")
+    done = run('x: int\ny = native(add, a=x, when=1 / x > 0, on_error="skip")', {"add": add}, x=0)
+    assert done.outputs == {"y": None}
+    assert "ZeroDivisionError" in done.step_results["y"].error
+
+
 BRANCHES = "x: int\nlow = native(add, a=x, when=x < 5)\nhigh = native(add, a=x, b=100, when=x >= 5)\n"
 
 
