@@ -13,7 +13,30 @@ from dspex_nb.retrieval.filters import matches, read_filter
 FILES = ("sqlite", "sqlite-vec", "libsql", "turso", "duckdb", "milvus", "cozo", "ladybug")
 STORES = ["memory", *FILES, "chroma", "lancedb", "qdrant", "qdrant-edge", "zvec"]
 KEYS = ["x", "y", "a b", "x.y", "ä", "_z"]
-SCALARS = [None, True, False, 0, 1, 2, -3, 1.0, 0.5, -0.0, 1e300, 2**62, 2**70, "", "a", "1", "True", "ä'\"", "\\", "b\n"]
+SCALARS = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    2,
+    -3,
+    1.0,
+    0.5,
+    -0.0,
+    1e300,
+    2.0**53,
+    2**53 + 1,
+    2**62,
+    2**70,
+    "",
+    "a",
+    "1",
+    "True",
+    "ä'\"",
+    "\\",
+    "b\n",
+]
 
 
 def value(chance):
