@@ -83,6 +83,23 @@ def test_filters_mean_the_same(store, tmp_path):
 
 
 @pytest.mark.services
+@pytest.mark.parametrize("store", ["chroma", "qdrant-edge"])
+def test_whole_numbers_that_no_fraction_can_tell_apart(store, tmp_path):
+    if not KINDS[store].installed:
+        pytest.skip(f"pip install 'dspex_nb[{KINDS[store].extra}]'")
+    found = retriever(store, path=tmp_path / "kept")
+    found.add(["text"] * 3, [{"n": 2.0**53}, {"n": 2**53 + 1}, {"n": 2**62}], ["a", "b", "c"], vectors=np.eye(3))
+    for given, wanted in (
+        ({"n": 2**53}, "a"),
+        ({"n": 2**53 + 1}, "b"),
+        ({"n": {"$nin": [2**53 + 1]}}, "ac"),
+        ({"n": 2.0**62}, "c"),
+    ):
+        assert {one.id for one in found.search(np.eye(3)[0], k=9, filter=given)} == set(wanted), given
+    found.close()
+
+
+@pytest.mark.services
 @pytest.mark.parametrize("store", STORES)
 def test_an_order_that_thousands_satisfy(store, tmp_path):
     if not KINDS[store].installed:
