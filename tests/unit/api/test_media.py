@@ -203,6 +203,23 @@ def test_lists_sounds_and_files(lm):
         assert [part["type"] for part in parts(lm)] == ["image_url", "file"]
 
 
+def test_a_list_takes_an_upload_of_several_or_one_alone(lm):
+    """Before, a widget or bytes went to the model as text."""
+
+    class Upload:
+        comm, value = None, ({"name": "a.png", "content": png()}, {"name": "b.png", "content": png(3, 3)})
+
+    p = dx.Predict("pictures: list[dspy.Image] -> animal", adapter="json")
+    with dx.context(lm=lm, cache=None):
+        for given, count in ((Upload(), 2), (Upload.value, 2), (png(), 1), ((png(), png()), 2)):
+            p(pictures=given)
+            assert [part["type"] for part in parts(lm)] == ["image_url"] * count
+        with pytest.raises(DataError, match="pictures: cannot make an image of an array"):
+            p(pictures=np.zeros((3, 5, 6, 3), np.uint8))
+        p(pictures=[])
+        assert parts(lm) == []
+
+
 def test_the_same_parts_as_plain_dspy(lm):
     import dspy
 
