@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,6 +245,12 @@ def test_functions_that_do_not_fit(function):
 def test_what_is_no_text(texts):
     with pytest.raises(DataError, match="text"):
         embedder_of(lambda given: [[1.0]] * len(given)).embed(texts)
+
+
+@pytest.mark.parametrize("path", ["./no-such-folder", "../no-such-folder", "~/no-such-folder", Path("no-such-folder")])
+def test_a_folder_that_is_not_there_is_not_looked_for_at_a_hub(path):
+    with pytest.raises(RetrieverError, match="there is no folder"):
+        backend_of(path)
 
 
 def test_models_there_are_none_of():
