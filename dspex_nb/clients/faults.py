@@ -94,7 +94,7 @@ def invalid_response(url: str, text: str, model: str, what: str, secrets: Iterab
     kind = " (a web page)" if excerpt[:200].lower().lstrip().startswith(("<!doctype", "<html")) else ""
     found = f"; it begins {excerpt!r}{kind}" if excerpt else ""
     return LMInvalidResponseError(
-        f"{host_of(url)}: {what}{found}",
+        f"{host_of(url) if url else model}: {what}{found}",
         hint="check that api_base is an OpenAI-compatible server (it usually ends in /v1)",
         model=model,
     )

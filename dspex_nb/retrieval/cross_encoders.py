@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from dspex_nb.errors import MissingDependencyError, RetrieverError
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.base import Query
+from dspex_nb.retrieval.embedders import PATHS, there
 
 PREFIX = "cross-encoder/"
 _MODELS = ("model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx")
@@ -66,6 +67,8 @@ def loaded(model: str, max_tokens: int, batch_size: int) -> CrossEncoder:
         if file is not None:
             return OnnxCrossEncoder(file, folder / "tokenizer.json", max_tokens, batch_size)
         return _SentenceTransformers(_transformers_model(str(folder), max_tokens))
+    if model.startswith(PATHS):
+        there(folder)
     return _SentenceTransformers(_transformers_model(model, max_tokens))
 
 

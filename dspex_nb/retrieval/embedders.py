@@ -10,6 +10,8 @@ from dspex_nb.retrieval.embedding import Backend, Embedder
 from dspex_nb.retrieval.extending import provider
 
 LOCAL = "local"
+PATHS = ("./", "../", "/", "~")
+"""How a text begins that names a folder."""
 
 
 def backend_of(model: Any = LOCAL, **options: Any) -> Backend:
@@ -40,8 +42,10 @@ def backend_of(model: Any = LOCAL, **options: Any) -> Backend:
         from dspex_nb.retrieval.embedding_local import MiniLM
 
         return _made(MiniLM, None, options, "no options")
-    if isinstance(model, Path) or model.startswith(("sentence-transformers/", "./", "/", "~")):
-        return _sentence_transformers(str(Path(model).expanduser()) if not str(model).startswith("sentence-") else model, options)
+    if isinstance(model, Path) or model.startswith(PATHS):
+        return _sentence_transformers(str(there(Path(model).expanduser())), options)
+    if model.startswith("sentence-transformers/"):
+        return _sentence_transformers(model, options)
     from dspex_nb.retrieval.embedding_remote import Remote
 
     return Remote(model, **options)
@@ -56,6 +60,17 @@ def embedder_of(given: Any = None) -> Any:
         return given
     model, make = LOCAL if given is None else given, provider("embedder")
     return Embedder(backend_of(model)) if make is None else make(model)
+
+
+def there(folder: Path) -> Path:
+    """Return a model's folder, which there must be: a path misspelt would be looked for at the hub, as a model of that name.
+
+    Raises:
+        RetrieverError: There is none.
+    """
+    if not folder.is_dir():
+        raise RetrieverError(f"there is no folder {str(folder)!r}", hint=f"check the path, seen from {Path.cwd()}")
+    return folder
 
 
 def _sentence_transformers(model: Any, options: dict[str, Any]) -> Backend:

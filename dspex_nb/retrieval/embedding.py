@@ -195,12 +195,14 @@ class _Work:
         """Keep what a batch gave."""
         import numpy as np
 
-        rows = np.asarray(found.vectors, dtype=np.float32)
+        try:
+            rows = np.asarray(found.vectors, dtype=np.float32)
+            said = f"an array of shape {rows.shape} for {len(batch)} texts"
+        except (ValueError, TypeError):
+            rows, said = np.empty(0, np.float32), "rows of different lengths, or what is no number"
         if rows.ndim != 2 or len(rows) != len(batch) or not np.isfinite(rows).all():  # noqa: PLR2004 - rows and columns
             raise RetrieverError(
-                f"{self._backend.name} gave an array of shape {rows.shape} for {len(batch)} texts"
-                if np.isfinite(rows).all()
-                else f"{self._backend.name} gave a vector with numbers that are none",
+                f"{self._backend.name} gave {said if np.isfinite(rows).all() else 'a vector with numbers that are none'}",
                 hint="an embedding function takes a list of texts and returns one vector of equal length for each",
             )
         if self._backend.dimension is None:

@@ -60,7 +60,7 @@ class MiniLM:
         import numpy as np
 
         tokenizer, session = loaded()
-        ids = np.array([tokenizer.encode(text).ids], dtype=np.int64)
+        ids = np.array([tokenizer.encode(_whole(text)).ids], dtype=np.int64)
         given = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         found: NDArray[np.float32] = session.run(None, given)[0][0]
         return found
@@ -72,8 +72,13 @@ class MiniLM:
 
 def offsets(text: str) -> list[tuple[int, int]]:
     """Return where each token of a text begins and ends by the model's own tokenizer."""
-    found: list[tuple[int, int]] = _counter().encode(text, add_special_tokens=False).offsets
+    found: list[tuple[int, int]] = _counter().encode(_whole(text), add_special_tokens=False).offsets
     return found
+
+
+def _whole(text: str) -> str:
+    """Return a text with a question mark for each half of a character, which the tokenizer refuses."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def available() -> bool:

@@ -11,7 +11,7 @@ from dspex_nb.retrieval.facts import fact
 from dspex_nb.retrieval.filters import Compare, Condition, Opposite
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_LARGEST = 2**63
+_LARGEST = 2**53  # beyond it a store that compares whole numbers with fractions takes neighbours for equal
 
 
 def field_of(key: str, value: Any, kinds: tuple[type, ...]) -> str | int | None:
@@ -29,7 +29,7 @@ def field_of(key: str, value: Any, kinds: tuple[type, ...]) -> str | int | None:
     if isinstance(value, bool):
         return value if bool in kinds else None
     if isinstance(value, int):
-        return value if int in kinds and -_LARGEST <= value < _LARGEST else None
+        return value if int in kinds and -_LARGEST < value < _LARGEST else None
     return value if isinstance(value, str) and str in kinds else None
 
 

@@ -137,11 +137,15 @@ def unit_rows(vectors: Any) -> Matrix:
     """
     import numpy as np
 
-    rows = np.asarray(vectors, dtype=np.float32)
+    try:
+        rows = np.asarray(vectors, dtype=np.float32)
+        said = f"an array of shape {rows.shape}"
+    except (ValueError, TypeError):
+        rows, said = np.empty(0, np.float32), "rows of different lengths, or what is no number,"
     if rows.ndim != 2 or not np.isfinite(rows).all():  # noqa: PLR2004 - tokens and numbers
         raise RetrieverError(
-            f"the encoder gave an array of shape {rows.shape} for a text",
-            hint="it must give one vector a token: (tokens, numbers)",
+            f"the encoder gave {said} for a text",
+            hint="it is given one text and must give one vector a token: (tokens, numbers)",
         )
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     made: Matrix = (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from dspex_nb.errors import DataError, DSPexError, did_you_mean
+from dspex_nb.errors import DataError, DSPexError, LMError, did_you_mean
 from dspex_nb.events import Progress
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.documents import plain_metadata
 from dspex_nb.retrieval.loaded import Document
 from dspex_nb.retrieval.loading_tables import frame_documents, table_documents
-from dspex_nb.retrieval.reading import Reading, kind_of, looks_like_text, read
+from dspex_nb.retrieval.reading import Reading, kind_of, looks_like_html, looks_like_text, read
 from dspex_nb.retrieval.splitting import Splitter, section_starts, tokens_of
 
 MAX_BYTES = 50_000_000
@@ -115,6 +115,7 @@ def load_documents(
 
     Raises:
         DataError: No such file, or one that cannot be read.
+        LMConnectionError, LMTimeoutError: A web page that cannot be reached, or is too slow.
         MissingDependencyError: A kind whose reader is not installed.
     """
     if on_error not in ("keep", "raise"):
@@ -185,6 +186,10 @@ class _Loader:
 
     def _file(self, path: Path) -> list[Document]:
         try:
+            if not path.exists():
+                raise DataError("there is no file of this name", hint=f"{_near(path)}check the path, seen from {Path.cwd()}")
+            if not path.is_file():
+                raise DataError("it is a device or a pipe", hint="give a file, a folder, a web address or a DataFrame")
             size = path.stat().st_size
             if size > self._max_bytes:
                 raise DataError(
@@ -202,24 +207,35 @@ class _Loader:
             page = fetch(url, timeout_s=self._timeout_s, max_bytes=self._max_bytes)
             how = Reading(self._how.password, self._how.encoding or page.charset or None)
             return self._read(page.body, kind_of(page.url, page.content_type), page.url, page.url, how)
+        except LMError as error:  # the transport's hints are about models
+            return type(error)(error.message, hint="check the address and the network; timeout_s= says how long to wait")
         except DSPexError as error:
             return error
 
     def _read(self, content: bytes, kind: str, source: str, name: str, how: Reading | None = None) -> list[Document]:
         how = how or self._how
-        kind = kind or ("pdf" if content.startswith(b"%PDF-") else "text" if looks_like_text(content) else "")
+        kind = kind or _kind_by_content(content)
         if not kind:
             raise DataError("its kind is not known", hint="give text, Markdown, HTML, PDF, CSV or notebook files")
         if kind in ("csv", "tsv"):
             return table_documents(content, kind, source, self._text_field, how)
         found = read(content, kind, how)
+        text = found.text.encode("utf-8", "replace").decode()  # halves of characters, which PDFs hold: no store takes them
         metadata = plain_metadata({"kind": kind, **found.metadata})
-        return [Document(found.text, source, found.title or name, source, found.pages, found.headings, metadata)]
+        return [Document(text, source, found.title or name, source, found.pages, found.headings, metadata)]
+
+
+def _kind_by_content(content: bytes) -> str:
+    if content.startswith(b"%PDF-"):
+        return "pdf"
+    if looks_like_html(content):
+        return "html"
+    return "text" if looks_like_text(content) else ""
 
 
 def is_web(place: Any) -> bool:
     """Say whether a place is a web address."""
-    return isinstance(place, str) and place.startswith(_WEB)
+    return isinstance(place, str) and place[:8].lower().startswith(_WEB)
 
 
 def _places(source: Any, pattern: str) -> tuple[list[Any], list[str]]:
@@ -227,10 +243,10 @@ def _places(source: Any, pattern: str) -> tuple[list[Any], list[str]]:
     if _is_frame(source) or is_web(source):
         return [source], []
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise DataError("an empty text is no path", hint='give a file, a folder, or "." for this one')
         path = Path(source).expanduser()
         if not path.is_dir():
-            if not path.exists():
-                raise DataError(f"there is no file {str(path)!r}", hint=f"{_near(path)}check the path, seen from {Path.cwd()}")
             return [path], []
         files = sorted(one for one in path.glob(pattern) if one.is_file() and not _hidden(one, path))
         return [one for one in files if kind_of(one.name)], [str(one) for one in files if not kind_of(one.name)]

@@ -11,7 +11,13 @@ from typing import Any
 
 from dspex_nb.errors import DataError, MissingDependencyError
 
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, with which it begins
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _UNSEEN = ("script", "style", "noscript", "template", "nav", "svg", "iframe", "form", "button")
 _BLOCKS = frozenset({
     "p", "div", "section", "article", "main", "header", "footer", "aside", "blockquote", "ul", "ol", "table", "dl", "figure",
@@ -63,7 +69,12 @@ def kind_of(name: str, content_type: str = "") -> str:
 
 def looks_like_text(content: bytes) -> bool:
     """Say whether bytes of unknown kind are text."""
-    return b"\0" not in content[:_SNIFFED] or content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return b"\0" not in content[:_SNIFFED] or content.startswith(tuple(mark for mark, _ in _BOMS))
+
+
+def looks_like_html(content: bytes) -> bool:
+    """Say whether bytes of unknown kind are a web page."""
+    return content[:_SNIFFED].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def decoded(content: bytes, encoding: str | None = None) -> str:

@@ -108,15 +108,19 @@ def retriever(name: str, /, **config: Any) -> Index:
     """Return an index of the kind `name`, made with `config`.
 
     Raises:
-        RetrieverError: No such kind, or an option that it does not take.
+        RetrieverError: No such kind, an option that it does not take, or none where it needs one.
         MissingDependencyError: The package that it needs is not installed.
     """
     cls = _class(name)
-    known = options_of(name)
+    parameters = inspect.signature(cls).parameters
+    known = tuple(parameters)
     for option in config:
         if option not in known and "options" not in known:
             near = did_you_mean(option, known)
             raise RetrieverError(f"the retriever {name!r} has no option {option!r}", hint=f"{near}it takes {', '.join(known)}")
+    for option, told in parameters.items():
+        if told.default is told.empty and told.kind is told.KEYWORD_ONLY and option not in config:
+            raise RetrieverError(f"the retriever {name!r} needs {option}=", hint=f"it takes {', '.join(known)}")
     made: Index = cls(**config)
     return made
 
@@ -154,7 +158,7 @@ def features_of(kind: Kind, made: Any = None) -> tuple[str, ...]:
     cls = _loaded(kind) if made is None else made
     return (
         *(_BESIDE if one == "sparse" and cls.words_by == "bm25" else one for one in cls.modes),
-        _FILTERING[cls.filtering],
+        *([_FILTERING[cls.filtering]] if cls.filtering in _FILTERING else []),
         PLACES[cls.kept],
         *(("async",) if cls.concurrent else ()),
         *(("batch",) if cls.batching else ()),

@@ -10,7 +10,7 @@ from typing import Any
 from dspex_nb.errors import RetrieverError, did_you_mean
 from dspex_nb.passages import Passage
 from dspex_nb.retrieval.asking import Asker
-from dspex_nb.retrieval.base import Query
+from dspex_nb.retrieval.base import Query, counted
 from dspex_nb.retrieval.cross_encoders import PREFIX, by_cross_encoder
 from dspex_nb.retrieval.documents import passages_of
 from dspex_nb.retrieval.likeness import Vector, cosine, unit_vector, word_vectors
@@ -53,6 +53,8 @@ def rerank(
         RetrieverError: An unknown method or option, or a judge whose answer does not fit.
     """
     found = as_passages(passages)
+    if k is not None:
+        counted(k)
     if callable(method):
         ordered = as_passages(method(_one(query), found, **options))
     else:
@@ -104,7 +106,7 @@ def _method(name: Any, options: Mapping[str, Any]) -> _Method:
 
 def as_passages(given: Iterable[Any] | None) -> list[Passage]:
     """Return passages as they are and texts, dicts and documents as passages; None is none."""
-    if isinstance(given, str | Mapping):
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable | None):
         raise RetrieverError(f"expected a list of passages, found a {type(given).__name__}", hint="pass what a retriever found")
     return [one if isinstance(one, Passage) else passages_of([one])[0] for one in given or ()]
 

@@ -13,6 +13,8 @@ SCALES: dict[str, Callable[[float], float]] = {
     "distance": lambda raw: 1 - raw * raw / 2,
     "squared distance": lambda raw: 1 - raw / 2,
     "unit score": lambda raw: 2 * raw - 1,
+    "exp of cosine distance": lambda raw: 1 + math.log(raw) if raw > 0 else -1.0,
+    "exp of squared distance": lambda raw: 1 + math.log(raw) / 2 if raw > 0 else -1.0,
     "inverse distance": lambda raw: 2 - 1 / raw if raw else -1.0,  # 1 / (1 + cosine distance)
 }
 _RAWS: dict[str, Callable[[float], float]] = {"cosine": lambda cosine: cosine, "cosine distance": lambda cosine: 1 - cosine}

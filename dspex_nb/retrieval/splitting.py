@@ -14,6 +14,7 @@ Offsets = Callable[[str], list[tuple[int, int]]]
 
 _WORD = re.compile(r"[^\W_]+|[^\w\s]|_", re.UNICODE)
 _LONGEST_WORD = 12  # characters a token at most, where no tokenizer says: long words and unspaced scripts are several
+_LONGEST_TOKEN = 100  # what is longer, e.g. an encoded picture, a tokenizer takes for one unknown word, of any length
 _SENTENCE = re.compile(r"[.!?…][\"')\]»”’]*\s+|[。！？]+")  # noqa: RUF001 - the full stops of Chinese and Japanese
 _LINE = re.compile(r"\n")
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
@@ -49,7 +50,7 @@ class Splitter:
             text: The text.
             headings: Its lines `# like this` begin sections, which are kept apart.
         """
-        offsets = self._offsets(text)
+        offsets = _shortened(self._offsets(text))
         for low, high in self._sections(text, headings):
             first = bisect_left(offsets, (low, low))
             last = bisect_left(offsets, (high, high))
@@ -114,6 +115,15 @@ def word_tokens(text: str) -> list[tuple[int, int]]:
     for word in _WORD.finditer(text):
         low, high = word.span()
         step = 1 if high - low > 1 and ord(text[low]) >= 0x2E80 else _LONGEST_WORD  # noqa: PLR2004 - CJK begins there
+        found.extend((at, min(at + step, high)) for at in range(low, high, step))
+    return found
+
+
+def _shortened(offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return tokens with those that no model has cut into pieces."""
+    found: list[tuple[int, int]] = []
+    for low, high in offsets:
+        step = _LONGEST_WORD if high - low > _LONGEST_TOKEN else max(1, high - low)
         found.extend((at, min(at + step, high)) for at in range(low, high, step))
     return found
 

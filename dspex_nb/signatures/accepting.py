@@ -29,12 +29,22 @@ def accept_of(annotation: Any) -> Accept | None:
     if inner is None:
         return None
     if origin in (list, tuple, set):
-        return lambda value, paths: [inner(one, paths) for one in value] if isinstance(value, list | tuple | set) else value
+        return lambda value, paths: _several(inner, value, paths)
     if origin is dict:
         return lambda value, paths: (
             {key: inner(one, paths) for key, one in value.items()} if isinstance(value, Mapping) else value
         )
     return lambda value, paths: None if value is None else inner(value, paths)
+
+
+def _several(inner: Accept, value: Any, paths: bool) -> Any:  # noqa: FBT001 - the codecs' form
+    """Return what was given for a list: each of several, those of an upload widget, or the one that was given alone."""
+    if hasattr(value, "comm") and isinstance(getattr(value, "value", None), list | tuple):
+        value = value.value
+    if isinstance(value, list | tuple | set):
+        return [inner(one, paths) for one in value]
+    made = inner(value, paths)
+    return value if made is value else [made]
 
 
 def taken(makers: Mapping[str, Accept], values: Mapping[str, Any], *, paths: bool) -> dict[str, Any]:

@@ -18,9 +18,12 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from dspex_nb.errors import DataError
+from dspex_nb.signatures.pixels import size_of
 
 LIMITS = {"image": 20_000_000, "audio": 25_000_000, "file": 32_000_000}
 """Most bytes of a medium: what the providers take."""
+MOST_PIXELS = 100_000_000
+"""Most pixels of an image; a small file may say that it has many."""
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Images that the providers read; others are decoded and written anew first."""
 SOUNDS = frozenset({"audio/wav", "audio/mpeg", "audio/flac", "audio/ogg", "audio/mp4", "audio/webm"})
@@ -33,6 +36,10 @@ _MAGIC = (
 )  # fmt: skip
 _ENDS = {"image/png": b"IEND", "image/jpeg": b"\xff\xd9", "application/pdf": b"%%EOF"}
 _TAIL = 2048
+_SLACK = 8  # bytes by which programs err when they write a RIFF file's length
+_ENDLESS = 0x7F00_0000  # lengths from here on are those of recordings that were begun without knowing theirs
+_LOUDEST = 2.0  # samples a little above 1 come of resampling
+_MOST_CHANNELS = 8
 
 
 _decoders: list[Callable[[Any], Medium]] = []
@@ -117,7 +124,7 @@ def of_bytes(data: bytes, kind: str, *, name: str = "", mime: str = "", limit: i
     """Return bytes as a medium, once it is clear that they are one.
 
     Raises:
-        DataError: They are empty, too many, of another kind, or cut short.
+        DataError: They are empty, too many, of another kind, cut short, or an image of too many pixels.
     """
     shown = f"{name!r} " if name else ""
     if not data:
@@ -134,10 +141,22 @@ def of_bytes(data: bytes, kind: str, *, name: str = "", mime: str = "", limit: i
         what = actual or f"none that is known (it begins {data[:8]!r})"
         readable = ", ".join(sorted(one.partition("/")[2] for one in allowed))
         raise DataError(f"{shown}is no {kind} that models read: its type is {what}", hint=f"models read {readable}")
-    end = _ENDS.get(actual)
-    if end is not None and end not in data[-_TAIL:]:
+    if _is_cut_short(data, actual):
         raise DataError(f"{shown}did not come whole: the end of a {actual} is missing", hint="get it again")
+    size = size_of(data) if kind == "image" else None
+    if size is not None and size[0] * size[1] > MOST_PIXELS:
+        raise DataError(
+            f"{shown}has {size[0]} by {size[1]} pixels, more than {MOST_PIXELS / 1e6:.0f} million", hint="make it smaller first"
+        )
     return Medium(kind, actual, data, name=name)
+
+
+def _is_cut_short(data: bytes, mime: str) -> bool:
+    end = _ENDS.get(mime)
+    if end is not None:
+        return end not in data[-_TAIL:]
+    length = int.from_bytes(data[4:8], "little") if data[:4] == b"RIFF" else 0  # WAV and WebP say theirs
+    return length < _ENDLESS and length + 8 > len(data) + _SLACK
 
 
 def sniffed(data: bytes) -> str:
@@ -169,8 +188,17 @@ def wav_of(samples: Any, rate: Any) -> bytes:
             f"cannot make a sound of an array of shape {found.shape}, type {found.dtype}, at a rate of {rate!r}",
             hint="give numbers from -1 to 1 or int16, one column a channel, and the rate, e.g. (samples, 16000)",
         )
+    if found.ndim == 2 and found.shape[1] > _MOST_CHANNELS:  # noqa: PLR2004 - rows and columns
+        raise DataError(
+            f"a sound of {found.shape[1]} channels, from an array of shape {found.shape}",
+            hint="give one column a channel: samples.T, where each channel is a row",
+        )
+    if found.dtype.kind == "f" and not np.abs(found).max() <= _LOUDEST:  # nor not-a-number
+        raise DataError(
+            f"a sound's numbers go from {found.min():g} to {found.max():g}", hint="scale them to -1 to 1, or give 16-bit integers"
+        )
     if found.dtype.kind == "f":
-        found = (np.clip(np.nan_to_num(found), -1, 1) * 32767).astype(np.int16)
+        found = (np.clip(found, -1, 1) * 32767).astype(np.int16)
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
         file.setnchannels(1 if found.ndim == 1 else found.shape[1])
@@ -194,6 +222,8 @@ def _of_text(text: str, kind: str, paths: bool, limit: int) -> Medium:  # noqa: 
     if text.startswith(_WEB):
         path = urlsplit(text).path
         return Medium(kind, mimetypes.guess_type(path)[0] or "", url=text, name=PurePosixPath(path).name)
+    if not text:
+        raise DataError("an empty text is no path", hint=f"give a path, an address, or what dx.{kind}(…) returns")
     if paths:
         return _of_file(Path(text).expanduser(), kind, limit)
     raise DataError(
@@ -226,6 +256,12 @@ def _upload(source: Any) -> Any:
             return bytes(source), "", ""
     if isinstance(source, list | tuple) and len(source) == 1 and isinstance(source[0], Mapping):
         source = source[0]
+    if (
+        isinstance(source, list | tuple)
+        and len(source) > 1
+        and all(isinstance(one, Mapping) and "content" in one for one in source)
+    ):
+        raise DataError(f"an upload of {len(source)} files, where one is taken", hint="give one of them, e.g. upload.value[0]")
     if isinstance(source, tuple | list) and not len(source):
         return b"", "", ""
     if isinstance(source, Mapping) and "content" in source:

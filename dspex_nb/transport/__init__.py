@@ -2,7 +2,7 @@
 
 from dspex_nb.transport.blocking import close_idle, get, hang_up_all, post, send, stream_lines
 from dspex_nb.transport.limits import Limiter, Slot, Start, asleep, limiter_of, sleep
-from dspex_nb.transport.nonblocking import apost, astream_lines
+from dspex_nb.transport.nonblocking import aget, apost, astream_lines
 from dspex_nb.transport.records import Reply
 from dspex_nb.transport.redaction import basic_auth, host_of, redact, shown_address, without_userinfo
 
@@ -11,6 +11,7 @@ __all__ = [
     "Reply",
     "Slot",
     "Start",
+    "aget",
     "apost",
     "asleep",
     "astream_lines",

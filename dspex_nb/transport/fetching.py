@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -13,6 +14,7 @@ from dspex_nb.transport.redaction import basic_auth, host_of, without_userinfo
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _REDIRECTS = 5
 _OK = 200
+_PACKED = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's word for the frame around the data
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ def fetch(url: str, *, timeout_s: float = 30.0, max_bytes: int = 50_000_000, can
     """Fetch what is at an http or https address.
 
     Raises:
-        DataError: Another kind of address, a status other than 200, too many redirects, or more than `max_bytes`.
+        DataError: Another kind of address, a status other than 200, too many redirects, more than `max_bytes`, or packed in a
+            way that is not known.
         LMConnectionError, LMTimeoutError: The server cannot be reached, or is too slow.
     """
     where = url
@@ -48,10 +51,30 @@ def fetch(url: str, *, timeout_s: float = 30.0, max_bytes: int = 50_000_000, can
     shown = without_userinfo(where)
     if reply.status != _OK:
         raise DataError(f"{shown:.200} answered {reply.status}", hint="open it in a browser: it may be gone, or need a login")
-    if len(reply.body) > max_bytes:
-        raise DataError(
-            f"{shown:.200} is {len(reply.body) / 1e6:.1f} MB, the limit {max_bytes / 1e6:.1f} MB", hint="raise max_bytes="
-        )
+    body = _unpacked(reply.body, reply.headers.get("content-encoding", ""), shown, max_bytes)
+    if len(body) > max_bytes:
+        size = f"{len(body) / 1e6:.1f} MB" if body is reply.body else "larger when unpacked"
+        raise DataError(f"{shown:.200} is {size}, the limit {max_bytes / 1e6:.1f} MB", hint="raise max_bytes=")
     kind, _, rest = reply.headers.get("content-type", "").partition(";")
     charset = next((part.partition("=")[2].strip(' "') for part in rest.split(";") if "charset" in part.lower()), "")
-    return Fetched(shown, kind.strip().lower(), charset, reply.body)
+    return Fetched(shown, kind.strip().lower(), charset, body)
+
+
+def _unpacked(body: bytes, encoding: str, shown: str, max_bytes: int) -> bytes:
+    """Return what a server packed, though it was not asked to: files that are stored packed are sent so.
+
+    At most one byte more than `max_bytes` is unpacked.
+    """
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    try:
+        opened = zlib.decompressobj(_PACKED[name])
+        found = opened.decompress(body, max_bytes + 1)
+    except (KeyError, zlib.error):
+        raise DataError(
+            f"{shown:.200} is packed as {encoding!r:.40}, which cannot be read", hint="download it and give the file"
+        ) from None
+    if not opened.eof and len(found) <= max_bytes:
+        raise DataError(f"{shown:.200} did not come whole", hint="run again, or download it and give the file")
+    return found

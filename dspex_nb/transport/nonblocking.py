@@ -27,12 +27,23 @@ async def apost(
     url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float = 120.0, cancel: CancelToken | None = None
 ) -> Reply:
     """Send `body` and return the whole reply, whatever its status; the async twin of `post`, with the same errors."""
+    return await _asend("POST", url, headers, body, timeout_s, cancel)
+
+
+async def aget(url: str, *, headers: Mapping[str, str], timeout_s: float = 120.0, cancel: CancelToken | None = None) -> Reply:
+    """Return the whole reply to a GET; the async twin of `get`."""
+    return await _asend("GET", url, headers, None, timeout_s, cancel)
+
+
+async def _asend(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float, cancel: CancelToken | None
+) -> Reply:
     cancel = cancel or CancelToken()
     cancel.check()
     with _Guard(url, timeout_s, cancel):
         session = await _session()
-        async with session.post(
-            url, data=body, headers=headers, timeout=_in_all(timeout_s), proxy=_proxy(url), allow_redirects=False
+        async with session.request(
+            method, url, data=body, headers=headers, timeout=_in_all(timeout_s), proxy=_proxy(url), allow_redirects=False
         ) as response:
             content = await response.read()
             return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)

@@ -26,6 +26,7 @@ from dspex_nb.views.markup import (
     search_box,
     tag,
 )
+from dspex_nb.views.media_views import media_html
 from dspex_nb.views.tables import Column, cell_html, grid_html, long_text, number
 from dspex_nb.views.trace_views import Brief, CallInfo, trace_html
 
@@ -279,7 +280,8 @@ def correctness(correct: bool | None, error: str = "") -> Html:  # noqa: FBT001 
 def fields_html(values: Mapping[str, Any]) -> Html | str:
     """Return one field's value bare, several each under its name."""
     if len(values) == 1:
-        return value_text(next(iter(values.values())))
+        value = next(iter(values.values()))
+        return media_html(value) or value_text(value)
     return join(*(tag("div", muted(name, ": "), long_text(value)) for name, value in values.items()))
 
 

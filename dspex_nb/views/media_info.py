@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from dspex_nb.signatures.media import sniffed
+
+_FEW = 200
 _KINDS = {"Image": "image", "Audio": "audio", "File": "file"}
 
 
@@ -16,9 +20,10 @@ class MediaInfo:
     Attributes:
         kind: `"image"`, `"audio"` or `"file"`.
         mime: Its MIME type, empty if unknown.
-        base64: Its bytes; empty where there is only an address.
+        base64: Its bytes; empty where there is only an address, or they are `raw`.
         url: Its address; empty where there are bytes.
         name: The file's name, where it has one.
+        raw: Its bytes, where it was given as such.
     """
 
     kind: str
@@ -26,23 +31,49 @@ class MediaInfo:
     base64: str = ""
     url: str = ""
     name: str = ""
+    raw: bytes = field(default=b"", repr=False)
 
     @property
     def size_bytes(self) -> int:
         """About how many bytes it has."""
-        return len(self.base64) * 3 // 4
+        return len(self.raw) or len(self.base64) * 3 // 4
+
+    @property
+    def key(self) -> int:
+        """What tells its bytes from others'; found at once the second time."""
+        return hash(self.raw or self.base64)
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes; binascii.Error if what it holds is no base64."""
+        return self.raw or base64.b64decode(self.base64)
+
+    @property
+    def data_url(self) -> str:
+        """Its bytes as a data: address."""
+        return f"data:{self.mime};base64,{self.base64 or base64.b64encode(self.raw).decode()}"
 
     @property
     def label(self) -> str:
         """The medium in words: `image/png, 12 kB`."""
-        size = f", {max(1, round(self.size_bytes / 1000)):,} kB" if self.base64 else ""
+        size = f", {max(1, round(self.size_bytes / 1000)):,} kB" if self.size_bytes else ""
         what = self.name or self.mime or self.kind
         told = f"{what} ({self.mime})" if self.name and self.mime else what
         return f"{told}{size}" if not self.url else f"{self.kind} at {self.url[:120]}"
 
 
 def media_info(value: Any) -> MediaInfo | None:
-    """Return what is known of a value of DSPy's `Image`, `Audio` or `File`, of which no import is needed; None for others."""
+    """Return what is known of bytes or of DSPy's `Image`, `Audio` or `File`, whose import is not needed; None for others.
+
+    A few bytes of no known kind are a value like any other.
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        raw = bytes(value)
+        mime = sniffed(raw)
+        if not mime and len(raw) <= _FEW:
+            return None
+        kind = mime.partition("/")[0]
+        return MediaInfo(kind if kind in ("image", "audio") else "file", mime, name="" if mime else "bytes", raw=raw)
     for base in type(value).__mro__:
         if base.__module__.startswith("dspy.") and base.__name__ in _KINDS:
             break

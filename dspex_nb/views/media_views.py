@@ -23,6 +23,8 @@ MOST_BYTES = 60_000
 _IMAGE = re.compile(r"image/(png|jpeg|gif|webp)")
 _SOUND = re.compile(r"audio/[\w.+-]+")
 _EMBEDDED = MOST_BYTES // 4  # so small that a thumbnail would save little
+_REMEMBERED = 200  # thumbnails, of about 10 kB each
+_made: dict[int, tuple[str, str]] = {}
 _makers: list[Callable[[Sequence[bytes]], list[bytes | str]]] = []
 
 
@@ -42,7 +44,7 @@ def media_html(value: Any) -> Html | None:
 
 def _drawn(infos: list[MediaInfo]) -> list[Html]:
     shown = _thumbnails(
-        [info if info.kind == "image" and info.base64 and _IMAGE.fullmatch(info.mime) else None for info in infos]
+        [info if info.kind == "image" and info.size_bytes and _IMAGE.fullmatch(info.mime) else None for info in infos]
     )
     return [_one(info, *found) for info, found in zip(infos, shown, strict=True)]
 
@@ -52,8 +54,8 @@ def _one(info: MediaInfo, shown: str, why: str) -> Html:
         look = f"max-width: {THUMBNAIL_PX}px; max-height: {THUMBNAIL_PX}px; border: 1px solid {LINE}; background: {FAINT};"
         picture = tag("img", src=shown, alt=info.label, style=f"{look} border-radius: 4px; display: block;")
         return tag("div", picture, muted(info.label), style="display: inline-block; margin: 2px 10px 4px 0; font-size: 12px;")
-    if info.kind == "audio" and info.base64 and _SOUND.fullmatch(info.mime) and info.size_bytes <= MOST_BYTES:
-        player = tag("audio", controls=True, src=f"data:{info.mime};base64,{info.base64}", style="height: 32px; max-width: 100%;")
+    if info.kind == "audio" and info.size_bytes and _SOUND.fullmatch(info.mime) and info.size_bytes <= MOST_BYTES:
+        player = tag("audio", controls=True, src=info.data_url, style="height: 32px; max-width: 100%;")
         return tag("div", player, tag("div", muted(info.label), style="font-size: 12px;"), style="margin: 2px 0 4px 0;")
     if why:
         return join(chip(info.label), muted(f" no thumbnail: {why}"))
@@ -66,20 +68,36 @@ def _thumbnails(infos: list[MediaInfo | None]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = [("", "")] * len(infos)
     there = importlib.util.find_spec("PIL") is not None
     asked: dict[int, bytes] = {}
+    keys: dict[int, int] = {}
     for at, info in enumerate(infos):
         if info is None:
             continue
         if info.size_bytes <= (_EMBEDDED if there else MOST_BYTES):
-            found[at] = (f"data:{info.mime};base64,{info.base64}", "")
+            found[at] = (info.data_url, "")
         elif there:
+            keys[at] = info.key
+            if (made := _made.get(keys[at])) is not None:
+                found[at] = made
+                continue
             try:
-                asked[at] = base64.b64decode(info.base64)
+                asked[at] = info.data
             except binascii.Error:
                 found[at] = ("", "its base64 is damaged")
     small = {at: _made_here(raw) for at, raw in asked.items() if not _makers or is_small(raw)}
     large = [at for at in asked if at not in small]
     made = dict(zip(large, _makers[0]([asked[at] for at in large]) if large else (), strict=True))
-    return [_kept({**small, **made}[at]) if at in asked else one for at, one in enumerate(found)]
+    for at, one in {**small, **made}.items():
+        found[at] = _kept(one)
+        if isinstance(one, bytes):  # why there is none may be over when it is asked for again
+            _remember(keys[at], found[at])
+    return found
+
+
+def _remember(key: int, made: tuple[str, str]) -> None:
+    """Keep what was made: a view that lives is drawn many times a second."""
+    while len(_made) >= _REMEMBERED:
+        _made.pop(next(iter(_made)), None)
+    _made[key] = made
 
 
 def _made_here(raw: bytes) -> bytes | str:

@@ -13,7 +13,30 @@ from dspex_nb.retrieval.filters import matches, read_filter
 FILES = ("sqlite", "sqlite-vec", "libsql", "turso", "duckdb", "milvus", "cozo", "ladybug")
 STORES = ["memory", *FILES, "chroma", "lancedb", "qdrant", "qdrant-edge", "zvec"]
 KEYS = ["x", "y", "a b", "x.y", "ä", "_z"]
-SCALARS = [None, True, False, 0, 1, 2, -3, 1.0, 0.5, -0.0, 1e300, 2**62, 2**70, "", "a", "1", "True", "ä'\"", "\\", "b\n"]
+SCALARS = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    2,
+    -3,
+    1.0,
+    0.5,
+    -0.0,
+    1e300,
+    2.0**53,
+    2**53 + 1,
+    2**62,
+    2**70,
+    "",
+    "a",
+    "1",
+    "True",
+    "ä'\"",
+    "\\",
+    "b\n",
+]
 
 
 def value(chance):
@@ -56,6 +79,23 @@ def test_filters_mean_the_same(store, tmp_path):
             wanted = {name for name, one in zip(ids, held, strict=True) if matches(read_filter(given), one)}
             assert {one.id for one in found.search(vectors[0], k=100, filter=given)} == wanted, given
         assert {one.id: one.metadata for one in found.search(vectors[0], k=100)} == dict(zip(ids, held, strict=True))
+    found.close()
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("store", ["chroma", "qdrant-edge"])
+def test_whole_numbers_that_no_fraction_can_tell_apart(store, tmp_path):
+    if not KINDS[store].installed:
+        pytest.skip(f"pip install 'dspex_nb[{KINDS[store].extra}]'")
+    found = retriever(store, path=tmp_path / "kept")
+    found.add(["text"] * 3, [{"n": 2.0**53}, {"n": 2**53 + 1}, {"n": 2**62}], ["a", "b", "c"], vectors=np.eye(3))
+    for given, wanted in (
+        ({"n": 2**53}, "a"),
+        ({"n": 2**53 + 1}, "b"),
+        ({"n": {"$nin": [2**53 + 1]}}, "ac"),
+        ({"n": 2.0**62}, "c"),
+    ):
+        assert {one.id for one in found.search(np.eye(3)[0], k=9, filter=given)} == set(wanted), given
     found.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dspex_nb.errors import FilterError
+from dspex_nb.errors import FilterError, RetrieverError
 from dspex_nb.retrieval import KINDS, retriever
 from dspex_nb.testing.embedding import HashEmbedder
 from dspex_nb.testing.retriever_suite import AnyRetrieverSuite
@@ -117,7 +117,11 @@ def test_langchains_chroma_keeps_the_filters_it_is_given(tmp_path):
     store = Chroma("planets", Hashed(), persist_directory=str(tmp_path))
     found = retriever("langchain", store=store, scale="squared distance")
     found.add(["red dust", "bright rings", "grey dust"], [{"kind": "rock"}, {"kind": "gas"}, {"other": "x"}], ["a", "b", "c"])
+    found.add(["blue ice"], [{"kind": ["ice", "rock salt"]}], ["d"])
     for given, wanted in (
+        ({"kind": "ice"}, {"d"}),
+        ({"kind": {"$in": ["ice", "gas"]}}, {"b", "d"}),
+        ({"kind": "ic"}, set()),
         ({"kind": "rock"}, {"a"}),
         ({"kind": {"$in": ["rock", "gas"]}}, {"a", "b"}),
         ({"$or": [{"kind": "gas"}, {"other": "x"}]}, {"b", "c"}),
@@ -129,6 +133,62 @@ def test_langchains_chroma_keeps_the_filters_it_is_given(tmp_path):
             found.search("dust", filter=refused)
     assert found.search("bright rings", k=1)[0].score == pytest.approx(1.0, abs=1e-4)
     assert found.delete(["a", "zz"]) == 1
+
+
+@pytest.mark.services
+def test_qdrant_through_langchain_keeps_our_ids():
+    pytest.importorskip("langchain_qdrant")
+    from langchain_core.embeddings import Embeddings
+    from langchain_qdrant import QdrantVectorStore
+    from qdrant_client import QdrantClient
+    from qdrant_client.models import Distance, VectorParams
+
+    class Hashed(Embeddings):
+        def embed_documents(self, texts):
+            return HashEmbedder().embed(texts).tolist()
+
+        def embed_query(self, text):
+            return self.embed_documents([text])[0]
+
+    client = QdrantClient(":memory:")
+    client.create_collection("planets", vectors_config=VectorParams(size=64, distance=Distance.COSINE))
+    found = retriever(
+        "langchain", store=QdrantVectorStore(client=client, collection_name="planets", embedding=Hashed()), scale="cosine"
+    )
+    found.add(["red dust", "bright rings"], [{"n": 1}, {}], ["a", "b"])
+    (own,) = found.add(["blue ice"])
+    assert [(one.id, one.metadata) for one in found.search("red dust", k=1)] == [("a", {"n": 1})]
+    assert [one.id for one in found.search("blue ice", k=1)] == [own]
+    found.add(["red sand"], ids=["a"])
+    assert found.delete(["a", "b", "zz"]) == 2
+    assert [one.text for one in found.search("red sand", k=5)] == ["blue ice"]
+    client.close()
+
+
+@pytest.mark.services
+def test_llamaindexs_other_stores():
+    chroma = pytest.importorskip("llama_index.vector_stores.chroma")
+    qdrant = pytest.importorskip("llama_index.vector_stores.qdrant")
+    import chromadb
+    from qdrant_client import QdrantClient
+
+    texts = {"a": "red dust", "b": "red rings", "c": "bright rings"}
+    right = retriever("memory", index=texts, embedder=HashEmbedder()).search("red dust", k=3)
+    for scale, space in (("exp of cosine distance", "cosine"), ("exp of squared distance", "l2")):
+        held = chromadb.EphemeralClient().create_collection(f"planets-{space}", metadata={"hnsw:space": space})
+        found = retriever("llamaindex", index=texts, store=chroma.ChromaVectorStore(held), embedder=HashEmbedder(), scale=scale)
+        hits = found.search("red dust", k=3)
+        assert [(one.id, pytest.approx(one.score, abs=1e-4)) for one in hits] == [(one.id, one.score) for one in right]
+    with pytest.raises(RetrieverError, match="similarities of ChromaVectorStore mean is not known"):
+        retriever("llamaindex", store=chroma.ChromaVectorStore(held), embedder=HashEmbedder())
+    client = QdrantClient(":memory:")
+    found = retriever(
+        "llamaindex", index=texts, store=qdrant.QdrantVectorStore("planets", client=client), embedder=HashEmbedder()
+    )
+    assert [one.id for one in found.search("red dust", k=3)] == [one.id for one in right]
+    found.add(["blue ice"], ids=["a"])
+    assert (found.delete(["b", "zz"]), found.count(), found.search("blue ice", k=9)[0].id) == (1, 2, "a")
+    client.close()
 
 
 class TestLlamaindex(Embedded, VectorRetrieverSuite):

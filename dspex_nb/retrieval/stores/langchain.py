@@ -16,6 +16,8 @@ from dspex_nb.retrieval.filters import Compare, Condition, Every, Some, matches
 from dspex_nb.retrieval.merging import rrf
 from dspex_nb.retrieval.queries import is_vector
 from dspex_nb.retrieval.scales import SCALES, scaled
+from dspex_nb.retrieval.stores.uuids import OWN, TAKE_ONLY, uuid_of, with_own
+from dspex_nb.transport import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,13 @@ class Known:
         scale: What its numbers are; None where that depends on how the store was made.
         filter: Gives the argument `filter=` that means a condition exactly, or raises FilterError.
         documents: Gives all documents of a store; None where it cannot.
+        added: Keys that the class itself adds to the metadata it gives.
     """
 
     scale: str | None
-    filter: Callable[[Condition], Any]
+    filter: Callable[[Condition], Any] | None = None
     documents: Callable[[Any], Iterator[Any]] | None = None
+    added: tuple[str, ...] = ()
 
 
 def _by_function(condition: Condition) -> Any:
@@ -38,14 +42,17 @@ def _by_function(condition: Condition) -> Any:
 
 
 def _for_chroma(condition: Condition) -> dict[str, Any]:
-    """Return Chroma's dict; it compares texts with texts and numbers with numbers, and has no word for a missing key."""
+    """Return Chroma's dict; it compares texts with texts and numbers with numbers, and has no word for a missing key.
+
+    A value is asked for by itself and, with another word, as an element of a list.
+    """
     if isinstance(condition, Every | Some):
         word = "$and" if isinstance(condition, Every) else "$or"
         return {word: [_for_chroma(part) for part in condition.parts]}
     if isinstance(condition, Compare) and condition.operator in ("$eq", "$in"):
         values = condition.value if condition.operator == "$in" else (condition.value,)
         if values and all(isinstance(one, str) for one in values):
-            return {condition.key: {condition.operator: list(values) if condition.operator == "$in" else values[0]}}
+            return {"$or": [{condition.key: {word: one}} for one in values for word in ("$eq", "$contains")]}
     raise FilterError(
         "through LangChain, Chroma keeps only texts in $eq and $in, joined by $and and $or, exactly as meant here",
         hint='use dx.retriever("chroma", …), which keeps every filter',
@@ -62,6 +69,7 @@ def _in_memory(store: Any) -> Iterator[Any]:
 KNOWN = {
     "InMemoryVectorStore": Known("cosine", _by_function, _in_memory),
     "Chroma": Known(None, _for_chroma),
+    "QdrantVectorStore": Known(None, added=("_id", "_collection_name")),
 }
 _BY_VECTOR = ("similarity_search_with_score_by_vector", "similarity_search_by_vector_with_relevance_scores")
 
@@ -74,6 +82,7 @@ class LangChain(Index):
         store: The vector store, with its embeddings.
         scale: What its numbers are, where its class is not known here: `"cosine"`, `"cosine distance"`, `"distance"`,
             `"squared distance"` or `"unit score"`.
+        uuids: Whether it takes no ids but UUIDs, so that ours are kept in its metadata; where not said, known by its class.
         k: How many passages a search gives where it does not say.
         text_field: The key or column that holds the text.
     """
@@ -84,8 +93,9 @@ class LangChain(Index):
     kept = "store"
 
     def __init__(
-        self, index: Any = None, *, store: Any, scale: str | None = None, k: int = 5, text_field: str | None = None
-    ) -> None:
+        self, index: Any = None, *, store: Any, scale: str | None = None, uuids: bool | None = None, k: int = 5,
+        text_field: str | None = None,
+    ) -> None:  # fmt: skip
         if not callable(getattr(store, "similarity_search_with_score", None)):
             raise RetrieverError(
                 f"store={type(store).__name__}: expected a VectorStore of LangChain", hint="pass the object, e.g. store=Chroma(…)"
@@ -100,6 +110,7 @@ class LangChain(Index):
                 hint=f"{near}say it: scale= one of {', '.join(map(repr, SCALES))}",
             )
         self._scale = scale
+        self._uuids = type(store).__name__ in TAKE_ONLY if uuids is None else uuids
         super().__init__(index, k=k, text_field=text_field)
 
     @property
@@ -127,8 +138,9 @@ class LangChain(Index):
 
     def _put(self, passages: list[Passage]) -> None:
         texts, ids = [one.text for one in passages], [one.id for one in passages]
+        told = [with_own(one.metadata, one.id) if self._uuids else dict(one.metadata) for one in passages]
         try:
-            self._store.add_texts(texts, [dict(one.metadata) for one in passages], ids=ids)
+            self._store.add_texts(texts, told, ids=self._theirs(ids))
         except Exception as error:  # noqa: BLE001 - any store's own errors
             raise self._failed("adding to", error) from None
 
@@ -140,7 +152,7 @@ class LangChain(Index):
         except Exception as error:  # noqa: BLE001 - any store's own errors
             raise self._failed("searching in", error) from None
         made = [
-            Passage(one.page_content, str(one.id) if one.id else "", scaled(self._scale, raw), one.metadata, float(raw))
+            Passage(one.page_content, self._id_of(one), scaled(self._scale, raw), self._metadata_of(one), float(raw))
             for one, raw in found
         ]
         return sorted(made, key=lambda one: (-one.score, one.id))
@@ -165,28 +177,43 @@ class LangChain(Index):
 
     def _drop(self, ids: list[str]) -> int:
         try:
-            there = [str(one.id) for one in self._store.get_by_ids(ids)]
+            there = [self._id_of(one) for one in self._store.get_by_ids(self._theirs(ids))]
         except NotImplementedError:  # many classes cannot look up ids, so all count as there
             there = ids
         except Exception as error:  # noqa: BLE001 - any store's own errors
             raise self._failed("deleting from", error) from None
         try:
             if there:
-                self._store.delete(there)
+                self._store.delete(self._theirs(there))
         except Exception as error:  # noqa: BLE001
             raise self._failed("deleting from", error) from None
         return len(there)
 
+    def _theirs(self, ids: list[str]) -> list[str]:
+        """Return ids as the store has them."""
+        return list(map(uuid_of, ids)) if self._uuids else ids
+
+    def _id_of(self, document: Any) -> str:
+        """Return a document's id: ours, the store's, or what its class puts into the metadata instead; empty if it says none."""
+        metadata = document.metadata
+        return str((metadata.get(OWN) if self._uuids else None) or document.id or metadata.get("_id") or "")
+
+    def _metadata_of(self, document: Any) -> dict[str, Any]:
+        """Return a document's metadata as it was given."""
+        added = (*(self._known.added if self._known else ()), *((OWN,) if self._uuids else ()))
+        return {key: value for key, value in document.metadata.items() if key not in added}
+
     def _failed(self, doing: str, error: Exception) -> RetrieverError:
-        """Return a store's error as ours, without its words: they may hold credentials."""
+        """Return a store's error as ours, its words without what is shaped like a secret."""
         if isinstance(error, NotImplementedError):
             return RetrieverError(f"{type(self._store).__name__} has no way of {doing} it", hint="use the store's own client")
         return RetrieverError(
-            f"{doing} {type(self._store).__name__} failed: {type(error).__name__}", hint="ask the store itself to see why"
+            f"{doing} {type(self._store).__name__} failed: {type(error).__name__}: {redact(str(error))}",
+            hint="see what the store says",
         )
 
     def _filter(self, condition: Condition) -> Any:
-        if self._known is None:
+        if self._known is None or self._known.filter is None:
             raise FilterError(
                 f"how {type(self._store).__name__} reads filters is not known here, and eight of LangChain's classes ignore them",
                 hint="search without a filter, or use the store's own retriever: dx.retrievers() lists them",

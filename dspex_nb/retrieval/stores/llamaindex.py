@@ -12,12 +12,14 @@ from dspex_nb.retrieval.columns import Columns
 from dspex_nb.retrieval.filters import Condition, matches
 from dspex_nb.retrieval.hits import Hit
 from dspex_nb.retrieval.scales import SCALES
+from dspex_nb.retrieval.stores.uuids import TAKE_ONLY, uuid_of
 from dspex_nb.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
     from dspex_nb.retrieval.arrays import Vectors
 
 _BY_IDS = frozenset({"SimpleVectorStore"})  # classes seen to keep `node_ids`
+_COSINE = frozenset({"SimpleVectorStore", "QdrantVectorStore"})  # classes whose similarities were seen to be cosines
 
 
 class LlamaIndex(VectorIndex):
@@ -25,7 +27,9 @@ class LlamaIndex(VectorIndex):
 
     Args:
         store: The vector store.
-        scale: What its similarities are: `"cosine"`, `"cosine distance"`, `"distance"`, `"squared distance"` or `"unit score"`.
+        scale: What its similarities are, where its class is not known here: `"cosine"`, `"cosine distance"`, `"distance"`,
+            `"squared distance"`, `"unit score"`, or, as Chroma's, `"exp of cosine distance"` or `"exp of squared distance"`.
+        uuids: Whether it takes no ids but UUIDs, so that each of ours has one; where not said, known by its class.
         dimension: The length of the vectors that the store holds already.
     """
 
@@ -33,17 +37,23 @@ class LlamaIndex(VectorIndex):
     filtering = "where known"
     kept = "store"
 
-    def _open(self, *, store: Any, scale: str = "cosine", dimension: int | None = None) -> None:
+    def _open(self, *, store: Any, scale: str | None = None, uuids: bool | None = None, dimension: int | None = None) -> None:
         if not (callable(getattr(store, "query", None)) and hasattr(store, "stores_text")):
             raise RetrieverError(
                 f"store={type(store).__name__}: expected a vector store of LlamaIndex", hint="pass the object itself"
             )
+        cls = type(store).__name__
+        scale = scale or ("cosine" if cls in _COSINE else None)
         if scale not in SCALES:
+            near = did_you_mean(str(scale), SCALES) if scale else ""
             raise RetrieverError(
-                f"there is no scale {scale!r}", hint=f"{did_you_mean(str(scale), SCALES)}one of {', '.join(map(repr, SCALES))}"
+                f"what the similarities of {cls} mean is not known here: scale={scale!r}",
+                hint=f"{near}say it: scale= one of {', '.join(map(repr, SCALES))}",
             )
+        self._uuids = cls in TAKE_ONLY if uuids is None else uuids
         self._held, self._cosine, self._dimension = store, SCALES[scale], dimension
         self._texts: dict[str, Passage] = {}
+        self._ours: dict[str, str] = {}  # our ids by the store's, where it has others
 
     @property
     def version(self) -> str:
@@ -64,22 +74,27 @@ class LlamaIndex(VectorIndex):
         self._dimension = vectors.shape[1]
         passages = given.passages()
         nodes: list[Any] = [
-            TextNode(id_=one.id, text=one.text, metadata=dict(one.metadata), embedding=vector)
+            TextNode(id_=self._theirs(one.id), text=one.text, metadata=dict(one.metadata), embedding=vector)
             for one, vector in zip(passages, vectors.tolist(), strict=True)
         ]
         with self._lock:
             self._drop([one.id for one in passages])
             self._held.add(nodes)
             self._texts.update((one.id, one) for one in passages)
+            if self._uuids:
+                self._ours.update((uuid_of(one.id), one.id) for one in passages)
 
     def _drop(self, ids: list[str]) -> int:
         with self._lock:
             there = [one for one in ids if one in self._texts]
             if there:
-                self._held.delete_nodes(there)
+                self._held.delete_nodes(list(map(self._theirs, there)))
             for one in there:
                 del self._texts[one]
         return len(there)
+
+    def _theirs(self, given_id: str) -> str:
+        return uuid_of(given_id) if self._uuids else given_id
 
     def _where(self, condition: Condition) -> list[str]:
         if type(self._held).__name__ not in _BY_IDS:
@@ -105,7 +120,7 @@ class LlamaIndex(VectorIndex):
         nodes = {one.node_id: one for one in answer.nodes or ()}
         found = []
         for name, raw in zip(answer.ids or (), answer.similarities or (), strict=True):
-            passage = self._texts.get(name)
+            passage = self._texts.get(self._ours.get(name, name))
             if passage is None and name in nodes:
                 passage = Passage(nodes[name].get_content(), name, 0.0, nodes[name].metadata)
             if passage is not None:

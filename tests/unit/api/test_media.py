@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 
 import dspex_nb as dx
+from dspex_nb import decoding
 from dspex_nb.errors import DataError
-from dspex_nb.signatures.media import Medium, medium_of, sniffed
+from dspex_nb.signatures.media import MOST_PIXELS, Medium, medium_of, sniffed
+from dspex_nb.signatures.pixels import size_of
 from dspex_nb.testing import ScriptedLM
 
 PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF"
@@ -39,6 +41,10 @@ def wav(samples=8, rate=8000):
         file.setframerate(rate)
         file.writeframes(b"\0\0" * samples)
     return out.getvalue()
+
+
+def gif(width, height):
+    return b"GIF89a" + struct.pack("<HH", width, height) + b"\0\0\0;"
 
 
 def url(data, mime):
@@ -79,6 +85,11 @@ def test_an_image_in_every_form(form, tmp_path):
         (png()[:-20], "image", "did not come whole", "again"), (b"%PDF-1.4", "image", "application/pdf", "models read"),
         (PDF[:-5], "file", "did not come whole", "again"), (png(), "audio", "is no audio", "mpeg"), (3, "image", "cannot make an image of a int", "dx.image"),
         ("data:image/png;base64,@@", "image", "no base64", "b64encode"), ("/no/such.png", "image", "No such file", "check the path"),
+        (wav(800)[:-200], "audio", "did not come whole", "again"), (png(said=(60_000, 60_000)), "image", "60000 by 60000 pixels", "smaller"),
+        (gif(60_000, 60_000), "image", "60000 by 60000 pixels", "smaller"), ("", "image", "empty text is no path", "dx.image"),
+        (({"content": png()}, {"content": png()}), "image", "an upload of 2 files", "value[0]"),
+        ((np.zeros((2, 900)), 8000), "audio", "900 channels", "samples.T"), ((np.full(9, np.nan), 8000), "audio", "from nan", "-1 to 1"),
+        ((np.full(9, 3e4), 8000), "audio", "from 30000", "16-bit"),
         (np.zeros((2, 2, 2, 2)), "audio", "cannot make an audio", "dx.audio"), (("x", 16000), "audio", "cannot make a sound", "(samples, 16000)"),
     ],
 )  # fmt: skip
@@ -87,6 +98,27 @@ def test_what_is_refused(given, kind, message, hint):
         medium_of(given, kind)
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_a_sound_that_was_recorded_without_knowing_its_length():
+    endless = b"RIFF\xff\xff\xff\xffWAVE" + wav()[12:]
+    assert medium_of(endless, "audio").data == endless
+    assert medium_of((np.full(9, 1.01), 8000), "audio").data
+
+
+def test_the_size_in_an_images_head():
+    pil = pytest.importorskip("PIL.Image")
+    for form in ("PNG", "GIF", "JPEG", "WEBP"):
+        for mode in ("RGB", "RGBA", "L"):
+            if (form, mode) != ("JPEG", "RGBA"):
+                out = io.BytesIO()
+                pil.new(mode, (321, 123)).save(out, form)
+                assert size_of(out.getvalue()) in {(321, 123), None}
+                assert (form == "WEBP") or size_of(out.getvalue())
+                assert size_of(out.getvalue()[:8]) is None
+    for broken in (b"", b"\xff\xd8", b"\xff\xd8" + b"\xff" * 5000, b"\xff\xd8\xff\xe0\x00\x00" * 2000, b"\xff\xd8nothing"):
+        assert size_of(broken) is None
+    assert MOST_PIXELS == decoding.MOST_PIXELS
 
 
 def test_limits(tmp_path):
@@ -169,6 +201,23 @@ def test_lists_sounds_and_files(lm):
         assert parts(lm)[2]["input_audio"] == {"data": base64.b64encode(wav()).decode(), "format": "wav"}
         p(pictures=[png()], sound=None, paper=PDF)
         assert [part["type"] for part in parts(lm)] == ["image_url", "file"]
+
+
+def test_a_list_takes_an_upload_of_several_or_one_alone(lm):
+    """Before, a widget or bytes went to the model as text."""
+
+    class Upload:
+        comm, value = None, ({"name": "a.png", "content": png()}, {"name": "b.png", "content": png(3, 3)})
+
+    p = dx.Predict("pictures: list[dspy.Image] -> animal", adapter="json")
+    with dx.context(lm=lm, cache=None):
+        for given, count in ((Upload(), 2), (Upload.value, 2), (png(), 1), ((png(), png()), 2)):
+            p(pictures=given)
+            assert [part["type"] for part in parts(lm)] == ["image_url"] * count
+        with pytest.raises(DataError, match="pictures: cannot make an image of an array"):
+            p(pictures=np.zeros((3, 5, 6, 3), np.uint8))
+        p(pictures=[])
+        assert parts(lm) == []
 
 
 def test_the_same_parts_as_plain_dspy(lm):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.server
 import itertools
 import json
+import os
+import re
 import threading
 
 import pandas as pd
@@ -200,10 +203,62 @@ def test_places_there_are_none_of(folder):
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"\xef\xbb\xbfhi", "hi"), ("hé".encode("utf-16"), "hé"), ("hé".encode("cp1252"), "hé"), ("hé→".encode(), "hé→")],
+    [
+        (b"\xef\xbb\xbfhi", "hi"),
+        ("hé".encode("utf-16"), "hé"),
+        ("hé".encode("utf-32"), "hé"),
+        ("hé".encode("cp1252"), "hé"),
+        ("hé→".encode(), "hé→"),
+    ],
 )
 def test_encodings(content, text):
     assert decoded(content) == text
+
+
+def of_csv(tmp_path, text, **options):
+    (tmp_path / "table.csv").write_text(text)
+    return load_documents(tmp_path / "table.csv", **options)
+
+
+def test_a_table_keeps_what_its_cells_say(tmp_path):
+    found = of_csv(tmp_path, "id,text,zip,land,n,x,new\n001,hello,01234,NA,1,1.5,True\n002,None,99999,DE,,2,False\n")
+    assert [one.text for one in found] == ["hello", "None"]
+    assert [one.key.rsplit("#")[-1] for one in found.documents] == ["001", "002"]
+    assert [(m["zip"], m["land"], m.get("n"), m["x"], m["new"]) for m in (one.metadata for one in found)] == [
+        ("01234", "NA", 1, 1.5, True),
+        ("99999", "DE", None, 2.0, False),
+    ]
+
+
+def test_a_table_by_other_marks(tmp_path):
+    assert of_csv(tmp_path, 'text;"a,b";n\nsaid; well, it;1,5\n')[0].metadata["n"] == "1,5"
+    assert of_csv(tmp_path, 'text\n"One, indeed; yes; no"\n')[0].text == "One, indeed; yes; no"
+    with pytest.raises(DataError, match=r"no CSV table(.|\n)*names every column"):
+        of_csv(tmp_path, "a,b\n1,2,3,4\n1\n")
+    assert len(of_csv(tmp_path, "text,b\n", text_field="text")) == 0
+
+
+def test_nothing_is_read_where_nothing_is_named(tmp_path):
+    with pytest.raises(DataError, match="empty text is no path"):
+        load_documents("")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="a device or a pipe"):
+        load_documents(tmp_path / "pipe")
+
+
+def test_a_missing_file_of_several_does_not_stop_the_others(folder):
+    found = load_documents([folder / "giude.md", folder / "guide.md"])
+    assert len(found.documents) == 1
+    assert "no file" in found.errors[0].message
+    assert "did you mean 'guide.md'" in found.errors[0].hint
+    with pytest.raises(DataError, match="no file"):
+        load_documents([folder / "giude.md", folder / "guide.md"], on_error="raise")
+
+
+def test_half_a_character_is_replaced(tmp_path):
+    cell = {"cell_type": "markdown", "metadata": {}, "source": "smile \ud83d here"}
+    (tmp_path / "book.ipynb").write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    assert load_documents(tmp_path / "book.ipynb")[0].text == "smile ? here"
 
 
 def test_html_that_is_no_page():
@@ -223,7 +278,10 @@ class Web:
                 web.asked.append((self.path, self.headers.get("authorization")))
                 status, kind, body = pages.get(self.path, (404, "text/html", b"no"))
                 self.send_response(status)
-                self.send_header("location" if 300 <= status < 400 else "content-type", kind)
+                if kind:
+                    self.send_header("location" if 300 <= status < 400 else "content-type", kind)
+                if self.path.endswith("packed"):
+                    self.send_header("content-encoding", self.path.strip("/").rpartition("-")[0])
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -248,6 +306,9 @@ def web():
         "/old": (302, "/page", b""), "/page": (200, "text/html; charset=iso-8859-1", "<p>café au lait</p>".encode("latin-1")),
         "/file": (200, "application/pdf", pdf("From the web.")), "/loop": (301, "/loop", b""),
         "/out": (302, "file:///etc/passwd", b""), "/data.csv": (200, "application/octet-stream", b"text\nrow one\n"),
+        "/gzip-packed": (200, "text/html", gzip.compress(b"<p>zipped page</p>")), "/br-packed": (200, "text/html", b"??"),
+        "/deflate-packed": (200, "text/plain", gzip.zlib.compress(b"deflated")[:-3]),
+        "/untold": (200, "", b"<!DOCTYPE html><p>a page</p>"),
     })  # fmt: skip
     try:
         yield made
@@ -270,9 +331,19 @@ def test_pages_from_the_web(web):
         load_documents(f"{web.url}/file", max_bytes=100)
 
 
+def test_pages_that_come_packed_or_of_untold_kind(web):
+    assert load_documents(f"{web.url}/gzip-packed")[0].text == "zipped page"
+    assert load_documents(f"{web.url}/untold".replace("http", "HTTP"))[0].text == "a page"
+    for path, said in (("br-packed", "packed as 'br'"), ("deflate-packed", "not come whole")):
+        with pytest.raises(DataError, match=said):
+            load_documents(f"{web.url}/{path}")
+    with pytest.raises(DataError, match="larger when unpacked, the limit"):
+        load_documents(f"{web.url}/gzip-packed", max_bytes=10)
+
+
 def test_a_server_that_is_not_there(web):
     web.close()
-    with pytest.raises(LMConnectionError, match="no answer from"):
+    with pytest.raises(LMConnectionError, match=r"no answer from(.|\n)*check the address"):
         load_documents(f"{web.url}/page")
 
 
@@ -297,6 +368,14 @@ def test_passages_end_with_sentences_and_repeat_whole_ones():
     assert all(one[0].isupper() for one in spans)
     first, second = spans[:2]
     assert first.endswith(second.split(". ")[0] + ".")
+
+
+def test_what_a_tokenizer_takes_for_one_word_is_still_cut():
+    text = "before " + "x" * 5000 + " after"
+    cut = Splitter(20, 0, lambda given: [(at.start(), at.end()) for at in re.finditer(r"\S+", given)])
+    spans = list(cut.spans(text))
+    assert max(high - low for low, high in spans) < 300
+    assert "".join(text[low:high] for low, high in spans).replace(" ", "") == text.replace(" ", "")
 
 
 def test_tokens_may_be_counted_by_an_embedder_or_a_function(folder):

@@ -93,6 +93,8 @@ def test_plain_texts_and_nothing():
         ({"method": "mmr", "lamda_mult": 1}, "'mmr' has no option 'lamda_mult'", "did you mean 'lambda_mult'"),
         ({"method": "mmr", "lambda_mult": 2}, "lambda_mult=2", "0.7"),
         ({"method": "lm"}, "needs judge=", "a number for each"),
+        ({"method": lambda query, passages: 3}, "found a int", "pass what"),
+        ({"method": "bm25", "k": -1}, "k=-1", "k=5"),
     ],
 )
 def test_what_is_refused(given, message, hint):

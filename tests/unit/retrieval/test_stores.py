@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import pickle
 import threading
+import uuid
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from dspex_nb.retrieval.kept import KeptIndex
 from dspex_nb.retrieval.registry import features_of
 from dspex_nb.retrieval.stores.langchain import LangChain
 from dspex_nb.retrieval.stores.memory import Memory
+from dspex_nb.retrieval.stores.uuids import uuid_of
 from dspex_nb.retrieval.tail import TAIL
 from dspex_nb.testing.embedding import HashEmbedder
 
@@ -368,6 +370,37 @@ class TestBridge:
         assert found.index({"a": "one"}).gone == 1
         assert found.delete(["a"]) == 1
         assert found._store.held == {}
+
+    def test_a_store_that_takes_no_ids_but_uuids(self):
+        class Picky(Foreign):
+            def __init__(self):
+                self.held = {}
+
+            def add_texts(self, texts, metadatas, ids):
+                self.held.update(
+                    (str(uuid.UUID(name)), (text, told)) for name, text, told in zip(ids, texts, metadatas, strict=True)
+                )
+
+            def similarity_search_with_score(self, query, k=4):
+                made = []
+                for name, (text, told) in self.held.items():
+                    made.append((Document(text), 0.5))
+                    made[-1][0].metadata = {**told, "_id": name}
+                return made[:k]
+
+            def get_by_ids(self, ids):
+                return [one for one, _ in self.similarity_search_with_score("") if one.metadata["_id"] in ids]
+
+            def delete(self, ids):
+                for one in ids:
+                    del self.held[one]
+
+        own = "12345678-1234-5678-1234-567812345678"
+        found = LangChain(store=Picky(), scale="cosine", uuids=True)
+        assert found.add(["one", "two"], [{"n": 1}, {}], ["a", own]) == ["a", own]
+        assert own in found._store.held
+        assert {one.id: one.metadata for one in found.search("x")} == {"a": {"n": 1, "_id": uuid_of("a")}, own: {"_id": own}}
+        assert found.delete(["a", own, "zz"]) == 2
 
     def test_a_store_that_fails(self):
         class Failing(Foreign):

@@ -5,8 +5,10 @@ import io
 
 import pytest
 
+from dspex_nb.decoding import thumbnail
 from dspex_nb.predictions import Facts, Prediction
-from dspex_nb.views import prediction_html, prediction_text
+from dspex_nb.views import ExampleInfo, ExampleTable, media_views, prediction_html, prediction_text
+from dspex_nb.views.formats import value_text
 from dspex_nb.views.media_info import media_info, part_text
 from dspex_nb.views.media_views import MOST_BYTES, media_html
 from dspex_nb.views.signature_cards import message_text
@@ -58,6 +60,30 @@ def test_large_media_stay_small_in_the_notebook():
     long = dspy.Audio(data="A" * 200_000, audio_format="wav")
     assert "not kept in the notebook" in media_html(long)
     assert "<audio" not in media_html(long)
+
+
+def test_bytes_that_were_given_are_media_too():
+    """A column of a table often holds them: as text they would be four times as long."""
+    large = PNG[:-12] + b"\0" * 3_000_000 + PNG[-12:]
+    rows = [ExampleInfo(at, {"picture": PNG if at % 2 else large}, got={"answer": "cat"}) for at in range(20)]
+    html = str(ExampleTable((), rows).html())
+    assert html.count('src="data:image/png') == 10
+    assert len(html) < 100_000
+    assert "image/png, 3,000 kB" in html
+    assert value_text({"given": large}) == '{"given": "image/png, 3,000 kB"}'
+    assert value_text(bytes(5000)) == "bytes, 5 kB"
+    assert value_text(b"few") == "\"b'few'\""
+    assert media_html(b"RIFF....WAVE").count("<audio") == 1
+
+
+def test_a_thumbnail_is_made_once(monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    made = []
+    monkeypatch.setattr(media_views, "_makers", [lambda raws: [made.append(one) or thumbnail(one, 50) for one in raws]])
+    out = io.BytesIO()
+    image.effect_noise((400, 400), 77).save(out, "PNG")
+    assert media_html(out.getvalue()) == media_html(out.getvalue())
+    assert len(made) == 1
 
 
 def test_what_is_no_medium():

@@ -45,6 +45,8 @@ class ModelServer:
                 self.answer(body)
 
             def do_GET(self):
+                if server.meeting is not None:
+                    server.meeting.wait(20)
                 self.answer({})
 
             def answer(self, body):

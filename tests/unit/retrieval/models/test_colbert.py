@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
+import threading
 
 import numpy as np
 import pytest
@@ -38,6 +39,39 @@ def test_the_protocol_of_dspy(colbert, post):
     assert len(index.search(["cats", "loops"], k=2)) == 2
 
 
+@pytest.mark.parametrize("post", [False, True])
+def test_awaited_searches_wait_together(colbert, post):
+    index = dx.retriever("colbertv2", url=f"{colbert.url}/api/search", post=post, k=1)
+    colbert.meeting = threading.Barrier(40)  # more than any pool of threads that asyncio has
+
+    async def searches():
+        return await asyncio.gather(
+            *(index.asearch("cats") for _ in range(20)), *(index.abatch(["cats", "loops"]) for _ in range(10))
+        )
+
+    *singly, last = asyncio.run(searches())
+    assert [one.text for one in singly[0]] == ["Cats | cats sleep all day"]
+    assert [hits[0].title for hits in last] == ["Cats", "Loops"]
+
+
+def test_several_queries_may_ask_for_as_many_as_one(colbert):
+    index = dx.colbertv2(url=f"{colbert.url}/api/search")
+    found = index.search(["cats", "loops"], k=60)
+    assert {one.title for one in found} == set(TEXTS)
+    assert asyncio.run(index.asearch(["cats", "loops"], k=60)) == found
+    assert asyncio.run(index.asearch("cats", k=0)) == asyncio.run(index.asearch(" ")) == []
+
+
+def test_the_table_tells_that_it_takes_no_filter():
+    table = dx.retrievers().set_index("name")["features"]
+    assert table["colbertv2"] == "dense, on a server, async"
+
+
+def test_what_is_needed_is_said():
+    with pytest.raises(RetrieverError, match="'colbertv2' needs url="):
+        dx.retriever("colbertv2")
+
+
 def test_what_the_protocol_cannot_do(colbert):
     index = dx.colbertv2(url=f"{colbert.url}/api/search")
     for call, said in (
@@ -48,6 +82,8 @@ def test_what_the_protocol_cannot_do(colbert):
             call()
     with pytest.raises(FilterError, match="takes no filter"):
         index.search("x", filter={"year": 1})
+    with pytest.raises(FilterError, match="takes no filter"):
+        asyncio.run(index.asearch("x", filter={"year": 1}))
     assert index.version != index.version  # the server's index may have changed: nothing of it is cached
     with pytest.raises(RetrieverError, match="is no address"):
         dx.retriever("colbertv2", url="host:1")
@@ -56,11 +92,13 @@ def test_what_the_protocol_cannot_do(colbert):
 def test_a_server_that_answers_otherwise(colbert):
     index = dx.retriever("colbertv2", url=f"{colbert.url}/api/search")
     for broken, said in (
-        ({"topk": [{"pid": 1}]}, "not ColBERTv2's"), ({"results": []}, "not ColBERTv2's"), ({"error": True, "message": "busy"}, "busy"),
+        ({"topk": [{"pid": 1}]}, "not ColBERTv2's"), ({"topk": [{"text": None}]}, "not ColBERTv2's"), ({"results": []}, "not ColBERTv2's"), ({"error": True, "message": "busy"}, "busy"),
     ):  # fmt: skip
         colbert.broken = broken
         with pytest.raises(RetrieverError, match=said):
             index.search("x")
+        with pytest.raises(RetrieverError, match=said):
+            asyncio.run(index.asearch("x"))
     colbert.broken = None
     with pytest.raises(RetrieverError, match="answered 404"):
         dx.retriever("colbertv2", url=f"{colbert.url}/elsewhere").search("x")
@@ -108,6 +146,8 @@ def test_a_local_index():
 def test_encoders_that_do_not_fit():
     with pytest.raises(RetrieverError, match=r"shape \(3,\)"):
         LateInteraction(["x"], encoder=lambda text: [1, 2, 3])
+    with pytest.raises(RetrieverError, match="different lengths"):
+        LateInteraction(["x"], encoder=lambda text: [[1.0], [1.0, 2.0]])
     with pytest.raises(RetrieverError, match="no vectors of tokens"):
         encoder_of(dx.Embedder(lambda texts: [[1.0]] * len(texts)))
     sizes = iter([2, 3])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,8 @@ def test_the_embedded_model_crosses_processes_and_tells_tokens():
     embedder = pickle.loads(pickle.dumps(Embedder(backend_of("local"))))
     assert embedder.embed(["tokens"]).shape == (1, 384)
     text = "Unbelievable! " * 400
+    np.testing.assert_array_equal(*embedder.embed(["half \ud83d a smile", "half ? a smile"]))
+    assert len(embedding_local.offsets("\ud83d")) == 1
     spans = embedding_local.offsets(text)
     assert len(spans) > embedding_local.MAX_TOKENS
     assert text[spans[-1][0] : spans[-1][1]] == "!"
@@ -153,7 +156,9 @@ def test_what_a_server_refuses(server):
         server_embedder(server, num_retries=1).embed(["x"])
     server.failures = []
     server.broken = {"data": [{"index": 0, "embedding": [1.0, 2.0]}]}
-    with pytest.raises(LMInvalidResponseError, match="1 embeddings for 2 texts"):
+    with pytest.raises(
+        LMInvalidResponseError, match=r"^custom/embed-1: the answer is no list of embeddings: 1 embeddings for 2 texts"
+    ):
         server_embedder(server).embed(["x", "y"])
     server.broken = {"choices": []}
     with pytest.raises(LMInvalidResponseError, match="list of embeddings"):
@@ -224,10 +229,15 @@ def test_an_async_function():
 
 @pytest.mark.parametrize(
     "function",
-    [lambda texts: [[1, 2]], lambda texts: [1.0] * len(texts), lambda texts: [[float("nan"), 1]] * len(texts)],
+    [
+        lambda texts: [[1, 2]],
+        lambda texts: [1.0] * len(texts),
+        lambda texts: [[float("nan"), 1]] * len(texts),
+        lambda texts: [[1.0], [1.0, 2.0]],
+    ],
 )
 def test_functions_that_do_not_fit(function):
-    with pytest.raises(RetrieverError, match=r"shape|numbers that are none"):
+    with pytest.raises(RetrieverError, match=r"shape|numbers that are none|different lengths"):
         embedder_of(function).embed(["a", "b"])
 
 
@@ -235,6 +245,12 @@ def test_functions_that_do_not_fit(function):
 def test_what_is_no_text(texts):
     with pytest.raises(DataError, match="text"):
         embedder_of(lambda given: [[1.0]] * len(given)).embed(texts)
+
+
+@pytest.mark.parametrize("path", ["./no-such-folder", "../no-such-folder", "~/no-such-folder", Path("no-such-folder")])
+def test_a_folder_that_is_not_there_is_not_looked_for_at_a_hub(path):
+    with pytest.raises(RetrieverError, match="there is no folder"):
+        backend_of(path)
 
 
 def test_models_there_are_none_of():

@@ -102,6 +102,8 @@ def test_two_logits_and_three(folder):
 
 
 def test_models_that_cannot_be_loaded(folder):
+    with pytest.raises(RetrieverError, match="there is no folder"):
+        rerank(HITS, "loops", "cross-encoder", model=f"{folder}-not")
     (folder / "model.onnx").write_bytes(b"no model")
     with pytest.raises(RetrieverError, match=r"holds no tokenizer.json"):
         rerank(HITS, "loops", "cross-encoder", model=str(folder))
