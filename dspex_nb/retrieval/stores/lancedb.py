@@ -181,6 +181,9 @@ class LanceDb(LaterFacts):
     def _given(self, vectors: Vectors) -> list[Any]:
         return list(vectors)
 
+    def _wanted(self, vector: Any) -> Any:
+        return vector
+
     def _named(self, ids: list[str]) -> str:
         quotes = "', '".join(one.replace("'", "''") for one in ids)
         return f"id IN ('{quotes}')"

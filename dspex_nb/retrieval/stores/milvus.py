@@ -107,6 +107,9 @@ class Milvus(AwaitedCollection):
     def _given(self, vectors: Vectors) -> list[Any]:
         return list(vectors)
 
+    def _wanted(self, vector: Any) -> Any:
+        return vector
+
 
 def fields_of(rows: Block) -> list[dict[str, Any]]:
     """Return rows as Milvus' `upsert` takes them."""
