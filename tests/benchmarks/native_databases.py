@@ -272,7 +272,7 @@ def _key(name):
 
 
 class Milvus:
-    """In ours id and metadata are one field."""
+    """In ours id, metadata, text and facts are an array; before what is no fact stands a blank, which JSON allows."""
 
     def fill(self, folder, rows):
         from pymilvus import DataType, MilvusClient
@@ -307,9 +307,9 @@ class Milvus:
         client = retriever._client
 
         def found(query):
-            nearest = client.search(_OURS, [query], limit=k, output_fields=["about", "text"])[0]
-            told = [(*_apart(one["entity"]["about"]), one["entity"]["text"], one["distance"]) for one in nearest]
-            return [(name, text, orjson.loads(metadata), number) for name, metadata, text, number in told]
+            nearest = client.search(_OURS, [query], limit=k, output_fields=["passage"])[0]
+            told = [(one["entity"]["passage"], one["distance"]) for one in nearest]
+            return [(one[0][1:], one[2][1:], orjson.loads(one[1]), number) for one, number in told]
 
         return found
 

@@ -184,8 +184,8 @@ def told_of(ids: list[str], metadatas: list[Any]) -> list[tuple[str, str, str]]:
 
 def rows_of(found: Any) -> list[tuple[str, str, str, float]]:
     """Return id, text, metadata and distance of what a search found."""
-    told = told_of(found["ids"][0], found["metadatas"][0])
-    return [(*one, number) for one, number in zip(told, found["distances"][0], strict=True)]
+    columns = zip(found["ids"][0], found["metadatas"][0], found["distances"][0], strict=True)
+    return [(name, *parted(one["_passage"]), number) for name, one, number in columns]
 
 
 def quiet() -> Any:

@@ -78,9 +78,12 @@ class DuckDb(SqlCollection):
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.array.reshape(-1)), self._dimension)
         numbers = np.arange(start, start + len(rows))
         with self._given_as({"number": numbers, **columns, "vector": vectors}), self._changing():
-            (there,) = self._run(self._said("SELECT count(*) FROM {table} SEMI JOIN given USING (id)"))[0]
-            for statement in self.replacing if there else self.putting:
+            for statement in self.replacing if start > 1 and self._are_there() else self.putting:
                 self._run(self._said(statement))
+
+    def _are_there(self) -> bool:
+        """Say whether ids of the table `given` are there."""
+        return bool(self._run(self._said("SELECT count(*) FROM {table} SEMI JOIN given USING (id)"))[0][0])
 
     def _run_all(self, statements: list[tuple[str, list[Sequence[Any]]]]) -> None:
         with self._changing():
