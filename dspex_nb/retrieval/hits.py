@@ -33,7 +33,7 @@ def ranked(hits: Iterable[Found], cosine: Callable[[float], float]) -> list[Pass
     """
     made, last, in_order = [], math.inf, True
     for name, text, told, number in hits:
-        metadata = metadata_of(told) if type(told) is str else told
+        metadata = metadata_of(told) if isinstance(told, str) else told
         raw = number if type(number) is float else math.nan if number is None else float(number)
         score = (1 + cosine(raw)) / 2
         if not 0 <= score <= 1:
