@@ -54,22 +54,23 @@ class Passage:
         return found if self.raw_score is None else {**found, "raw_score": self.raw_score}
 
 
-_new: Any = object.__new__
-_set_text, _set_id, _set_score, _set_metadata, _set_raw_score = (
+new: Any = object.__new__
+"""With the setters beside it: a passage without the way through its class, which takes twice as long."""
+set_text, set_id, set_score, set_metadata, set_raw_score = (
     vars(Passage)[name].__set__ for name in ("text", "id", "score", "metadata", "raw_score")
 )
 
 
 def found_passage(given_id: str, text: str, metadata: Mapping[str, Any], score: float, raw_score: float | None) -> Passage:
-    """Return `Passage(text, given_id, score, metadata, raw_score)`, in half the time: one a hit, or a text that is added."""
+    """Return `Passage(text, given_id, score, metadata, raw_score)`, in half the time: one for each text that is added."""
     if not given_id:
         return Passage(text, "", score, metadata, raw_score)
-    made: Passage = _new(Passage)
-    _set_text(made, text)
-    _set_id(made, given_id)
-    _set_score(made, score)
-    _set_metadata(made, metadata)
-    _set_raw_score(made, raw_score)
+    made: Passage = new(Passage)
+    set_text(made, text)
+    set_id(made, given_id)
+    set_score(made, score)
+    set_metadata(made, metadata)
+    set_raw_score(made, raw_score)
     return made
 
 

@@ -118,7 +118,7 @@ class AwaitedCollection(Collection):
 
     async def _anearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
         client = await self._awaited_clients.client()
-        return await asyncio.gather(*(client.found(one, k, where) for one in self._given(vectors)))
+        return await asyncio.gather(*(client.found(self._wanted(one), k, where) for one in vectors))
 
     async def _asparse(self, query: str, k: int, filter: Filter | None) -> list[Passage]:  # noqa: A002
         if self.words_by != "store":

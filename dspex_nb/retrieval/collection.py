@@ -18,7 +18,7 @@ from dspex_nb.retrieval.blocks import Block
 from dspex_nb.retrieval.columns import Columns
 from dspex_nb.retrieval.facts import Dialect, compiled
 from dspex_nb.retrieval.filters import Condition, matches
-from dspex_nb.retrieval.hits import Found, Told
+from dspex_nb.retrieval.hits import Found, Told, ranked
 from dspex_nb.retrieval.metadata import metadata_of
 from dspex_nb.retrieval.vectors import VectorIndex
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dspex_nb.retrieval.arrays import Vectors
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,50}")
+_NO_TURNS = nullcontext()
 DEFAULT_NAME = "dspex_passages"
 
 
@@ -79,9 +80,13 @@ class Collection(VectorIndex):
         """Return id, text, metadata and the store's number of the nearest rows that satisfy `where` (None: all)."""
 
     def _given(self, vectors: Vectors) -> list[Any]:
-        """Return vectors as `_write` and `_found` take them."""
+        """Return vectors as `_write` takes them."""
         given: list[Any] = vectors.tolist()
         return given
+
+    def _wanted(self, vector: Any) -> Any:
+        """Return a vector as `_found` takes it."""
+        return vector.tolist()
 
     def count(self) -> int:
         """Return how many passages the collection holds."""
@@ -100,7 +105,7 @@ class Collection(VectorIndex):
         return f"<{self.name} retriever, passages kept {PLACES[self.kept]}>"
 
     def _turn(self) -> Any:
-        return nullcontext() if self.safe else self._lock
+        return _NO_TURNS if self.safe else self._lock
 
     def _everything(self) -> Iterator[Passage]:
         if self._dimension is None:
@@ -141,7 +146,11 @@ class Collection(VectorIndex):
             return super()._dense(vectors, k, condition)
 
     def _nearest(self, vectors: Vectors, k: int, where: Any) -> Sequence[Iterable[Found]]:
-        return [self._found(one, k, where) for one in self._given(vectors)]
+        return [self._found(self._wanted(one), k, where) for one in vectors]
+
+    def _nearest_to(self, query: Any, k: int) -> list[Passage]:
+        with self._turn():
+            return ranked(self._found(self._wanted(query), k, None), self._cosine)
 
     def _find(self, query: str, k: int, condition: Condition | None) -> list[Passage]:
         with self._lock:

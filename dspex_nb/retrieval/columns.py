@@ -31,6 +31,8 @@ class Columns:
         return len(self.ids)
 
     def __getitem__(self, part: slice) -> Columns:
+        if part.start == 0 and part.stop >= len(self.ids):
+            return self  # nearly always: three lists less
         return Columns(self.ids[part], self.texts[part], self.metadatas[part], self.flat)
 
     def at(self, places: list[int]) -> Columns:

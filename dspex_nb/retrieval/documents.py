@@ -79,16 +79,13 @@ def _columns(items: list[Any], extras: list[Any] | None, text_field: str | None)
 def _are_flat(given: list[Any]) -> bool:
     """Say whether all metadata is of JSON's plain values: what nearly all is, and seen of all at once in a tenth of the time."""
     return (
-        _DICT.issuperset(map(type, given))
-        and _TEXT.issuperset(map(type, set(chain.from_iterable(given))))
-        and _are_plain(map(dict.values, given))
+        _DICT.issuperset(map(type, given)) and _TEXT.issuperset(map(type, set(chain.from_iterable(given)))) and _are_plain(given)
     )
 
 
-def _are_plain(values: Iterable[Iterable[Any]]) -> bool:
-    found = list(chain.from_iterable(values))
-    kinds = set(map(type, found))
-    if float in kinds and all(math.isfinite(one) for one in found if type(one) is float):
+def _are_plain(given: list[dict[str, Any]]) -> bool:
+    kinds = set(map(type, chain.from_iterable(map(dict.values, given))))
+    if float in kinds and all(math.isfinite(one) for told in given for one in told.values() if type(one) is float):
         kinds.remove(float)
     return kinds <= _PLAIN
 

@@ -6,7 +6,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-from dspex_nb.passages import Passage, found_passage
+from dspex_nb.passages import (
+    Passage,
+    new,
+    passage_id,
+    set_id,
+    set_metadata,
+    set_raw_score,
+    set_score,
+    set_text,
+)
 from dspex_nb.retrieval.metadata import metadata_of
 from dspex_nb.retrieval.scales import score_of
 
@@ -25,13 +34,19 @@ def ranked(hits: Iterable[Found], cosine: Callable[[float], float]) -> list[Pass
     made, last, in_order = [], math.inf, True
     for name, text, told, number in hits:
         metadata = metadata_of(told) if isinstance(told, str) else told
-        raw = math.nan if number is None else float(number)
+        raw = number if type(number) is float else math.nan if number is None else float(number)
         score = (1 + cosine(raw)) / 2
         if not 0 <= score <= 1:
             score = score_of(cosine(raw))
         in_order = in_order and score < last
         last = score
-        made.append(found_passage(name, text, metadata, score, raw))
+        passage = new(Passage)
+        set_text(passage, text)
+        set_id(passage, name or passage_id(text, metadata))
+        set_score(passage, score)
+        set_metadata(passage, metadata)
+        set_raw_score(passage, raw)
+        made.append(passage)
     return made if in_order else sorted(made, key=_by_score)
 
 

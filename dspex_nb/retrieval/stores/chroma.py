@@ -81,6 +81,9 @@ class Chroma(AwaitedCollection):
     def _open(
         self, *, path: str | Path | None = None, url: str | None = None, collection: str = DEFAULT_NAME, token: str | None = None
     ) -> None:
+        from chromadb.errors import InternalError
+
+        self._unready = InternalError  # not imported at each search
         self._name = safe_name(collection)
         self.kept = kept_at(path)
         if url is not None:  # others may write there, so our words beside it would not be theirs
@@ -135,11 +138,9 @@ class Chroma(AwaitedCollection):
         return {"ids": [name for name, metadata in await self._atold() if matches(condition, metadata)]}
 
     def _found(self, vector: Any, k: int, where: dict[str, Any] | None) -> Iterable[tuple[str, str, str, float]]:
-        from chromadb.errors import InternalError
-
         try:
             return rows_of(self._collection.query(**asked(vector, k, where)))
-        except InternalError:  # a server's collection that was made a moment ago and holds nothing yet
+        except self._unready:  # a server's collection that was made a moment ago and holds nothing yet
             return rows_of(self._collection.query(**asked(vector, k, where))) if self._size() else []
 
     async def _aopen(self) -> Awaited:
@@ -149,6 +150,9 @@ class Chroma(AwaitedCollection):
 
     def _given(self, vectors: Vectors) -> list[Any]:
         return list(vectors)  # of lists Chroma looks at each number
+
+    def _wanted(self, vector: Any) -> Any:
+        return vector
 
 
 def fields_of(rows: Block, there: Any) -> dict[str, Any]:
@@ -180,8 +184,8 @@ def told_of(ids: list[str], metadatas: list[Any]) -> list[tuple[str, str, str]]:
 
 def rows_of(found: Any) -> list[tuple[str, str, str, float]]:
     """Return id, text, metadata and distance of what a search found."""
-    told = told_of(found["ids"][0], found["metadatas"][0])
-    return [(*one, number) for one, number in zip(told, found["distances"][0], strict=True)]
+    columns = zip(found["ids"][0], found["metadatas"][0], found["distances"][0], strict=True)
+    return [(name, *parted(one["_passage"]), number) for name, one, number in columns]
 
 
 def quiet() -> Any:

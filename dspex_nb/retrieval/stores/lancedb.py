@@ -107,9 +107,11 @@ class LanceDb(LaterFacts):
         import pyarrow.compute as pc
 
         there = self._table.count_rows()
+        if not there:
+            return True
         if there > _LOOKED * len(ids):
             return False  # to merge a few takes less time than to look
-        held = self._table.search().select(["id"]).limit(there or 1).to_arrow()["id"]
+        held = self._table.search().select(["id"]).limit(there).to_arrow()["id"]
         return not pc.any(pc.is_in(held, value_set=ids)).as_py()
 
     def _take_up_facts(self) -> None:
@@ -180,6 +182,9 @@ class LanceDb(LaterFacts):
 
     def _given(self, vectors: Vectors) -> list[Any]:
         return list(vectors)
+
+    def _wanted(self, vector: Any) -> Any:
+        return vector
 
     def _named(self, ids: list[str]) -> str:
         quotes = "', '".join(one.replace("'", "''") for one in ids)

@@ -31,7 +31,7 @@ class AwaitedMilvus(Awaited):
 
     async def held(self, ids: list[str]) -> Iterable[str]:
         """Return which ids are there."""
-        return ids_of(await self._client.get(self._name, ids=[key_of(one) for one in ids], output_fields=["about"]))
+        return ids_of(await self._client.get(self._name, ids=[key_of(one) for one in ids], output_fields=FIELDS))
 
     async def rows(self) -> Iterable[tuple[str, str, str]]:
         """Return all rows, page by page in the order of their keys, as the called client's iterator does."""

@@ -73,13 +73,14 @@ class QdrantEdge(Collection):
     dialect: ClassVar[Dialect[Any]] = EdgeDialect()
 
     def _open(self, *, path: str | Path) -> None:
-        import qdrant_edge as edge
+        import qdrant_edge
 
+        self._edge = qdrant_edge  # not imported at each search
         self._path = Path(path)
         note = self._path / "dimension"
         if note.exists():
             self._dimension = int(note.read_text(encoding="utf-8"))
-            self._shard = edge.EdgeShard.load(str(self._path / "shard"))
+            self._shard = qdrant_edge.EdgeShard.load(str(self._path / "shard"))
 
     def close(self) -> None:
         """Write what is not yet on disk, and close."""
@@ -138,8 +139,7 @@ class QdrantEdge(Collection):
         return edge.Filter(must=[edge.HasIdCondition(set(map(key_of, self._satisfying(condition))))])
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[Found]:
-        import qdrant_edge as edge
-
+        edge = self._edge
         chosen = where if where is None or isinstance(where, edge.Filter) else edge.Filter(must=[where])
         nearest = edge.Query.Nearest(vector)
         found = self._shard.query(edge.QueryRequest(k, query=nearest, filter=chosen, with_payload=_FIELDS))

@@ -199,6 +199,9 @@ class SqliteTable(SqlCollection):
         written, length = vectors.tobytes(), vectors.shape[1] * vectors.itemsize
         return [written[start : start + length] for start in range(0, len(written), length)]
 
+    def _wanted(self, vector: Any) -> Any:
+        return vector.tobytes()
+
 
 class Words(SqliteTable):
     """Base of those whose SQLite has FTS5."""

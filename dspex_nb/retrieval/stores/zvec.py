@@ -38,6 +38,7 @@ class Zvec(LaterFacts):
     def _open(self, *, path: str | Path) -> None:
         import zvec
 
+        self._zvec = zvec  # not imported at each search
         self._path = Path(path)
         self._unordered = 0
         if self._path.exists():
@@ -97,13 +98,11 @@ class Zvec(LaterFacts):
         return int(self._collection.stats.doc_count)
 
     def _found(self, vector: list[float], k: int, where: Any) -> Iterable[tuple[str, str, str, float]]:
-        import zvec
-
         if self._unordered >= _MANY:
             self._collection.optimize()
             self._unordered = 0
         given = {} if where is None else {"filter": where}
-        found = self._collection.query(zvec.Query("vector", vector=vector), topk=k, output_fields=_FIELDS, **given)
+        found = self._collection.query(self._zvec.Query("vector", vector=vector), topk=k, output_fields=_FIELDS, **given)
         rows = [(one.fields, one.score) for one in found]
         return [(fields["id"], fields["text"], fields["metadata"], score) for fields, score in rows]
 
