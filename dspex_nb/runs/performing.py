@@ -20,6 +20,7 @@ from dspex_nb.errors import (
 )
 from dspex_nb.pipelines.records import Step
 from dspex_nb.pools import crew
+from dspex_nb.runs.calling import is_async
 from dspex_nb.runs.going_over import perform_items
 from dspex_nb.runs.once import ends_itself, once
 from dspex_nb.runs.outcomes import Written
@@ -114,8 +115,10 @@ def _limited(step: Step, around: Surroundings, scope: Scope, attempt: int, value
             written: Written = future.result()
             return written
         scope.cancel.check()
+        ends = step.kind in ("predict", "chain_of_thought") or (step.kind == "function" and is_async(step.callable))
+        told = "it was stopped" if ends else "its thread was abandoned, its result will be discarded"
         raise TaskTimeoutError(
-            f"not done after {step.timeout_s:g} s; its thread was abandoned, its result will be discarded",
+            f"not done after {step.timeout_s:g} s; {told}",
             hint="raise timeout_s, or give the step on_error='skip'",
         )
     finally:

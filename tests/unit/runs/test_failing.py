@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -316,6 +317,18 @@ def test_skip_retry_and_fallback_together():
     assert done.fields == {"x": 1, "a": None, "b": 2, "c": 3}
     ended = [(event.step, event.status) for event in scope.bus.recent if isinstance(event, StepEnded)]
     assert ended == [("a", "failed"), ("b", "failed"), ("b.on_error", "done"), ("c", "done")]
+
+
+@pytest.mark.parametrize(("kind", "told"), [("async", "it was stopped"), ("plain", "its thread was abandoned")])
+def test_a_time_limit_says_what_became_of_the_step(kind, told):
+    ended = threading.Event()
+
+    async def waits(x):
+        await asyncio.sleep(30)
+
+    with pytest.raises(StepError, match=told):
+        run("x: int\ny = native(f, timeout_s=0.05)", {"f": waits if kind == "async" else lambda x: ended.wait(30)}, x=1)
+    ended.set()
 
 
 def test_a_function_inside_parallel_has_a_fallback():
