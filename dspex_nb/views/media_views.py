@@ -76,8 +76,8 @@ def _thumbnails(infos: list[MediaInfo | None]) -> list[tuple[str, str]]:
             found[at] = (info.data_url, "")
         elif there:
             keys[at] = info.key
-            if (made := _made.get(keys[at])) is not None:
-                found[at] = made
+            if (known := _made.get(keys[at])) is not None:
+                found[at] = known
                 continue
             try:
                 asked[at] = info.data
