@@ -6,8 +6,8 @@
 
 Three things, each by turns of two sides and the median of their differences:
 
-- added: a user's own index (`native_libraries.py`, `native_tables.py`, `native_collections.py`) is filled, and ours, with the same passages and settings,
-  up to the first answer to a search; again and again in new files.
+- added: a user's own index (`native_libraries.py`, `native_tables.py`, `native_collections.py`) is filled, and ours, with the
+  same passages and settings, up to the first answer to a search; again and again in new files.
 - interface: our search, and the bare client's on the same index, the one that our retriever filled. Both give id, text, metadata
   and number. This is what our lines cost, and the aim is at most 50 µs or 5 %.
 - layout: the bare client on our index, and on the user's own. This is what comes of how we lay passages out, and of chance: of two
