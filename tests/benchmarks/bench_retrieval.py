@@ -6,8 +6,8 @@
 
 Three things, each by turns of two sides and the median of their differences:
 
-- added: a user's own index (`native_libraries.py`, `native_databases.py`) is filled, and ours, with the same passages and settings,
-  up to the first answer to a search; again and again in new files.
+- added: a user's own index (`native_libraries.py`, `native_tables.py`, `native_collections.py`) is filled, and ours, with the
+  same passages and settings, up to the first answer to a search; again and again in new files.
 - interface: our search, and the bare client's on the same index, the one that our retriever filled. Both give id, text, metadata
   and number. This is what our lines cost, and the aim is at most 50 µs or 5 %.
 - layout: the bare client on our index, and on the user's own. This is what comes of how we lay passages out, and of chance: of two
@@ -27,17 +27,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from native_databases import DATABASES
+from native_collections import COLLECTIONS
 from native_libraries import LIBRARIES
+from native_tables import TABLES
 
 from dspex_nb.retrieval import KINDS, retriever
 
 LENGTH, K = 64, 10
 SEARCHES, LONGEST_S = 200, 5  # for each pair of indexes
 BUILDS, QUICK_BUILDS, QUICK_S, BUILDING_S = 3, 7, 1.5, 180
-STORES = {**LIBRARIES, **DATABASES}
+STORES = {**LIBRARIES, **TABLES, **COLLECTIONS}
 HEAD = """| store | pairs | added, s: client, ours | ours to client's | a search: client | our interface on top | within | our layout on top | within |
-|---|---|---|---|---|---|---|---|---|"""  # noqa: E501
+|---|---|---|---|---|---|---|---|---|"""
 FILES = ("sqlite", "sqlite-vec", "libsql", "turso", "duckdb", "milvus", "cozo", "ladybug")
 
 
