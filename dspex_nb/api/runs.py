@@ -147,12 +147,20 @@ class Run:
             pipeline: The pipeline in its present form, if its cell was run again; else the one that the run began with.
 
         Raises:
-            DSPexError: It still runs, or is done.
+            DSPexError: It still runs, or is done, by this handle or another.
         """
-        refuse_resuming(self.pipeline.name, self.id, self.status)
+        refuse_resuming(self.pipeline.name, self.id, self._latest_status())
         return Run(
             pipeline or self.pipeline, self.inputs, self._now, on_progress=self._on_progress, run_id=self.id, stream=self._stream
         )
+
+    def _latest_status(self) -> str:
+        """Return how the run stands: another handle may have gone on with it."""
+        if self.status == "running" or self._now.store is None:
+            return self.status
+        self._now.store.flush()
+        row = self._now.store.run(self.id)
+        return self.status if row is None else str(row.status)
 
     @property
     def outputs(self) -> Mapping[str, Any]:
