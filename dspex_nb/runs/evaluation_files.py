@@ -6,7 +6,7 @@
         rows.jsonl      a line a row as it ends; before its first use, a line a message of a prompt
 
 Lines are only added. A line that a kill cut off is not there; a later line of the same row counts in place of an earlier one.
-What was a model or a dataclass comes back as the data it held; of an image or another large array a digest is kept.
+What was a model or a dataclass comes back as the data it held; of a file, an image or another large array a digest is kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dspex_nb.runs.traces import Messages, TracedCall
 from dspex_nb.signatures.media import is_pixels
 
 _KEPT = 200
-_WRITTEN_OUT = 1000  # numbers: an array of fewer is written as a list
+_WRITTEN_OUT = 1000  # numbers or bytes: of fewer they are written out
 _ID = re.compile(r"[0-9a-f]{6,40}")
 _USAGE = ("prompt_tokens", "completion_tokens", "calls", "cache_hits")
 
@@ -220,7 +220,9 @@ def _same(read: Any, given: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; pixels and other large arrays as what they are, with a digest that tells them apart."""
+    """Return a value as JSON has it; files, pixels and other large arrays as what they are, with a digest that tells them apart."""
+    if isinstance(value, bytes | bytearray | memoryview) and len(value) > _WRITTEN_OUT:
+        return {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
     if not (is_pixels(value) and hasattr(value, "tobytes")) or value.size in range(_WRITTEN_OUT):
         return plain(value)
     what = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") else f"{value.mode} {value.size}"

@@ -239,11 +239,12 @@ class TestGoingOn:
         with pytest.raises(DataError, match="does not give back"):
             dx.load_evaluation(evaluation.id).resume(lambda pair: {"total": sum(pair)})
 
-    def test_rows_that_hold_arrays_are_kept(self, fresh):
+    @pytest.mark.parametrize("made", [lambda value: np.full((64, 64, 3), value, np.uint8), lambda value: bytes([value]) * 12288])
+    def test_rows_that_hold_arrays_or_files_are_kept(self, fresh, made):
         def bright(picture):
-            return {"answer": "yes" if picture.mean() > 100 else "no"}
+            return {"answer": "yes" if bytes(picture)[0] > 100 else "no"}
 
-        rows = [{"picture": np.full((64, 64, 3), value, np.uint8), "answer": "yes"} for value in (200, 3)]
+        rows = [{"picture": made(value), "answer": "yes"} for value in (200, 3)]
         for data in (rows, pd.DataFrame(rows)):
             evaluation = dx.evaluate(bright, data, "exact_match:answer")
             assert "not kept" not in evaluation.info().note
@@ -253,7 +254,7 @@ class TestGoingOn:
             with pytest.raises(DataError, match="does not give back"):
                 loaded.resume(bright)
             with pytest.raises(DataError, match="is not that of evaluation"):
-                loaded.resume(bright, [{**row, "picture": row["picture"] + 1} for row in rows])
+                loaded.resume(bright, [{**row, "picture": made(7)} for row in rows])
             assert loaded.resume(bright, rows).score == 0.5
 
     def test_a_set_score_after_loading(self, predict):
