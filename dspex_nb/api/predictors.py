@@ -12,6 +12,7 @@ from dspex_nb.ambient import Session
 from dspex_nb.api.lms import client_of
 from dspex_nb.api.mapping import check_choice, iter_mapped, run_rows
 from dspex_nb.api.programs import program_of, refuse_unnamed
+from dspex_nb.api.prompts import Prompt
 from dspex_nb.api.sessions import scope_here, session
 from dspex_nb.api.signatures import as_signature
 from dspex_nb.api.streams import AsyncStream, Stream
@@ -81,10 +82,9 @@ class _Callable:
         return AsyncStream(streaming.astream(self, inputs, session=now, scope=scope, **options), self.signature.outputs)  # type: ignore[arg-type]
 
     def messages(self, *, adapter: Any = None, **inputs: Any) -> list[dict[str, Any]]:
-        """Return the exact prompt for these inputs."""
+        """Return the exact prompt for these inputs; a cell shows it with the files in it shortened."""
         given = accepted(self.signature, inputs, paths=True)
-        written: list[dict[str, Any]] = self.messages_in(given, session=session(), adapter=adapter)  # type: ignore[attr-defined]
-        return written
+        return Prompt(self.messages_in(given, session=session(), adapter=adapter))  # type: ignore[attr-defined]
 
     def parse(self, text: str, *, adapter: Any = None) -> dict[str, Any]:
         """Return the typed fields that a model's answer `text` means.

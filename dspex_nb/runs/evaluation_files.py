@@ -220,7 +220,7 @@ def _same(read: Any, given: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; files, pixels and other large arrays as what they are, with a digest that tells them apart."""
+    """Return a value as JSON has it; files, pixels and other large arrays as what they are, with a digest to tell them apart."""
     if isinstance(value, bytes | bytearray | memoryview) and len(value) > _WRITTEN_OUT:
         return {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
     if not (is_pixels(value) and hasattr(value, "tobytes")) or value.size in range(_WRITTEN_OUT):

@@ -339,3 +339,16 @@ def test_too_many_pixels():
 def test_a_medium_is_plain():
     assert Medium("image", "image/png", b"x").data_url == "data:image/png;base64,eA=="
     assert isinstance(medium_of(Path(__file__), "file"), Medium)
+
+
+def test_a_cell_shows_a_prompt_without_the_bytes_of_its_files(fresh):
+    from IPython.lib.pretty import pretty
+
+    asked = "What is to be seen? " * 100
+    prompt = dx.Predict("picture: dspy.Image, asked: str -> answer").messages(picture=png(400, 400), asked=asked)
+    url = next(part["image_url"]["url"] for part in prompt[-1]["content"] if part["type"] == "image_url")
+    shown = pretty(prompt)
+    assert url[:60] in shown
+    assert f"({len(url):,} characters)" in shown
+    assert url not in shown
+    assert asked.strip() in shown
