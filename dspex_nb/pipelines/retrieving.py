@@ -58,6 +58,7 @@ def colbertv2_step(call: Call) -> StepDraft:
 def searching(target: Any, call: Call) -> StepDraft:
     """Return the step that searches `target`, which reads `query` and, where an argument says so, `filter`."""
     call = call.by_name(_QUERY, call.name)
+    _check_filter(call.keywords.get("filter"))
     return StepDraft(
         "retriever", "retriever", target=target, parameters=_QUERY, gives=PASSAGES, place=call.place,
         **sort(call, _QUERY, OPTIONS["retriever"]),
@@ -91,6 +92,18 @@ def _check_kind(kind: str, argument: Argument, config: Mapping[str, Argument]) -
         if name not in known:
             hint = f"{did_you_mean(name, known)}it takes {', '.join(known)}"
             raise given.place.plan_error(f"the retriever {kind!r} has no option {name!r}", hint)
+
+
+def _check_filter(given: Argument | None) -> None:
+    """Refuse a filter that means nothing, where it is written out and not a field."""
+    if given is None or not isinstance(given.value, dict):
+        return
+    from dspex_nb.retrieval.filters import read_filter
+
+    try:
+        read_filter(given.value)
+    except DSPexError as error:
+        raise given.place.plan_error(error.message, error.hint) from None
 
 
 def _maker(kind: str) -> Any:

@@ -369,6 +369,13 @@ def test_every_kind_takes_the_step_options(step):
         assert caught.value.line == 2
 
 
+@pytest.mark.parametrize("written", ['{"year": {"$near": 3}}', '{"$or": 3}', '{"year": {"$in": 3}}'])
+def test_a_filter_that_means_nothing_is_refused_with_the_cell(written):
+    with pytest.raises(PlanError) as caught:
+        read_cell("p", f'q: str\nhits = retriever("bm25", index=docs, query=q, filter={written})', {"docs": DOCS})
+    assert caught.value.text[caught.value.column :].startswith(written)
+
+
 def test_a_search_that_fails_is_retried_skipped_or_replaced(run):
     class Flaky:
         name, version = "flaky", "1"
