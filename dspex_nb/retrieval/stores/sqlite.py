@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dspex_nb.retrieval.arrays import Vectors
 
 _LARGEST = 2**63
+_FRACTIONS = 2**53  # libSQL's client hands whole numbers over as fractions, which are exact up to here
 _CUT = 262_144  # bytes
 _SETTINGS = (
     "PRAGMA page_size = 8192",  # of a new file
@@ -35,9 +36,9 @@ _NAMED = 500  # ids in one statement
 _SIGNS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 # Turso reads the value as JSON whatever the condition before it says, so no text may be there.
 _ORDER = """EXISTS (SELECT 1 FROM json_each({{table}}.metadata) AS m WHERE m.key = ? AND (
-    m.type IN ({types}) AND m.atom {sign} ? OR m.type = 'array' AND EXISTS (
+    m.type IN ({types}) AND m.atom {sign} {value} OR m.type = 'array' AND EXISTS (
         SELECT 1 FROM json_each(CASE m.type WHEN 'array' THEN m.value ELSE '[]' END) AS v
-        WHERE v.type IN ({types}) AND v.atom {sign} ?)))"""
+        WHERE v.type IN ({types}) AND v.atom {sign} {value})))"""
 HOLDS = "EXISTS (SELECT 1 FROM json_each({table}_facts.facts) AS f WHERE f.value IN (SELECT value FROM json_each(?)))"
 
 
@@ -45,8 +46,10 @@ def order(asked: Compare) -> Statement | None:
     """Return an order in SQLite's words; None where its numbers are too small for it."""
     if isinstance(asked.value, int) and not -_LARGEST <= asked.value < _LARGEST:
         return None  # no number of SQLite's
-    types = "'text'" if isinstance(asked.value, str) else "'integer', 'real'"
-    return _ORDER.format(types=types, sign=_SIGNS[asked.operator]), [asked.key, asked.value, asked.value]
+    types, sign = "'text'" if isinstance(asked.value, str) else "'integer', 'real'", _SIGNS[asked.operator]
+    if isinstance(asked.value, int) and abs(asked.value) > _FRACTIONS:
+        return _ORDER.format(types=types, sign=sign, value=f"CAST('{asked.value:d}' AS INTEGER)"), [asked.key]
+    return _ORDER.format(types=types, sign=sign, value="?"), [asked.key, asked.value, asked.value]
 
 
 class SqliteTable(SqlCollection):
