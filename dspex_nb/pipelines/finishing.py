@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dspex_nb.errors import DSPexError
 from dspex_nb.pipelines.arguments import Argument, BareName, Construct, Deferred
+from dspex_nb.pipelines.conditions import truth
 from dspex_nb.pipelines.drafts import StepDraft
 from dspex_nb.pipelines.matching import mismatch, reads_text
 from dspex_nb.pipelines.places import Place
@@ -185,6 +186,8 @@ def _predicate(node: Node, values: dict[int, Any]) -> Predicate | None:
         return None
     given = node.condition.value
     text = given.text if isinstance(given, Deferred) else getattr(given, "__name__", "")
+    if given is truth:
+        text = str(node.when["value"])
     return Predicate(_value(node.condition, values), dict(node.when), text)
 
 
