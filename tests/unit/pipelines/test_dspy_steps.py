@@ -36,7 +36,7 @@ async def look_up_later(word: str) -> str:
 
 
 CALLED: list[tuple[str, object]] = []
-NAMES = {"look_up": look_up, "look_up_later": look_up_later, "dspy": dspy}
+NAMES = {"upper": "a".upper, "look_up": look_up, "look_up_later": look_up_later, "dspy": dspy}
 
 
 @pytest.fixture(autouse=True)
@@ -290,7 +290,8 @@ def test_dspy_steps_stand_in_parallel_in_maps_and_behind_fallbacks(run):
     ("line", "word"),
     [
         ('react("q -> a")', "needs tools="), ('react("q -> a", tools=look_up)', "expected a list"), ('react("q -> a", tools=["x"])', "'x' is no function"),
-        ('react("q -> a", tools=[look_up], max_iters=0)', "whole number from 1"), ('knn("q -> a", k=1)', "needs trainset="),
+        ('code_act("q -> a", tools=[lambda word: word])', "no plain function"), ('code_act("q -> a", tools=[look_up_later])', "no plain function"),
+        ('code_act("q -> a", tools=[upper])', "no plain function"), ('react("q -> a", tools=[look_up], max_iters=0)', "whole number from 1"), ('knn("q -> a", k=1)', "needs trainset="),
         ('best_of_n("q -> a", N=0, reward_fn=len, threshold=1)', "whole number"), ('best_of_n("q -> a", N=2, threshold=1)', "needs reward_fn="),
         ('multi_chain_comparison("q -> a", aggregation="majorty")', "did you mean"), ('chain_of_thought("q -> a", advanced="yes")', "True or False"),
     ],
