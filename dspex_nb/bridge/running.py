@@ -82,7 +82,12 @@ def run_module(
     chosen = dspy_adapter(adapter or client.default_adapter, lm)
     try:
         with dspy.context(
-            lm=lm, adapter=chosen, callbacks=[], disable_history=True, trace=[], interpreter_factory=interpreter_factory()
+            lm=lm,
+            adapter=chosen,
+            callbacks=[],
+            disable_history=True,
+            trace=[],
+            interpreter_factory=interpreter_factory(scope.cancel),
         ):
             call = make_module(module, signature, build_options, inner)
             if state is not None:

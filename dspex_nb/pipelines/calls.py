@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from dspex_nb.pipelines.conditions import truth
 from dspex_nb.pipelines.options import OPTIONS
 from dspex_nb.pipelines.records import Backoff, FieldRef, PipelineSpec, Step
 from dspex_nb.signatures import Signature
@@ -109,7 +110,7 @@ class _Calls:
             found["on_error"] = step.on_error
         if step.when is not None:
             ref = next(iter(step.when.bindings.values()), None)
-            alone = getattr(step.when.function, "__name__", "") == "_truth" and ref is not None
+            alone = step.when.function is truth and ref is not None
             found["when"] = self.value(ref) if alone else step.when.function
         over = _list_of(step)
         return found | _given("over", None if over is None else self.value(over))

@@ -31,7 +31,7 @@ def read_conditions(fields: Fields) -> None:
             node.when["value"] = (
                 reference(fields, node, value, argument.place) if isinstance(value, FieldRef) else FieldRef(value.name)
             )
-            node.condition = Argument(_truth, argument.place)
+            node.condition = Argument(truth, argument.place)
             continue
         node.condition = _condition(fields, node, argument)
 
@@ -69,5 +69,6 @@ def _condition(fields: Fields, node: Node, argument: Argument) -> Argument:
     return argument if isinstance(value, Deferred) else Argument(value, argument.place)
 
 
-def _truth(value: Any) -> bool:
+def truth(value: Any) -> bool:
+    """Return whether a field that is a condition by itself holds."""
     return bool(value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dspex_nb.errors import DSPexError
 from dspex_nb.pipelines.arguments import Argument, BareName, Construct, Deferred
+from dspex_nb.pipelines.conditions import truth
 from dspex_nb.pipelines.drafts import StepDraft
 from dspex_nb.pipelines.matching import mismatch, reads_text
 from dspex_nb.pipelines.places import Place
@@ -52,7 +53,7 @@ def _check_options(node: Node) -> None:
     """Check what is known before anything of the user's is evaluated."""
     for name, argument in (*node.draft.options.items(), *node.draft.settings.items()):
         if name not in _APART:
-            check_setting(name, argument.user, argument.place)
+            check_setting(name, argument.user, argument.place, node.draft.constructor)
 
 
 def _value(argument: Argument, values: dict[int, Any]) -> Any:
@@ -91,8 +92,10 @@ def _default(name: str, kind: Any, argument: Argument, values: dict[int, Any]) -
 
 def _step(node: Node, defaults: Defaults, values: dict[int, Any]) -> Step:
     draft = node.draft
-    settings = {name: _option(name, given, values) for name, given in draft.settings.items() if name not in _APART}
-    options = {name: _option(name, given, values) for name, given in draft.options.items()}
+    settings = {
+        name: _option(name, given, values, draft.constructor) for name, given in draft.settings.items() if name not in _APART
+    }
+    options = {name: _option(name, given, values, draft.constructor) for name, given in draft.options.items()}
     bindings = {**{name: _value(given, values) for name, given in node.values.items()}, **node.refs}
     ordered = [item.name for item in draft.parameters.items]
     fallback = None if node.fallback is None else _step(replace_writes(node.fallback, node), defaults, values)
@@ -146,8 +149,8 @@ def replace_writes(fallback: Node, node: Node) -> Node:
     return fallback
 
 
-def _option(name: str, argument: Argument, values: dict[int, Any]) -> Any:
-    return check_setting(name, _value(argument, values), argument.place)
+def _option(name: str, argument: Argument, values: dict[int, Any], constructor: str) -> Any:
+    return check_setting(name, _value(argument, values), argument.place, constructor)
 
 
 def _made_with(draft: StepDraft, values: dict[int, Any]) -> dict[str, Any]:
@@ -185,6 +188,8 @@ def _predicate(node: Node, values: dict[int, Any]) -> Predicate | None:
         return None
     given = node.condition.value
     text = given.text if isinstance(given, Deferred) else getattr(given, "__name__", "")
+    if given is truth:
+        text = str(node.when["value"])
     return Predicate(_value(node.condition, values), dict(node.when), text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
@@ -21,15 +22,15 @@ MERGES = ("union", "rrf", "weighted", "concat")
 _DIRECTIVES = {"cache": ("ttl",), "retry": ("n",), "on_error": ("action",)}
 
 
-def check_setting(name: str, value: Any, place: Place) -> Any:
-    """Return the value of a step option in its own unit (durations in seconds).
+def check_setting(name: str, value: Any, place: Place, constructor: str = "") -> Any:
+    """Return the value of a step option in its own unit (durations in seconds); `constructor` may ask more of it.
 
     Raises:
         PlanError: The option does not take this value.
     """
     if value is None or isinstance(value, Deferred):
         return value
-    check = _CHECKS.get(name)
+    check = _CHECKS.get(f"{constructor}.{name}") or _CHECKS.get(name)
     if check is None:
         return value
     try:
@@ -153,6 +154,14 @@ def _tools(value: Any) -> Any:
     return listed
 
 
+def _sent_tools(value: Any) -> Any:
+    """Check tools whose source goes into the sandbox, where nothing of this process is."""
+    for tool in (listed := _tools(value)):
+        if not inspect.isfunction(tool) or inspect.iscoroutinefunction(tool) or not tool.__name__.isidentifier():
+            raise ValueError(f"{tool!r} is no plain function; code_act sends the source of a def into its sandbox")
+    return listed
+
+
 def _flag(value: Any) -> Any:
     if not isinstance(value, bool):
         raise ValueError("expected True or False")  # noqa: TRY004
@@ -168,7 +177,8 @@ def _function(value: Any) -> Any:
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "engine": _engine, "retry": _retry, "backoff": _backoff, "cache": _cache, "ttl": read_duration, "timeout_s": read_duration,
     "aggregation": _aggregation, "chains": _count, "state": _state, "merge": _merge, "k": _count, "N": _count,
-    "max_iters": _count, "tools": _tools, "call": _flag, "reasoning_extraction": _flag, "advanced": _flag,
+    "max_iters": _count, "tools": _tools, "code_act.tools": _sent_tools, "call": _flag,
+    "reasoning_extraction": _flag, "advanced": _flag,
     "reward_fn": _function, "judge": _function, "vectorizer": _function, "pool": _pool, "adapter": _adapter, "seed": _whole,
     "fail_count": _whole,
     **dict.fromkeys(("temperature", "top_p", "presence_penalty", "frequency_penalty", "threshold", "lambda_mult"), _number),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -107,6 +107,14 @@ def _routed(step: StepInfo, facts: Mapping[str, Any]) -> StepInfo:
     )
 
 
+def holder_of(name: str, known: Container[str]) -> str:
+    """Return the known step that holds one of that name (`outer/inner`, `parent.child`), the nearest; empty if none does."""
+    for at in range(len(name) - 1, 0, -1):
+        if name[at] in "/." and name[:at] in known:
+            return name[:at]
+    return ""
+
+
 def _without_events(name: str, outer: str) -> str:
     """Return the state of an inner step that sent no events when its outer step ended."""
     if name.endswith(".on_error"):  # a fallback is still to come, or is not needed
@@ -184,7 +192,7 @@ class RunState:
             self._describe(described, event.info.get("routes") or ())
 
     def _step(self, name: str) -> StepInfo:
-        return self._steps.get(name, StepInfo(name))
+        return self._steps.get(name) or StepInfo(name, parent=holder_of(name, self._steps))
 
     def _step_started(self, event: StepStarted) -> None:
         if self._started_at is None:

@@ -22,7 +22,7 @@ from dspex_nb.views.markup import (
     tag,
 )
 from dspex_nb.views.pictures import StepMark, pipeline_line, pipeline_picture, pipeline_text
-from dspex_nb.views.run_states import RunInfo, RunState, StepInfo
+from dspex_nb.views.run_states import RunInfo, RunState, StepInfo, holder_of
 from dspex_nb.views.tables import Column, number, table_html, table_text
 
 
@@ -93,7 +93,7 @@ def _picture(info: RunInfo) -> Html:
 
 def _name(step: StepInfo | RouteInfo, parents: Mapping[str, str], kinds: Mapping[str, str], name: str) -> Html:
     parent = parents.get(name, "")
-    label = name.removeprefix(f"{parent}.") if parent else name
+    label = name[len(parent) + 1 :] if parent and name.startswith(parent) else name
     kind = kinds.get(name, "").replace("_", " ")
     shown = tag("strong", label, style="font-weight: 600;")
     return join(muted("└ ") if parent else "", shown, join(" ", muted(kind)) if kind and step else "")
@@ -185,6 +185,8 @@ def plan_html(info: PlanInfo) -> str:
     steps = {str(s.get("name")): s for s in info.described.get("steps") or ()}
     parents = {name: str(s.get("parent") or "") for name, s in steps.items()}
     kinds = {name: str(s.get("kind") or "") for name, s in steps.items()}
+    for route in info.routes:  # of the steps inside a pipeline that is a step
+        parents.setdefault(route.step, holder_of(route.step, parents))
     rows = [
         (
             info.rounds.get(r.step, ""),

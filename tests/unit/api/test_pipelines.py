@@ -108,6 +108,20 @@ def test_a_broken_on_progress_is_told_and_takes_nothing_with_it(pipe):
         assert pipe(message="x", on_progress=broken).desk == "tech"
 
 
+@pytest.mark.parametrize("option", [{"retry": 1}, {"on_error": dx.native(lambda x: {"y": x}, "x -> y")}, {"on_error": "skip"}])
+def test_a_run_counts_what_failed_attempts_took(fresh, option):
+    said = iter(["no JSON", '{"y": "some"}'])
+    lm = ScriptedLM(lambda request: next(said))
+    pipe = dx.Pipeline("p", a=dx.predict("x -> y", **option))
+    with dx.context(lm=lm, adapter="json", cache=None):
+        run = pipe.run(x="x")
+        found = run.result(5)
+    asked = len(lm.requests)
+    assert run.usage.calls == found.usage.calls == asked
+    assert found.usage.total_tokens > 0
+    assert run.metrics.tokens.sum() == run.usage.total_tokens
+
+
 def test_a_failed_run(pipe):
     run = pipe.run(message=" ")
     with pytest.raises(StepError) as raised:

@@ -2,13 +2,21 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
+import threading
+import time
 
 import dspy
+import psutil
 import pytest
 
 from dspex_nb.bridge import making
+from dspex_nb.bridge.lm import Stopped
+from dspex_nb.bridge.sandbox import Sandbox
 from dspex_nb.errors import DSPexError, PlanError, StepError
 from dspex_nb.pipelines import read_cell
+from dspex_nb.scopes import CancelToken
 
 TEXT = {"reasoning": "r", "answer": "an animal"}
 
@@ -28,7 +36,7 @@ async def look_up_later(word: str) -> str:
 
 
 CALLED: list[tuple[str, object]] = []
-NAMES = {"look_up": look_up, "look_up_later": look_up_later, "dspy": dspy}
+NAMES = {"upper": "a".upper, "look_up": look_up, "look_up_later": look_up_later, "dspy": dspy}
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +113,63 @@ def test_rlm_reads_its_input_by_code(run):
     answers = [{"reasoning": "r", "code": "SUBMIT(answer=len(text.split()))"}]
     got = run('text: str\na = rlm("text -> answer: int", max_iters=2)', answers, text="one two three")
     assert got.answer == 3
+
+
+@needs_deno
+@needs_npm
+@pytest.mark.parametrize("kind", ["program_of_thought", "code_act", "rlm"])
+def test_code_that_never_ends_is_ended_with_its_step(run, kind, monkeypatch):
+    made = []
+    monkeypatch.setattr(Sandbox, "_spawn_process", lambda self: made.append(self) or dspy.PythonInterpreter._spawn_process(self))
+    code = "print('x')\nwhile True:\n    pass"
+    answer = json.dumps({"reasoning": "r", "generated_code": code, "code": code, "finished": False})
+    tools = ", tools=[triple]" if kind == "code_act" else ""
+    body = f'q: str\na = {kind}("q -> answer"{tools}, timeout_s=15, on_error=said)'
+    got = run(body, lambda request: answer, names={"triple": triple, "said": lambda q: "too long"}, q="?")
+    assert got.answer == "too long"
+    process = made[0].deno_process
+    assert process is None or process.wait(20) is not None
+    assert len(got.requests) == 1  # nobody asked for better code
+
+
+NEVER_ENDS = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["params"]["code"] != "print(1+1)":
+        print(json.dumps({"method": "running"}), flush=True)
+        while True: pass
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": {"output": "2"}}), flush=True)
+"""
+
+
+def test_a_stop_kills_the_sandbox_and_raises_through_dspy():
+    cancel = CancelToken()
+    sandbox = Sandbox(deno_command=[sys.executable, "-c", NEVER_ENDS], cancel=cancel)
+    sandbox.start()
+    process = sandbox.deno_process
+    waiting = threading.Timer(0.2, cancel.cancel)
+    waiting.start()
+    with pytest.raises(Stopped):
+        sandbox.execute("while True: pass")
+    sandbox.shutdown()
+    assert process.poll() is not None
+    with pytest.raises(Stopped):
+        Sandbox(deno_command=["false"], cancel=cancel).execute("1")
+
+
+def test_the_end_of_the_process_ends_its_sandboxes(tmp_path):
+    script = tmp_path / "ends.py"
+    script.write_text(
+        "import sys, threading\nfrom dspex_nb.bridge.sandbox import Sandbox\n"
+        f"box = Sandbox(deno_command=[sys.executable, '-c', {NEVER_ENDS!r}])\nbox.start()\nprint(box.deno_process.pid)\n"
+        "threading.Thread(target=box._send_request, args=('execute', {'code': 'x'}, ''), daemon=True).start()\n"
+    )
+    pid = int(subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout)
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it runs on"
+        time.sleep(0.05)
 
 
 def test_no_deno_is_said_before_any_call(run, monkeypatch):
@@ -225,7 +290,8 @@ def test_dspy_steps_stand_in_parallel_in_maps_and_behind_fallbacks(run):
     ("line", "word"),
     [
         ('react("q -> a")', "needs tools="), ('react("q -> a", tools=look_up)', "expected a list"), ('react("q -> a", tools=["x"])', "'x' is no function"),
-        ('react("q -> a", tools=[look_up], max_iters=0)', "whole number from 1"), ('knn("q -> a", k=1)', "needs trainset="),
+        ('code_act("q -> a", tools=[lambda word: word])', "no plain function"), ('code_act("q -> a", tools=[look_up_later])', "no plain function"),
+        ('code_act("q -> a", tools=[upper])', "no plain function"), ('react("q -> a", tools=[look_up], max_iters=0)', "whole number from 1"), ('knn("q -> a", k=1)', "needs trainset="),
         ('best_of_n("q -> a", N=0, reward_fn=len, threshold=1)', "whole number"), ('best_of_n("q -> a", N=2, threshold=1)', "needs reward_fn="),
         ('multi_chain_comparison("q -> a", aggregation="majorty")', "did you mean"), ('chain_of_thought("q -> a", advanced="yes")', "True or False"),
     ],
@@ -237,8 +303,6 @@ def test_impossible_options_are_refused_before_anything_runs(line, word):
 
 
 def test_a_deno_that_is_not_there_or_does_not_start_says_what_to_do():
-    from dspex_nb.bridge.sandbox import Sandbox
-
     with pytest.raises(DSPexError, match=r"(?s)no fitting Deno is there.*→ pip install deno"):
         Sandbox(deno_command=["/nowhere/deno"]).execute("print(1)")
     with pytest.raises(DSPexError, match=r"(?s)did not start.*npm registry"):

@@ -133,6 +133,11 @@ def test_when_skips():
     assert run(body, {"add": add}, x=6).outputs == {"z": 8}
 
 
+def test_a_field_that_did_not_hold_is_named():
+    done = run("x: int\nlow = native(add, a=x)\ny = native(add, a=x, when=low)", {"add": lambda a: a}, x=0)
+    assert done.step_results["y"].error == "when=low did not hold"
+
+
 def test_a_condition_on_what_a_skipped_step_left_out():
     body = (
         "x: int\nlow = native(add, a=x, when=x < 5)\nmore = native(add, a=x, when=low > 3)\n"

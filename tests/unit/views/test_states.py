@@ -107,6 +107,19 @@ def test_a_run_that_was_stopped_leaves_no_step_running():
     assert state.snapshot().status == "cancelled"
 
 
+def test_the_steps_of_an_inner_pipeline_stand_below_it():
+    names = ["a", "a/x", "a/x.part", "b"]
+    described = {**PIPE, "steps": [{"name": "a", "kind": "pipeline"}, {"name": "b", "kind": "predict"}]}
+    state = feed(v.RunState(described=described), *(StepStarted(run_id="r", step=name) for name in names))
+    assert [steps(state.snapshot())[name].parent for name in names] == ["", "a", "a/x", ""]
+    shown = v.run_text(state)
+    assert shown.index("a/x.part") < shown.index("\nb ")
+    routes = [v.RouteInfo(name, "python", "", "Because.") for name in names]
+    drawn = v.plan_html(v.PlanInfo("p", routes, described))
+    assert drawn.count("└") == 2
+    assert "a/x<" not in drawn
+
+
 def test_retries_are_counted():
     state = feed(v.RunState(), *[StepStarted(run_id="r", step="a") for _ in range(3)])
     assert steps(state.snapshot())["a"].attempts == 3
