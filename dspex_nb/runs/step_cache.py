@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -21,6 +22,7 @@ from dspex_nb.ambient import Session
 from dspex_nb.passages import Passage
 from dspex_nb.pipelines.durations import write_duration
 from dspex_nb.pipelines.records import PipelineSpec, Step
+from dspex_nb.pools import crew
 from dspex_nb.predictions import Route
 from dspex_nb.retrieval.reranking import asks_a_model
 from dspex_nb.runs.code_keys import key_of
@@ -75,7 +77,7 @@ class StepCache:
     def through(self, step: Step, values: dict[str, Any], run: Callable[[], Written], shared: Cache | None = None) -> Written:
         """Return a step's kept fields, from here or the server of `shared`; without any run it and keep what it writes."""
         try:
-            own = _own_key(step)
+            own = _own_key_in_time(step)
             key = _whole_key(own, step, values)
         except Unkeyable as why:
             return structs.replace(run(), note=f"not cached: {why}")
@@ -131,6 +133,18 @@ def _own_key(step: Step) -> str:
     return key_of(
         KEY_VERSION, step.kind, step.callable, dict(step.options), step.positional, step.over, step.texts, list(step.writes)
     )
+
+
+def _own_key_in_time(step: Step) -> str:
+    """Return the same within the step's time limit: an index may have to ask a server for its version, and wait there."""
+    if step.timeout_s is None or step.kind != "retriever":
+        return _own_key(step)
+    future = crew.start(_own_key, step)
+    wait([future], step.timeout_s)
+    if not future.done():
+        raise Unkeyable(f"its index did not say its version within {step.timeout_s:g} s")
+    own: str = future.result()
+    return own
 
 
 def _whole_key(own: str, step: Step, values: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 
 from dspex_nb.ambient import Session
 from dspex_nb.cache import Cache
+from dspex_nb.errors import RetrieverError
 from dspex_nb.events import Bus, StepEnded
 from dspex_nb.pipelines import build, native, read_cell
 from dspex_nb.routing import plan
@@ -276,6 +278,66 @@ def test_a_retriever_is_known_by_its_version(session):
     assert step_key(step("1"), {"query": "a"}) == step_key(step("1"), {"query": "a"})
     assert step_key(step("1"), {"query": "a"}) not in (step_key(step("2"), {"query": "a"}), step_key(step("1"), {"query": "b"}))
     assert PipelineSpec("p", (InputSpec("q"),), (step("1"),))
+
+
+def test_an_index_that_is_long_about_its_version_does_not_hold_up_a_step_with_a_time_limit(session):
+    asked = threading.Event()
+
+    class Locked:
+        def __init__(self):
+            self.told = threading.Event()
+
+        @property
+        def version(self):
+            asked.set()
+            assert self.told.wait(60)
+            return "1"
+
+        def search(self, query, k=None, filter=None):  # noqa: A002
+            return ["found"]
+
+        async def asearch(self, query, k=None, filter=None):  # noqa: A002
+            return self.search(query)
+
+        def add(self, texts): ...
+
+    index = Locked()
+    done, _ = run("q: str\nhits = retriever(index, query=q, timeout_s=0.2)", session, {"index": index}, q="x")
+    assert asked.is_set()
+    assert not index.told.is_set()
+    assert "did not say its version within 0.2 s" in done.step_results["hits"].note
+    index.told.set()
+    run("q: str\nhits = retriever(index, query=q, timeout_s=20)", session, {"index": index}, q="x")
+    done, _ = run("q: str\nhits = retriever(index, query=q, timeout_s=20)", session, {"index": index}, q="x")
+    assert done.step_results["hits"].cached == "steps"
+
+
+def test_a_search_is_tried_again_where_its_index_cannot_be_asked_for_its_version(session):
+    class Away:
+        failures = 2
+
+        def failed(self):
+            self.failures -= 1
+            if self.failures >= 0:
+                raise RetrieverError("the server is away")
+
+        @property
+        def version(self):
+            self.failed()
+            return "1"
+
+        def search(self, query, k=None, filter=None):  # noqa: A002
+            self.failed()
+            return ["found"]
+
+        async def asearch(self, query, k=None, filter=None):  # noqa: A002
+            return self.search(query)
+
+        def add(self, texts): ...
+
+    done, _ = run("q: str\nhits = retriever(index, query=q, retry=1, backoff=0)", session, {"index": Away()}, q="x")
+    assert (done.step_results["hits"].status, done.step_results["hits"].attempts) == ("done", 2)
+    assert "RetrieverError: the server is away" in done.step_results["hits"].note
 
 
 # In a notebook
