@@ -8,9 +8,15 @@ of steps, of which the store writes the most, are encoded as a row of their valu
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from msgspec import Struct, field
+if TYPE_CHECKING:
+    from msgspec import Struct, field
+else:
+    try:
+        from msgspec import Struct, field
+    except ImportError:  # in a pool's worker of another interpreter
+        from dspex_nb.events.plain import Struct, field
 
 
 class Event(Struct, kw_only=True):

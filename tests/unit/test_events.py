@@ -38,6 +38,19 @@ def test_json_there_and_back(event):
     assert from_json({**to_json(event), "of_a_later_version": 1}) == event
 
 
+def test_a_worker_without_any_package_reads_and_writes_the_same():
+    script = """
+import json, sys
+sys.modules["msgspec"] = None
+from dspex_nb.events import from_json, to_json
+print(json.dumps([to_json(from_json(one)) for one in json.load(sys.stdin)]))
+"""
+    told = [to_json(event) for event in SAMPLES]
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, input=json.dumps(told), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == told
+
+
 def test_every_kind_is_sampled_and_known():
     kinds = {cls.kind for cls in Event.__subclasses__()}
     assert kinds == {event.kind for event in SAMPLES}

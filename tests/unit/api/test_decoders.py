@@ -18,6 +18,7 @@ import dspex_nb as dx
 from dspex_nb.api import decoders
 from dspex_nb.errors import DataError, PoolError
 from dspex_nb.retrieval import reading
+from dspex_nb.views import media_views
 from dspex_nb.views.media_views import MOST_BYTES, media_html
 
 
@@ -80,6 +81,7 @@ def asleep(*_):
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch):
     monkeypatch.setattr(decoders, "_not_before", 0.0)
+    monkeypatch.setattr(media_views, "_made", {})
     yield
     dx.session().pools.close()
 
