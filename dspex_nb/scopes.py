@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dspex_nb.errors import Cancelled
-from dspex_nb.events import Bus, Event
+from dspex_nb.events import Bus, Event, Ledger
 from dspex_nb.messages import Exchange
 
 
@@ -70,6 +70,7 @@ class Scope:
         trial: The trial of a study, `index` the example there.
         tokens: Whether the texts that models write are wanted as they come, as `TokenReceived` events.
         trace: Given each model call whole, prompt and answer, where someone keeps them; events carry neither.
+        ledger: Counts what the run's LM calls took, of every step, attempt and function.
         admit: Called before a request is sent (never for a cache hit); raises `NotSent` where a budget has no room for it.
     """
 
@@ -82,15 +83,27 @@ class Scope:
     tokens: bool = False
     trace: Callable[[Exchange], None] | None = None
     admit: Callable[[], None] | None = None
+    ledger: Ledger | None = None
 
     def publish(self, event: Event) -> None:
         """Put an event on the run's bus."""
+        if self.ledger is not None:
+            self.ledger.take(event)
         self.bus.publish(event)
 
     def at_step(self, step: str) -> Scope:
         """Return the same scope inside `step`."""
-        # Not `replace`, which takes three times as long: each step in a pool passes here.
-        return Scope(self.run_id, self.bus, self.cancel, step, self.trial, self.index, self.tokens, self.trace, self.admit)
+        return self._with(step, self.ledger)
+
+    def counting(self) -> Scope:
+        """Return the same scope with a ledger of its own."""
+        return self._with(self.step, Ledger())
+
+    def _with(self, step: str, ledger: Ledger | None) -> Scope:
+        # Not `replace`, which takes three times as long: each run, and each step in a pool, passes here.
+        return Scope(
+            self.run_id, self.bus, self.cancel, step, self.trial, self.index, self.tokens, self.trace, self.admit, ledger
+        )
 
 
 _ID_BITS = 48

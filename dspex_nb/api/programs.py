@@ -117,13 +117,9 @@ def lm_width(now: Any, n_jobs: int | None = None) -> int:
         DSPexError: It is no number of rows.
     """
     check_width(n_jobs)
-    if n_jobs is not None and n_jobs > 0:
-        return n_jobs
-    if now.n_jobs and n_jobs is None:
-        n_jobs = now.n_jobs
-    settings = getattr(now.lm, "settings", None)
-    most = int(getattr(settings, "max_concurrency", None) or 8)
-    return n_jobs if n_jobs is not None and n_jobs > 0 else max(1, most + 1 + (n_jobs or -1))
+    wanted = n_jobs if n_jobs is not None else now.n_jobs or -1
+    most = int(getattr(getattr(now.lm, "settings", None), "max_concurrency", None) or 8)
+    return wanted if wanted > 0 else max(1, most + 1 + wanted)
 
 
 def check_width(n_jobs: Any) -> None:

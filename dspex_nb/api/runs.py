@@ -7,10 +7,7 @@ import contextvars
 import threading
 import time
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
-
-from msgspec import structs
 
 from dspex_nb.ambient import Session
 from dspex_nb.api.displays import Watch, in_notebook, show, tell_user
@@ -87,8 +84,9 @@ class Run:
         self._scope.publish(RunStarted(run_id=self.id, name=self.pipeline.name, of="pipeline", total=len(spec.steps), info=info))
         error = None
         try:
-            outcome = execute(spec, self._plan, self.inputs, session=self._now, scope=self._scope, apart=True, kept=self._kept)
-            self._outcome = self._charged(outcome)
+            self._outcome = execute(
+                spec, self._plan, self.inputs, session=self._now, scope=self._scope, apart=True, kept=self._kept
+            )
             status = "done"
             if self._kept is not None:
                 self._kept.forget()
@@ -104,20 +102,6 @@ class Run:
         for unsubscribe in self._subscribed:
             unsubscribe()
         self._done.set()
-
-    def _charged(self, outcome: Outcome) -> Outcome:
-        """Return the outcome with the model calls that no step's result tells of: of failed attempts, and of functions."""
-        seen, told = self._state.snapshot(), outcome.usage
-        if seen.calls + seen.cache_hits <= told.calls + told.cache_hits:
-            return outcome
-        usage = replace(
-            told,
-            prompt_tokens=seen.prompt_tokens,
-            completion_tokens=seen.completion_tokens,
-            calls=seen.calls,
-            cache_hits=seen.cache_hits,
-        )
-        return structs.replace(outcome, usage=usage, cost=seen.cost, cached=None if seen.calls else outcome.cached)
 
     def result(self, timeout_s: float | None = None) -> Prediction:
         """Wait for the run and return its prediction; ■ while waiting cancels it.

@@ -112,6 +112,8 @@ class Driver:
     def run(self) -> Outcome:
         """Run to the end; see `scheduler.execute`."""
         self.graph = graph = graph_of(self.spec, self.plan, self.session, self.prefix)
+        if not self.prefix:
+            self.scope = self.scope.counting()
         self.fates = fates = Fates(graph.nodes, self.scope, self.prefix, self.spec.name if self.prefix else "")
         self.results[""] = self.inputs
         self.around = Surroundings(

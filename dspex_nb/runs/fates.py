@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Container
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import Any
 
 from msgspec import Struct, field
@@ -53,8 +54,22 @@ class Fates(Struct):
         return time.perf_counter() - self.started
 
     def total(self) -> tuple[Usage, float | None, str | None]:
-        """Return the run's tokens and calls, its cost, and the cache's tier that served all of it, if one did."""
-        return total(self.top) if self.charged else (NOTHING, 0.0, None)
+        """Return the run's tokens and calls, its cost, and the cache's tier that served all of it, if one did.
+
+        What no step's result tells of, failed attempts and what functions asked of a model, is in the ledger.
+        """
+        usage, cost, cached = total(self.top) if self.charged else (NOTHING, 0.0, None)
+        ledger = None if self.prefix else self.scope.ledger  # an inner pipeline's run has the outer one's
+        if ledger is None or ledger.calls + ledger.cache_hits <= usage.calls + usage.cache_hits:
+            return usage, cost, cached
+        counted = replace(
+            usage,
+            prompt_tokens=ledger.prompt_tokens,
+            completion_tokens=ledger.completion_tokens,
+            calls=ledger.calls,
+            cache_hits=ledger.cache_hits,
+        )
+        return counted, None if ledger.unknown else ledger.cost, None if ledger.calls else cached
 
     def begin(self, step: Step, around: Surroundings) -> float:
         """Say that a step starts; returns the time."""

@@ -25,7 +25,7 @@ from dspex_nb.runs.code_keys import key_of
 from dspex_nb.runs.contents import Unkeyable
 from dspex_nb.runs.keeping import Unkeepable, read_item, write_item
 from dspex_nb.runs.step_cache import classes_in, classes_of
-from dspex_nb.runs.wording import is_secret
+from dspex_nb.runs.wording import secrets_in
 from dspex_nb.scopes import new_run_id
 
 _STALE_S = 30 * 86400.0
@@ -77,7 +77,7 @@ class Kept:
     def save_inputs(self, spec: PipelineSpec, inputs: Mapping[str, Any]) -> str:
         """Keep the run's inputs, but none that is a secret; returns why one is not kept, or an empty text."""
         defaults = {one.name: one.default for one in spec.inputs}
-        secret = [name for name, value in inputs.items() if _holds_secret(name, value)]
+        secret = [name for name, value in inputs.items() if secrets_in({name: value})]
         held = [name for name in secret if inputs[name] != defaults.get(name)]
         kept = {name: value for name, value in inputs.items() if name not in secret}
         why = self._save(_INPUTS, kept, {"held": held}, classes_in(one.type for one in spec.inputs), apart="?")
@@ -109,13 +109,6 @@ class Kept:
         except OSError as error:
             return str(error.strerror or error)
         return ""
-
-
-def _holds_secret(name: str, value: Any) -> bool:
-    """Say whether an input is a password or a key, or a dict with one in it."""
-    if isinstance(value, str):
-        return bool(value) and is_secret(name)
-    return type(value) is dict and any(_holds_secret(str(key), item) for key, item in value.items())
 
 
 def kept_of(session: Session, run_id: str) -> Kept | None:

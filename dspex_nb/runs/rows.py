@@ -70,6 +70,7 @@ class _Rows:
         """
         inputs = {one.name: row[one.name] if one.name in row else one.fresh() for one in self.spec.inputs}
         results: dict[str, dict[str, Any]] = {"": inputs}
+        scope = scope.counting()
         fates = Fates(self.graph.nodes, scope, "", quiet=True)
         around = Surroundings(
             plan=self.plan, session=self.session, scope=scope, prefix="", threads=False, results=results, inner=fates.inner,

@@ -6,7 +6,6 @@ import concurrent.futures
 import os
 import re
 from collections.abc import Iterable, Mapping, Sized
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from dspex_nb.errors import DSPexError
 
 _SECRET_NAME = re.compile(r"(?i)(^|_)(pass(word|wd|phrase)?|secret|token|api_?key|credentials?|auth(orization)?)($|_)")
 _EACH, _ALL = 60, 300
-_SHORTEST, _MOST = 5, 1000  # of a secret that is taken out of a message; values that are looked at
+_SHORTEST = 5  # of a secret that is taken out of a message
 _IN_A_WORKER = "In the worker process:"  # as pools/processes.py notes it
 _FRAME = re.compile(r'File "(?P<file>[^"\n]*)", line (?P<line>\d+), in (?P<name>\S+)(?:\n {4}(?P<source>[^\n]*))?')
 _FUTURES = str(Path(concurrent.futures.__file__).parent) + os.sep  # on the way from a thread, nowhere to look
@@ -33,15 +32,18 @@ def is_secret(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
-def secrets_in(values: Mapping[Any, Any], depth: int = 3) -> tuple[str, ...]:
+def secrets_in(values: Mapping[Any, Any]) -> list[str]:
     """Return the passwords and keys among values, as the names in front of them tell, also inside dicts."""
-    found: list[str] = []
-    for name, value in islice(values.items(), _MOST):
-        if isinstance(value, str) and len(value) >= _SHORTEST and isinstance(name, str) and is_secret(name):
-            found.append(value)
-        elif type(value) is dict and depth:
-            found.extend(secrets_in(value, depth - 1))
-    return tuple(found)
+    found, waiting, seen = [], [values], {id(values)}
+    for held in waiting:  # grows on the way; a dict may hold itself
+        for name, value in held.items():
+            if isinstance(value, str):
+                if value and isinstance(name, str) and is_secret(name):
+                    found.append(value)
+            elif type(value) is dict and id(value) not in seen:
+                seen.add(id(value))
+                waiting.append(value)
+    return found
 
 
 def inputs_text(values: Mapping[str, Any]) -> str:
@@ -93,7 +95,8 @@ def explain(error: BaseException, *, retried: bool = False, secrets: Iterable[st
     """
     message, hint = _explained(error, retried=retried)
     for secret in secrets:
-        message = message.replace(secret, "***")
+        if len(secret) >= _SHORTEST:
+            message = message.replace(secret, "***")
     return message, hint
 
 

@@ -116,10 +116,15 @@ def test_a_run_counts_what_failed_attempts_took(fresh, option):
     with dx.context(lm=lm, adapter="json", cache=None):
         run = pipe.run(x="x")
         found = run.result(5)
-    asked = len(lm.requests)
-    assert run.usage.calls == found.usage.calls == asked
-    assert found.usage.total_tokens > 0
-    assert run.metrics.tokens.sum() == run.usage.total_tokens
+        asked = len(lm.requests)
+        assert run.usage.calls == found.usage.calls == asked
+        assert found.usage.total_tokens > 0
+        assert run.metrics.tokens.sum() == run.usage.total_tokens
+        said = iter(["no JSON", '{"y": "some"}'])
+        called = pipe(x="x")
+        assert called.usage == found.usage
+        said = iter(["no JSON", '{"y": "some"}'])
+        assert dx.evaluate(pipe, [{"x": "x", "y": "some"}], "exact_match:y", n_jobs=1).card.rows[0].usage == found.usage
 
 
 def test_a_failed_run(pipe):

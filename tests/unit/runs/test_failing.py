@@ -16,7 +16,7 @@ from dspex_nb.pipelines.records import Backoff
 from dspex_nb.routing import plan
 from dspex_nb.runs import performing
 from dspex_nb.runs.scheduler import execute
-from dspex_nb.runs.wording import explain
+from dspex_nb.runs.wording import explain, secrets_in
 from dspex_nb.scopes import Scope
 from dspex_nb.testing.scripted import ScriptedLM
 
@@ -344,3 +344,9 @@ def test_a_backoff_is_exported(fresh):
     pipe = dx.Pipeline("p", y=dx.native(len, obj=dx.field("x"), retry=2, backoff={"wait_s": "2s", "jitter": 0}))
     assert pipe.spec["y"].backoff == Backoff(wait_s=2, jitter=0)
     assert "'wait_s': 2.0" in pipe.to_python()
+
+
+def test_secrets_are_found_by_their_names_also_in_a_dict_that_holds_itself():
+    inner = {"api_key": "k-123", "shown": "x", 3: "y", "password": ""}
+    inner["again"] = inner
+    assert secrets_in({"settings": inner, "token": "tok-1", "tokens_used": "7"}) == ["tok-1", "k-123"]
