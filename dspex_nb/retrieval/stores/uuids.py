@@ -6,19 +6,20 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from dspex_nb.retrieval.blocks import key_of
+
 OWN = "dspex_id"
 """The key of the metadata that says a passage's own id, in a store that knows it by a UUID."""
 TAKE_ONLY = frozenset({"QdrantVectorStore", "WeaviateVectorStore"})
 """Classes, of LangChain or LlamaIndex, that take no other ids."""
-_SPACE = uuid.UUID("8f0e3c1e-6d0b-5d0c-9a44-9d3f5d4f7a10")
 
 
 def uuid_of(given_id: str) -> str:
-    """Return the UUID that stands for an id: itself, if it is one."""
+    """Return the UUID that stands for an id: itself, if it is written as one."""
     try:
-        return str(uuid.UUID(given_id))
+        return given_id if str(uuid.UUID(given_id)) == given_id else key_of(given_id)
     except ValueError:
-        return str(uuid.uuid5(_SPACE, given_id))
+        return key_of(given_id)
 
 
 def with_own(metadata: Mapping[str, Any], given_id: str) -> dict[str, Any]:
