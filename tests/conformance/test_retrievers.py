@@ -92,7 +92,7 @@ class TestLangchain(AnyRetrieverSuite):
             def embed_query(self, text):
                 return self.embed_documents([text])[0]
 
-        return retriever("langchain", index=index, store=InMemoryVectorStore(Hashed()))
+        return retriever("langchain", index=index, store=InMemoryVectorStore(hashed()))
 
     def test_a_vector_of_numpys_numbers_is_searched(self):
         found = self.make_retriever({"a": "bright rings", "b": "red dust"})
@@ -101,10 +101,8 @@ class TestLangchain(AnyRetrieverSuite):
             assert [one.id for one in found.search(asked, k=1)] == ["b"]
 
 
-@pytest.mark.services
-def test_langchains_chroma_keeps_the_filters_it_is_given(tmp_path):
-    pytest.importorskip("langchain_chroma")
-    from langchain_chroma import Chroma
+def hashed():
+    """Embeddings of LangChain's kind."""
     from langchain_core.embeddings import Embeddings
 
     class Hashed(Embeddings):
@@ -114,7 +112,15 @@ def test_langchains_chroma_keeps_the_filters_it_is_given(tmp_path):
         def embed_query(self, text):
             return self.embed_documents([text])[0]
 
-    store = Chroma("planets", Hashed(), persist_directory=str(tmp_path))
+    return Hashed()
+
+
+@pytest.mark.services
+def test_langchains_chroma_keeps_the_filters_it_is_given(tmp_path):
+    pytest.importorskip("langchain_chroma")
+    from langchain_chroma import Chroma
+
+    store = Chroma("planets", hashed(), persist_directory=str(tmp_path))
     found = retriever("langchain", store=store, scale="squared distance")
     found.add(["red dust", "bright rings", "grey dust"], [{"kind": "rock"}, {"kind": "gas"}, {"other": "x"}], ["a", "b", "c"])
     found.add(["blue ice"], [{"kind": ["ice", "rock salt"]}], ["d"])
@@ -138,22 +144,14 @@ def test_langchains_chroma_keeps_the_filters_it_is_given(tmp_path):
 @pytest.mark.services
 def test_qdrant_through_langchain_keeps_our_ids():
     pytest.importorskip("langchain_qdrant")
-    from langchain_core.embeddings import Embeddings
     from langchain_qdrant import QdrantVectorStore
     from qdrant_client import QdrantClient
     from qdrant_client.models import Distance, VectorParams
 
-    class Hashed(Embeddings):
-        def embed_documents(self, texts):
-            return HashEmbedder().embed(texts).tolist()
-
-        def embed_query(self, text):
-            return self.embed_documents([text])[0]
-
     client = QdrantClient(":memory:")
     client.create_collection("planets", vectors_config=VectorParams(size=64, distance=Distance.COSINE))
     found = retriever(
-        "langchain", store=QdrantVectorStore(client=client, collection_name="planets", embedding=Hashed()), scale="cosine"
+        "langchain", store=QdrantVectorStore(client=client, collection_name="planets", embedding=hashed()), scale="cosine"
     )
     found.add(["red dust", "bright rings"], [{"n": 1}, {}], ["a", "b"])
     (own,) = found.add(["blue ice"])
