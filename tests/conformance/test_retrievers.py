@@ -92,7 +92,7 @@ class TestLangchain(AnyRetrieverSuite):
             def embed_query(self, text):
                 return self.embed_documents([text])[0]
 
-        return retriever("langchain", index=index, store=InMemoryVectorStore(hashed()))
+        return retriever("langchain", index=index, store=InMemoryVectorStore(Hashed()))
 
     def test_a_vector_of_numpys_numbers_is_searched(self):
         found = self.make_retriever({"a": "bright rings", "b": "red dust"})
