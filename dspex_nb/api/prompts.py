@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _SHOWN = 60
-_FILE = 1000  # characters: what is longer and one unbroken word is a file's bytes
+_FILE = re.compile(r"\S{1000,}")  # no word is so long: a file's bytes, alone or within a text
 
 
 class Prompt(list[dict[str, Any]]):
@@ -24,6 +25,8 @@ def _shown(value: Any) -> Any:
         return {name: _shown(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_shown(one) for one in value]
-    if isinstance(value, str) and len(value) > _FILE and not any(map(str.isspace, value)):
-        return f"{value[:_SHOWN]}… ({len(value):,} characters)"
-    return value
+    return _FILE.sub(_beginning, value) if isinstance(value, str) else value
+
+
+def _beginning(file: re.Match[str]) -> str:
+    return f"{file[0][:_SHOWN]}… ({len(file[0]):,} characters)"

@@ -87,9 +87,10 @@ def read_signature(argument: Argument, types: Mapping[str, Any]) -> Signature:
             raise place.find(_quoted(reason)).syntax_error(f"in the signature {value!r}: {reason}", hint) from None
     if value is MISSING and isinstance(argument.value, BareName):
         known = [name for name, found in types.items() if isinstance(found, Signature)]
+        name = argument.value.name
         raise place.syntax_error(
-            f"no signature is named {argument.value.name!r}",
-            f"{did_you_mean(argument.value.name, known)}declare it with %%signature in a cell above",
+            f"no signature is named {name!r}",
+            f"{did_you_mean(name, known)}declare it with %%signature in a cell above; a field is given by name, e.g. text={name}",
         )
     if is_signature(value):
         raise place.syntax_error(
